@@ -1,0 +1,190 @@
+"""The typed recipe: every setting that decides a sample's bytes, its validation, its hash.
+
+A recipe is a flat TOML table whose keys are the options of ``blursynth make`` with ``_`` for ``-``. It may also
+hold run options (``src``, ``out``, ``workers``...): they say where and how to run, not what a sample is, and
+stay out of the hash. Later layers win: built-in defaults < recipe file < command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+Interp = Literal["deepflow", "deepflow-opencv", "dis", "rife", "none"]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the key, what is wrong and what to do."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Recipe(Strict):
+    """What a sample is. Equal recipe, seed and source bytes give equal sample bytes."""
+
+    name: str = Field("realistic", description="the recipe's name, for people")
+    cite: str = Field("", description="where the recipe's figures come from")
+
+    # Which frames (DESIGN section 4).
+    window: str = Field("9", description="source frames a sample exposes: N, or N-M drawn per sample (at least 3)")
+    stride: int | None = Field(None, ge=1, description="frames between window starts; default: the window length")
+    fps: float | None = Field(None, gt=0, description="source frames per second, where the file does not say")
+    val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the source clips that go to val")
+    seed: int = Field(0, ge=0, description="seed of every random draw")
+    max_samples: int | None = Field(None, ge=1, description="stop after this many samples, spread over all clips")
+    shard_samples: int | None = Field(None, ge=1, description="samples a shard; default: chosen from the plan, at most 100")
+    tile: int | None = Field(None, ge=32, description="cut samples into tiles of this many pixels")
+
+    # The light between the frames.
+    interp: Interp = Field("deepflow", description="optical flow used between frames; none: plain mean of the frames")
+    fps_up: int = Field(16, ge=1, le=256, description="most sub-steps an interval between two frames takes")
+    flow_scale: float = Field(1.0, gt=0, le=1, description="compute flow at this scale of the frame (1 or 0.5)")
+    profile: Literal["box", "triangle"] | str = Field("box", description="weight of the light over the exposure: box, triangle, or FILE.npy")
+    duty: float | None = Field(None, gt=0, le=1, description="share of the window that is exposed; default: all of it")
+    readout_ms: float = Field(0.0, ge=0, description="rolling shutter: time from the first row's exposure to the last's")
+
+    # The camera.
+    crf: str = Field("srgb", description="response curve: srgb, gamma2.2, display (no curve), or FILE.npy (256 x 1 x 3)")
+    highlights: str = Field("off", description="restore clipped light: off, rsblur, or an alpha range LO-HI")
+    noise: str = Field("off", description="camera noise: off, rsblur, realblur, or restore")
+    format: Literal["png", "webp"] = Field("png", description="lossless image format of the shards")
+    store: Literal["8bit", "linear16"] = Field("8bit", description="linear16 also stores the noise-free linear blur, 16 bits")
+
+    # What is kept.
+    gate: str = Field("off", description="reject poor samples: off, default, or NAME<VALUE[,NAME<VALUE...]")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where the exposure is integrated")
+
+    @field_validator("window")
+    @classmethod
+    def _window(cls, v: str) -> str:
+        lo, hi = _range(v)
+        if lo < 3 or hi < lo:
+            raise ValueError("must be N or N-M with 3 <= N <= M (a blur needs at least two intervals)")
+        return v
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.interp == "none" and self.readout_ms:
+            raise ValueError("readout_ms needs interpolated light: choose --interp deepflow or dis")
+        return self
+
+    @property
+    def window_range(self) -> tuple[int, int]:
+        """Least and most source frames of a window, both included."""
+        return _range(self.window)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the settings that decide bytes; ``name`` and ``cite`` are for people and do not count."""
+        d = self.model_dump(exclude={"name", "cite"})
+        return hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest()
+
+
+class RunOptions(Strict):
+    """Where and how to run; never changes a sample's bytes."""
+
+    src: list[str] = Field(default_factory=list)
+    out: str = "data"
+    workers: int | None = Field(None, ge=1, description="worker processes; default: the number of cores")
+    engine: str = "local"
+    overwrite: bool = False
+    retry_failed: bool = False
+    dry_run: bool = False
+    rife_weights: str | None = None
+
+    @field_validator("engine")
+    @classmethod
+    def _engine(cls, v: str) -> str:
+        if v != "local" and not v.startswith("dask://"):
+            raise ValueError("must be local or dask://HOST:PORT")
+        return v
+
+
+def _range(text: str) -> tuple[int, int]:
+    """'9' -> (9, 9); '7-13' -> (7, 13)."""
+    try:
+        parts = [int(p) for p in str(text).split("-")]
+    except ValueError:
+        raise ValueError(f"{text!r} is neither N nor N-M") from None
+    if len(parts) not in (1, 2):
+        raise ValueError(f"{text!r} is neither N nor N-M")
+    return parts[0], parts[-1]
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """Name -> path of the recipes shipped in the ``pipelines`` package."""
+    folder = Path(str(resources.files("pipelines")))
+    return {p.stem: p for p in sorted(folder.glob("*.toml")) if not p.stem.startswith("train-")}
+
+
+def find_recipe(name: str) -> Path:
+    """Path of a recipe given by built-in name or by file. Raises RecipeError."""
+    known = builtin_recipes()
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.suffix != ".toml" and not path.exists():
+        raise RecipeError(f"no recipe named {name!r}; built in: {', '.join(known)}; or give a FILE.toml")
+    if not path.is_file():
+        raise RecipeError(f"{name}: no such recipe file")
+    return path
+
+
+def load_recipe(name: str | None = None, overrides: dict[str, Any] | None = None) -> tuple[Recipe, RunOptions]:
+    """Merge the defaults, a recipe (name or file) and overrides (the command line). Raises RecipeError."""
+    merged: dict[str, Any] = {}
+    where = "command line"
+    if name is not None:
+        path = find_recipe(name)
+        where = str(path)
+        try:
+            merged = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+            raise RecipeError(f"{path}: not a readable TOML recipe: {e}") from None
+        merged.setdefault("name", path.stem)
+    merged.update({k: v for k, v in (overrides or {}).items() if v is not None})
+    if isinstance(merged.get("window"), int):
+        merged["window"] = str(merged["window"])
+    run_keys = set(RunOptions.model_fields)
+    known = run_keys | set(Recipe.model_fields)
+    for key in merged:
+        if key not in known:
+            raise RecipeError(f"{where}: unknown key {key!r}{_closest(key, known)}")
+    try:
+        recipe = Recipe(**{k: v for k, v in merged.items() if k not in run_keys})
+        run = RunOptions(**{k: v for k, v in merged.items() if k in run_keys})
+    except ValidationError as e:
+        raise RecipeError(f"{where}: {explain_validation(e)}") from None
+    return recipe, run
+
+
+def explain_validation(e: ValidationError) -> str:
+    """One line for a person out of pydantic's report."""
+    parts = []
+    for err in e.errors():
+        key = ".".join(str(p) for p in err["loc"]) or "recipe"
+        got = f", got {err['input']!r}" if err["loc"] else ""
+        parts.append(f"{key}: {err['msg'].removeprefix('Value error, ')}{got}")
+    return "; ".join(parts)
+
+
+def _closest(key: str, known: set[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(key, sorted(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f"; known: {', '.join(sorted(known))}"
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as TOML (unset keys left out), as it lies in DATA/recipe.toml."""
+    d = {k: v for k, v in recipe.model_dump().items() if v is not None}
+    return f"# resolved recipe, sha256 {recipe.sha256}\n" + tomli_w.dumps(d)
