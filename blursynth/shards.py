@@ -1,0 +1,258 @@
+"""Shards on disk: tars written whole or not at all, their sidecars, and a reader that trusts nothing.
+
+A shard is finished when its sidecar lies beside it: the tar is written under a ``.part`` name, synced and renamed,
+and only then the sidecar is, in the same way. Equal samples give equal tar bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+SCHEMA = 1
+SHARD_NAME = re.compile(r"(train|val)-\d{6,}")
+KEY = re.compile(r"[A-Za-z0-9_-]+")
+EXTENSION = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*")
+MAX_MEMBER = 512 * 2**20  # bytes; a 16-bit 8K image stays below, a decompression bomb's header does not
+MAX_PIXELS = 2**28
+
+
+class ShardError(Exception):
+    """A shard or sidecar that cannot be trusted; the message names the file, the member and what is wrong."""
+
+
+def encode_image(rgb: np.ndarray, ext: str) -> bytes:
+    """Lossless bytes of an (H, W, 3) uint8 or uint16 RGB image. ``ext``: "png", or "webp" for 8 bits only."""
+    # PNG: cv2's own defaults; an explicit compression level is slower and no smaller.
+    flags = [cv2.IMWRITE_WEBP_QUALITY, 101] if ext == "webp" else []  # above 100 means lossless
+    ok, data = cv2.imencode("." + ext, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), flags)
+    if not ok:
+        raise ValueError(f"could not encode a {rgb.shape} {rgb.dtype} image as {ext}")
+    return data.tobytes()
+
+
+def decode_image(data: bytes, what: str = "image") -> np.ndarray:
+    """(H, W, 3) RGB, uint8 or uint16 as stored. Raises ShardError naming ``what``."""
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as e:
+        raise ShardError(f"{what}: not a decodable image ({e.err})") from None
+    if bgr is None or bgr.ndim != 3 or bgr.shape[2] != 3:
+        raise ShardError(f"{what}: not a decodable colour image")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def dump_json(value: Any, indent: int | None = 1) -> bytes:
+    """The one way JSON is written, so that equal values are equal bytes. NaN and infinity are refused."""
+    # ASCII, because a file name that is not valid UTF-8 survives as an escape only.
+    return (json.dumps(value, indent=indent, allow_nan=False) + "\n").encode()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader, or a power cut, sees the old one or the new one. Raises OSError."""
+    part = part_name(path)
+    try:
+        with part.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def part_name(path: Path) -> Path:
+    """A name no other writer uses: a task that a cluster runs twice at once must not share its half-written file."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in this folder survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):  # Windows and some network folders cannot open a folder
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+class _Tee(io.RawIOBase):
+    """Passes bytes to a file and hashes them on the way."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.hash, self.size = file, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.file.write(data)
+        self.hash.update(data)
+        self.size += len(data)
+        return len(data)
+
+
+class ShardWriter:
+    """``with ShardWriter(out, "train-000000") as w: w.add(...); w.commit({...})``; without commit nothing is left.
+
+    Raises OSError when the disk is full or the folder is read-only.
+    """
+
+    def __init__(self, out: Path, name: str) -> None:
+        self.tar_path, self.sidecar_path = out / f"{name}.tar", out / f"{name}.json"
+        self.name, self.samples = name, 0
+        self.part: Path | None = None
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def _open(self) -> None:
+        self.part = part_name(self.tar_path)
+        self.file = self.part.open("wb")
+        self.tee = _Tee(self.file)
+        self.tar = tarfile.open(fileobj=self.tee, mode="w|", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    def add(self, key: str, members: dict[str, bytes]) -> None:
+        """Append one sample: extension -> bytes, in the order given. ``key``: ``[A-Za-z0-9_-]`` only."""
+        if not KEY.fullmatch(key):
+            raise ValueError(f"key {key!r} has characters outside [A-Za-z0-9_-]")
+        if self.part is None:
+            self._open()
+        for ext, data in members.items():
+            info = tarfile.TarInfo(f"{key}.{ext}")
+            info.size, info.mode, info.mtime = len(data), 0o444, 0
+            info.uname = info.gname = "blursynth"
+            self.tar.addfile(info, io.BytesIO(data))
+        self.samples += 1
+
+    def commit(self, sidecar: dict[str, Any]) -> dict[str, Any]:
+        """Put the tar, then its sidecar, under their final names; returns the sidecar as written.
+
+        A shard without samples has a sidecar and no tar.
+        """
+        facts: dict[str, Any] = {
+            "schema": SCHEMA,
+            "shard": f"{self.name}.tar",
+            "samples": self.samples,
+            "bytes": 0,
+            "sha256": None,
+        }
+        if self.part is not None:
+            self.tar.close()
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            facts |= {"bytes": self.tee.size, "sha256": self.tee.hash.hexdigest()}
+        # An old sidecar must never stand beside a new tar, not even for a moment.
+        self.sidecar_path.unlink(missing_ok=True)
+        if self.part is not None:
+            self.part.replace(self.tar_path)
+            self.part = None
+        else:
+            self.tar_path.unlink(missing_ok=True)
+        sync_folder(self.tar_path.parent)
+        facts |= sidecar
+        write_atomic(self.sidecar_path, dump_json(facts))
+        return facts
+
+    def __exit__(self, *exc: object) -> None:
+        if self.part is not None:
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk fails again at close; the first error is the one to tell
+                self.file.close()
+            self.part.unlink(missing_ok=True)
+            self.part = None
+
+
+def read_sidecar(path: Path) -> dict[str, Any] | None:
+    """The sidecar of a finished shard; None when there is none. Raises ShardError when it is not one of ours."""
+    try:
+        side = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as e:
+        raise ShardError(
+            f"{path}: not a readable sidecar ({e}); remove it to have the shard made again"
+        ) from None
+    need = {"samples": int, "bytes": int, "recipe_sha256": str, "plan_sha256": str, "counts": dict}
+    if not isinstance(side, dict) or any(not isinstance(side.get(k), t) for k, t in need.items()):
+        raise ShardError(f"{path}: not a blursynth sidecar (lacks one of {', '.join(need)})")
+    if side.get("schema") != SCHEMA:
+        raise ShardError(f"{path}: schema {side.get('schema')}, this version reads schema {SCHEMA}")
+    return side
+
+
+def tar_matches(path: Path, side: dict[str, Any]) -> bool:
+    """Whether the tar that a sidecar speaks of is there and has its size (``verify`` compares the sha256)."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return side["samples"] == 0
+    return side["samples"] > 0 and size == side["bytes"]
+
+
+def read_shard(path: Path) -> Iterator[dict[str, Any]]:
+    """Samples of a shard in order: ``{"__key__": str, extension: bytes, ...}``; nothing touches the disk.
+
+    Raises ShardError on anything a shard of ours cannot hold: links, folders, paths, huge members, a key in two
+    places, or a tar cut short.
+    """
+    seen: set[str] = set()
+    sample: dict[str, Any] = {}
+    try:
+        # "r:" and not "r": no transparent decompression, so no bomb.
+        with tarfile.open(path, "r:") as tar:
+            for m in tar:
+                key, ext = _member_name(path, m)
+                if key != sample.get("__key__"):
+                    if sample:
+                        yield sample
+                    if key in seen:
+                        raise ShardError(f"{path}: key {key!r} stands twice")
+                    seen.add(key)
+                    sample = {"__key__": key}
+                if ext in sample:
+                    raise ShardError(f"{path}: {m.name} stands twice")
+                file = tar.extractfile(m)
+                data = file.read() if file else b""
+                if len(data) != m.size:
+                    raise ShardError(f"{path}: {m.name} is cut short ({len(data)} of {m.size} bytes)")
+                sample[ext] = data
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen; a shard is read once
+            _expect_end(path, tar)
+    except (tarfile.TarError, EOFError, OSError, UnicodeDecodeError) as e:
+        raise ShardError(f"{path}: not a readable tar ({e})") from None
+    if sample:
+        yield sample
+
+
+def _member_name(path: Path, m: tarfile.TarInfo) -> tuple[str, str]:
+    if not m.isreg() or m.issparse():
+        raise ShardError(f"{path}: {m.name!r} is a link, folder or device; a shard holds plain files only")
+    key, _, ext = m.name.partition(".")
+    if not KEY.fullmatch(key) or not EXTENSION.fullmatch(ext):
+        raise ShardError(f"{path}: {m.name!r} is not KEY.EXTENSION with KEY of [A-Za-z0-9_-]")
+    if m.size > MAX_MEMBER:
+        raise ShardError(f"{path}: {m.name} claims {m.size} bytes, more than {MAX_MEMBER}")
+    return key, ext
+
+
+def _expect_end(path: Path, tar: tarfile.TarFile) -> None:
+    """tarfile takes a file that stops between two members for a whole one; the end mark tells them apart."""
+    if tar.fileobj is None or tar.offset > path.stat().st_size - 512:
+        raise ShardError(f"{path}: cut short (no end mark)")
