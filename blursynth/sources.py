@@ -83,7 +83,8 @@ def find_clips(srcs: Sequence[str | Path], fps: float | None = None) -> tuple[li
     if not srcs:
         raise SourceError("no source given; name a video or a folder with --src")
     for src in srcs:
-        root = Path(src).expanduser().absolute()
+        # Not resolve(): a link keeps its own name.
+        root = Path(os.path.abspath(Path(src).expanduser()))  # noqa: PTH100
         for path, holds in _candidates(root, manifest, rejects, other):
             real = os.path.realpath(path)
             if real in seen:
