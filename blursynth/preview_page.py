@@ -19,6 +19,7 @@ from blursynth.preview_pictures import (
     CardPictures,
     encode_cards,
     flow_rim,
+    panel_size,
     ramp_uri,
     wheel_uri,
 )
