@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
@@ -71,7 +72,10 @@ def _local(tasks: Iterable[ShardTask], fn: Fn, workers: int) -> Iterator[Outcome
             given[task.shard] = task
             yield task
 
-    with tempfile.TemporaryDirectory(prefix="blursynth-") as marks:
+    with tempfile.TemporaryDirectory(prefix="blursynth-") as marks, warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "[0-9]+ tasks which were still being processed"
+        )  # stopped on purpose
         try:
             while True:
                 pool = Parallel(
@@ -101,18 +105,20 @@ def _local(tasks: Iterable[ShardTask], fn: Fn, workers: int) -> Iterator[Outcome
 
 
 def _alone(fn: Fn, task: ShardTask, marks: str, tries: Counter[str]) -> Outcome:
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     while tries[task.shard] < TRIES:
+        # A pool of its own: joblib takes whatever lies in loky's shared one for its own kind.
+        pool = ProcessPoolExecutor(max_workers=1)
         try:
-            outcome = (
-                get_reusable_executor(max_workers=1).submit(_in_worker, fn, task, marks, os.getpid()).result()
-            )
+            outcome = pool.submit(_in_worker, fn, task, marks, os.getpid()).result()
             outcome.tries += tries[task.shard]
             return outcome
         except BrokenProcessPool:
             tries[task.shard] += 1
+        finally:
+            pool.shutdown(wait=True, kill_workers=True)
     return Outcome(
         task.shard,
         "killed",

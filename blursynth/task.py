@@ -21,6 +21,9 @@ from blursynth.plan import PlanClip, Run, ShardTask, WindowSpec, tile_corners
 from blursynth.recipe import Recipe
 from blursynth.shards import SCHEMA, ShardWriter, dump_json, encode_image, read_sidecar, tar_matches
 
+LEAD_IN = (
+    8  # frames before the first window that teach the checker the clip's pace: it can then tell a repeat
+)
 JUMP = 64  # frames between windows from which a second pass, with its seek, costs less than decoding through
 
 
@@ -149,12 +152,11 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[np.ndarray], str |
         todo = sorted(windows, key=lambda w: (w.last, w.first))
         checker = IntervalChecker()
         held: dict[int, np.ndarray] = {}
-        faults: dict[
-            int, str
-        ] = {}  # frame -> why the interval that ends at it, or the frame itself, is no good
-        cuts: dict[int, str] = {}
+        faults: dict[int, str] = {}  # frame -> why it cannot be used
+        cuts: dict[int, str] = {}  # frame -> why the interval that ends at it cannot
         n = 0
-        for frame in read_frames(run.source.clip.info, min(w.first for w in todo), todo[-1].last):
+        first = min(w.first for w in todo)
+        for frame in read_frames(run.source.clip.info, max(first - LEAD_IN, 0), todo[-1].last):
             i = frame.index
             reason = checker.push(frame)
             if frame.fault or frame.rgb is None:
@@ -163,6 +165,7 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[np.ndarray], str |
                 held[i] = frame.rgb
             if reason:
                 cuts[i] = reason
+            cuts |= checker.revised  # what it could not know when it saw it
             while n < len(todo) and todo[n].last <= i:
                 w = todo[n]
                 why = _first_fault(w, held, faults, cuts)
@@ -174,15 +177,14 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[np.ndarray], str |
             for store in (held, faults, cuts):
                 for k in [k for k in store if k < keep]:
                     del store[k]  # type: ignore[attr-defined]
-        for w in todo[
-            n:
-        ]:  # the reader promised every index; if one day it does not, say so instead of losing them
+        # The reader promised every index; should it break that, say so instead of losing windows.
+        for w in todo[n:]:
             yield w, [], _first_fault(w, held, faults, cuts) or "truncated"
 
 
 def _passes(run: Run) -> Iterator[list[WindowSpec]]:
     """Split where windows lie far apart (``--max-samples``): frames between are then not decoded."""
-    gap = JUMP if run.source.clip.info.kind == "video" else 0
+    gap = JUMP if run.source.clip.info.kind == "video" else LEAD_IN
     part: list[WindowSpec] = []
     end = -1
     for w in run.windows:
