@@ -21,25 +21,22 @@ _MATCH = 0.7  # correlation at which a block counts as found again
 _FOUND = 0.4  # share found: at most 0.15 over true cuts, at least 0.62 in fast motion and behind passing cars
 _NEAR = 0.2  # change over the usual change: up to 0.16 for repeats, from 0.28 for real slow-downs
 _ALIVE = 1.0  # code values of usual change below which a clip counts as static
+_STILL = 8  # so many repeats in a row are a still scene; also how many first intervals may be judged late
 
 
 class IntervalChecker:
-    """Judges the interval from each frame to the one before it. O(1) memory: one frame and 32 numbers.
+    """Judges the interval from each frame to the one before it. O(1) memory: one frame and a few numbers.
 
-    A repeated frame is called a duplicate only when the clip was moving before it, so a static clip stays usable:
-    near repeats by comparison with the last 8 intervals, byte-identical ones when anything moved in the last 32.
-    With no past to compare with (the first four intervals of a run) nothing is called a duplicate at first;
-    ``revised`` names those of them that turn out to be.
+    A repeated frame is called a duplicate only when it breaks the pace of the intervals before it, so a static
+    clip stays usable. A run's first interval has no past: it passes, and ``revised`` names it (and others of the
+    first few) as soon as the pace shows that it was a repeat.
     """
 
     def __init__(self) -> None:
         self._last: Frame | None = None
         self._thumb: np.ndarray | None = None
-        self._changes: deque[float] = deque(maxlen=32)
-        self._early: list[tuple[int, float]] = []
-        self.revised: dict[
-            int, str
-        ] = {}  # frame index -> "duplicate", for intervals passed too early in the run
+        self._start_over()
+        self.revised: dict[int, str] = {}  # frame index -> "duplicate": passed first, known better now
         self.change = 0.0  # mean of the largest 5% of differences of the interval just closed, code values
 
     def push(self, frame: Frame) -> str | None:
@@ -47,55 +44,51 @@ class IntervalChecker:
 
         "cut": another scene. "duplicate": the frame repeats the one before while the clip moves. "decode": one of
         the two frames cannot be trusted (also truncated or unreadable). "size": one has another size. "gap": the
-        source itself says that frames are missing in between.
+        source itself says that frames are missing in between. A first frame with a fault is named too.
         """
         last, thumb = self._last, self._thumb
         self._last = frame
         self._thumb = None if frame.rgb is None else thumbnail(frame.rgb)
         self.change = 0.0
         if last is None:
-            return _fault(frame)  # nothing to judge yet, but a window may not start here either
+            return _fault(frame)
         if reason := _fault(frame) or _fault(last):
             return reason
-        assert (
-            frame.rgb is not None and last.rgb is not None and thumb is not None and self._thumb is not None
-        )
+        assert frame.rgb is not None and last.rgb is not None and thumb is not None and self._thumb is not None
         if frame.rgb.shape != last.rgb.shape:
             return "size"
         difference = cv2.absdiff(self._thumb, thumb)
         if is_cut(thumb, self._thumb, float(difference.mean())):
-            self._changes.clear()  # another scene moves at another pace
-            self._early.clear()
+            self._start_over()  # another scene moves at another pace
             return "cut"
         self.change = top_change(difference)
-        reason = self._duplicate(frame, last)
-        self._changes.append(self.change)
-        self._look_back(frame.index)
-        return reason or ("gap" if frame.gap else None)
+        repeated = self._is_repeat(frame.index, self.change)
+        return "duplicate" if repeated else "gap" if frame.gap else None
 
-    def _duplicate(self, frame: Frame, last: Frame) -> str | None:
-        past = list(self._changes)
-        if len(past) < 4:
-            return None
-        if self.change <= _NEAR * _usual(past):
-            return "duplicate"
-        if self.change == 0 and max(past) > _ALIVE and np.array_equal(frame.rgb, last.rgb):  # type: ignore[arg-type]
-            return "duplicate"
-        return None
+    def _start_over(self) -> None:
+        self._moves: deque[float] = deque(maxlen=5)  # changes of the last intervals that were no repeats
+        self._opening: list[int] = []  # first intervals of a scene that passed without a past to tell by
+        self._seen = self._repeats = 0
 
-    def _look_back(self, index: int) -> None:
-        """Judge the first intervals of a run once there is something to compare them with."""
-        if self._early is not None and len(self._changes) <= 4:
-            self._early.append((index, self.change))
-        if len(self._changes) == 8:
-            usual = _usual(list(self._changes))
-            self.revised.update((i, "duplicate") for i, c in self._early if c <= _NEAR * usual)
-
-
-def _usual(changes: list[float]) -> float:
-    """The pace of the clip: 75th percentile of the last 8 changes (repeats at a cadence lower a median), or 0."""
-    level = float(np.percentile(changes[-8:], 75))
-    return level if level > _ALIVE else -1.0
+    def _is_repeat(self, index: int, change: float) -> bool:
+        self._seen += 1
+        moves = list(self._moves)
+        # The lower of two medians: neither a flash nor a thing that leaves the picture sets the pace.
+        pace = min(np.median(moves[-3:]), np.median(moves)) if moves else 0.0
+        if pace > _ALIVE and change <= _NEAR * pace:
+            self._repeats += 1
+            if self._repeats > _STILL:  # so long a pause is a scene that stands still
+                self._start_over()
+                self._seen = _STILL
+            return True
+        if self._seen <= _STILL:
+            if self._opening and change > _ALIVE and pace <= _NEAR * change:  # the scene began with repeats
+                self.revised.update(dict.fromkeys(self._opening, "duplicate"))
+                self._moves.clear()
+            self._opening = self._opening + [index] if not self._moves or pace <= _ALIVE else []
+        self._repeats = 0
+        self._moves.append(change)
+        return False
 
 
 def _fault(frame: Frame) -> str | None:
