@@ -81,6 +81,12 @@ def _block(conv: type, channels_in: int, channels: int) -> nn.Sequential:
 class Pyramid(nn.Module):
     """What the three pyramids share: laterals and the top-down path; the encoders come from subclasses."""
 
+    enc0: nn.Module
+    enc1: nn.Module
+    enc2: nn.Module
+    enc3: nn.Module
+    enc4: nn.Module
+
     def __init__(self, conv: type, taps: list[int], width: int) -> None:
         super().__init__()
         self.td1, self.td2, self.td3 = (_block(conv, width, width) for _ in range(3))
@@ -113,9 +119,8 @@ class MobileNetPyramid(Pyramid):
         super().__init__(conv, [channels for _, _, channels in TAPS], width)
         self.features = mobilenet_features(whole)
         # Registered a second time under enc0..4, as in the official code: its checkpoints hold both names.
-        self.enc0, self.enc1, self.enc2, self.enc3, self.enc4 = (
-            nn.Sequential(*self.features[a:b]) for a, b, _ in TAPS
-        )
+        for i, (first, stop, _) in enumerate(TAPS):
+            setattr(self, f"enc{i}", nn.Sequential(*list(self.features.children())[first:stop]))
 
     @property
     def backbone(self) -> nn.Module:

@@ -31,23 +31,25 @@ def fft_loss(fake: Tensor, real: Tensor) -> Tensor:
     return torch.view_as_real(spectrum).abs().mean()
 
 
+# VGG19's layers up to the third convolution of its third block: position -> channels in and out; positions of the pools.
+VGG_CONVOLUTIONS = {
+    0: (3, 64),
+    2: (64, 64),
+    5: (64, 128),
+    7: (128, 128),
+    10: (128, 256),
+    12: (256, 256),
+    14: (256, 256),
+}
+VGG_POOLS = (4, 9)
+
+
 class VGG19Features(nn.Module):
     """VGG19 up to its third convolution of the third block, before that one's ReLU (``features.14``).
 
     ``(N, 3, H, W)`` in [-1, 1] to ``(N, 256, H/4, W/4)``. Frozen, always in eval mode. Every item of a batch is
     normalised by ImageNet's mean and deviation (the official code does it for the first item only).
     """
-
-    CONVOLUTIONS = {
-        0: (3, 64),
-        2: (64, 64),
-        5: (64, 128),
-        7: (128, 128),
-        10: (128, 256),
-        12: (256, 256),
-        14: (256, 256),
-    }
-    POOLS = (4, 9)
 
     mean: Tensor
     std: Tensor
@@ -56,10 +58,10 @@ class VGG19Features(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(15):
-            if i in self.CONVOLUTIONS:
-                layers.append(nn.Conv2d(*self.CONVOLUTIONS[i], 3, padding=1))
+            if i in VGG_CONVOLUTIONS:
+                layers.append(nn.Conv2d(*VGG_CONVOLUTIONS[i], 3, padding=1))
             else:
-                layers.append(nn.MaxPool2d(2) if i in self.POOLS else nn.ReLU(inplace=True))
+                layers.append(nn.MaxPool2d(2) if i in VGG_POOLS else nn.ReLU(inplace=True))
         self.features = nn.Sequential(*layers)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)

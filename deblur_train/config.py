@@ -1,0 +1,255 @@
+"""The typed training config (TOML): one flat table of what the command line can say, and a table for each part.
+
+Later layers win: built-in defaults < config (by name or file) < command line. The resolved config lies in the run
+folder as ``config.toml``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .augment import AugmentKind, NoiseKind
+from .discriminator import DiscriminatorNorm
+from .generator import Backbone
+from .losses import PixelLoss
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message names the key, what is wrong and what to do."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ModelConfig(Strict):
+    weights: str = Field(
+        default="off", description="backbone weights to start from: off, imagenet (downloaded), or a FILE"
+    )
+    weight_init: Literal["default", "xavier"] = Field(
+        default="default", description="initialisation of convolutions outside loaded weights"
+    )
+    near_identity: bool = Field(
+        default=False, description="shrink the last convolution, so that training starts at the blurred image"
+    )
+
+
+class DiscriminatorConfig(Strict):
+    kind: Literal["double", "patch", "full", "off"] = Field(
+        default="double", description="patch (70 px), full, both, or no GAN"
+    )
+    norm: DiscriminatorNorm = "instance"
+    spectral: bool = Field(default=False, description="spectral norm on every convolution")
+    width: int = Field(default=64, ge=8, description="channels of the first layer")
+
+
+class DataConfig(Strict):
+    augment: AugmentKind = "article"
+    crops_per_frame: int = Field(default=8, ge=1, le=256, description="crops taken of each decoded frame")
+    frames_in_flight: int = Field(
+        default=8, ge=1, le=256, description="decoded frames a lane mixes its crops from"
+    )
+    lanes: int = Field(
+        default=8, ge=1, le=256, description="independent sequences; the number of workers divides it"
+    )
+    noise: NoiseKind = Field(
+        default="off", description="redraw camera noise each time (needs shards with store = linear16)"
+    )
+    val_frames: int = Field(
+        default=16, ge=0, description="whole frames validated on, spread over the val shards; 0: none"
+    )
+
+
+class LossConfig(Strict):
+    pixel: PixelLoss = "mse"
+    pixel_weight: float = Field(default=0.5, ge=0)
+    pixel_space: Literal["signed", "imagenet"] = Field(
+        default="imagenet", description="images in [-1, 1], or normalised as for VGG"
+    )
+    perceptual_weight: float = Field(
+        default=0.006, ge=0, description="weight of the VGG19 feature distance, where weights are given"
+    )
+    fft_weight: float = Field(default=0.0, ge=0)
+    adversarial_weight: float = Field(default=0.001, ge=0)
+    adversarial_means: Literal["pool", "batch"] = Field(
+        default="pool", description="relativistic means over the last 50 images, or the batch"
+    )
+    detach_means: bool = Field(default=False, description="cut the gradient through the batch's means")
+
+
+class OptimConfig(Strict):
+    kind: Literal["adam", "adamw"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm")
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients are added before a step")
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay of the moving average of the generator, which is then what is saved and validated",
+    )
+
+
+class ScheduleConfig(Strict):
+    """Shares are of the total steps, so that ``--steps`` stretches the whole schedule."""
+
+    kind: Literal["paper", "article", "modern"] = "paper"
+    lr: float = Field(default=1e-4, gt=0)
+    lr_end: float = Field(default=1e-7, ge=0)
+    discriminator_lr_scale: float = Field(default=1.0, gt=0)
+    frozen_share: float = Field(
+        default=0.01, ge=0, le=1, description="share of the steps with a frozen backbone"
+    )
+    flat_share: float = Field(
+        default=0.5, ge=0, le=1, description="paper: share at the full rate, before the linear decay"
+    )
+    warmup_share: float = Field(
+        default=0.05, ge=0, le=1, description="article: first phase; modern: linear warm-up"
+    )
+    warmup_lr: float = Field(default=1e-5, gt=0, description="article: rate of the first phase")
+    finetune_share: float = Field(default=0.1, ge=0, le=1, description="article: last phase")
+    finetune_lr: float = Field(default=1e-6, gt=0, description="article: rate of the last phase")
+    decay: float = Field(default=0.99, gt=0, le=1, description="article: factor an epoch in the main phase")
+    epoch_steps: int = Field(
+        default=1000, ge=1, description="article: steps called an epoch, where the data do not say"
+    )
+
+
+class RunConfig(Strict):
+    log_every: int = Field(default=50, ge=1)
+    val_every: int = Field(default=2000, ge=1)
+    save_every: int = Field(default=1000, ge=1)
+    amp: Literal["auto", "bf16", "off"] = Field(
+        default="auto", description="bf16 autocast; auto: on CUDA only (it is slower on CPUs)"
+    )
+    channels_last: bool = True
+    compile: bool = Field(default=False, description="torch.compile the generator and the discriminators")
+    deterministic: bool = Field(
+        default=True, description="only kernels that give equal bits from run to run, where torch has them"
+    )
+    tensorboard: bool = Field(
+        default=False, description="also log to TensorBoard, with pictures (extra: tensorboard)"
+    )
+
+
+class TrainConfig(Strict):
+    name: str = Field(default="paper", description="the config's name, for people and the default run folder")
+    cite: str = Field(default="", description="where the settings come from")
+    shards: str | None = None
+    out: str | None = None
+    backbone: Backbone = "mobilenet"
+    steps: int = Field(default=100_000, ge=1)
+    batch_size: int = Field(default=1, ge=1, description="crops a step, on each rank")
+    crop: int = Field(default=256, ge=32, description="side of a training crop, pixels; a multiple of 32")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = Field(
+        default=None, ge=0, description="decoding processes; default: by device and cores"
+    )
+    seed: int = Field(default=0, ge=0)
+    perceptual: str = Field(default="off", description="VGG19 weights: a FILE, imagenet (downloaded), or off")
+    init: str | None = Field(
+        default=None, description="generator weights to start from: ours or an official .h5"
+    )
+
+    model: ModelConfig = ModelConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if self.crop % 32:
+            raise ValueError("crop: must be a multiple of 32 (the generator halves five times)")
+        if self.backbone == "inception" and self.crop < 128:
+            raise ValueError("crop: inception needs at least 128 pixels")
+        if self.discriminator.kind in ("double", "full") and self.crop < 64:
+            raise ValueError("crop: the full-image discriminator needs at least 64 pixels")
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.out) if self.out else Path("runs") / self.name
+
+
+def builtin_configs() -> dict[str, Path]:
+    """Name (without ``train-``) -> path of the configs shipped in the ``pipelines`` package."""
+    folder = Path(str(resources.files("pipelines")))
+    return {p.stem.removeprefix("train-"): p for p in sorted(folder.glob("train-*.toml"))}
+
+
+def find_config(name: str) -> Path:
+    """Path of a config given by built-in name (with or without ``train-``) or by file. Raises ConfigError."""
+    known = builtin_configs()
+    if name.removeprefix("train-") in known:
+        return known[name.removeprefix("train-")]
+    path = Path(name)
+    if path.suffix != ".toml" and not path.exists():
+        raise ConfigError(f"no config named {name!r}; built in: {', '.join(known)}; or give a FILE.toml")
+    if not path.is_file():
+        raise ConfigError(f"{name}: no such config file")
+    return path
+
+
+def load_config(name: str | None = None, overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """Merge the defaults, a config (name or file) and overrides (the command line). Raises ConfigError."""
+    merged: dict[str, Any] = {}
+    where = "command line"
+    if name is not None:
+        path = find_config(name)
+        where = str(path)
+        try:
+            merged = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+            raise ConfigError(f"{path}: not a readable TOML config: {e}") from None
+        merged.setdefault("name", path.stem.removeprefix("train-"))
+    merged.update({k: v for k, v in (overrides or {}).items() if v is not None})
+    _refuse_unknown(TrainConfig, merged, where, "")
+    try:
+        return TrainConfig(**merged)
+    except ValidationError as e:
+        raise ConfigError(f"{where}: {explain_validation(e)}") from None
+
+
+def _refuse_unknown(model: type[BaseModel], given: dict[str, Any], where: str, prefix: str) -> None:
+    for key, value in given.items():
+        if key not in model.model_fields:
+            near = difflib.get_close_matches(key, sorted(model.model_fields), n=1)
+            hint = (
+                f" (did you mean {near[0]!r}?)"
+                if near
+                else f"; known: {', '.join(sorted(model.model_fields))}"
+            )
+            raise ConfigError(f"{where}: unknown key {prefix + key!r}{hint}")
+        part = model.model_fields[key].annotation
+        if isinstance(value, dict) and isinstance(part, type) and issubclass(part, BaseModel):
+            _refuse_unknown(part, value, where, f"{prefix}{key}.")
+
+
+def explain_validation(e: ValidationError) -> str:
+    """One line for a person out of pydantic's report."""
+    parts = []
+    for err in e.errors():
+        key = ".".join(str(p) for p in err["loc"])
+        message = err["msg"].removeprefix("Value error, ")
+        parts.append(f"{key}: {message}, got {err['input']!r}" if key else message)
+    return "; ".join(parts)
+
+
+def dump_config(config: TrainConfig) -> str:
+    """The resolved config as TOML; unset keys are left out."""
+    return "# resolved config\n" + tomli_w.dumps(_without_none(config.model_dump(mode="json")))
+
+
+def _without_none(d: dict[str, Any]) -> dict[str, Any]:
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in d.items() if v is not None}

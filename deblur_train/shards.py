@@ -1,0 +1,305 @@
+"""Reading shards (schema 1, DESIGN section 3): an index of tar offsets, then random access without unpacking anything.
+
+A shard is data from elsewhere: nothing of it is written to disk, names are only compared, and every size is checked
+against the file's own before it is believed. What is broken is named and left out, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+SCHEMA = 1
+KEY = re.compile(r"[A-Za-z0-9_-]+")
+FORMATS = ("png", "webp")
+MAX_JSON = 1 << 20
+MAX_PIXELS = 1 << 27
+
+# Groups of a sample's JSON and the keys each must hold; more may be added by the producer.
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "": (
+        "schema",
+        "key",
+        "seed",
+        "recipe_sha256",
+        "version",
+        "source",
+        "exposure",
+        "camera",
+        "flow",
+        "quality",
+    ),
+    "source": ("dataset", "clip", "path", "sha256", "fps", "first", "last", "target"),
+    "exposure": (
+        "window",
+        "stride",
+        "fps_up",
+        "interp",
+        "profile",
+        "shutter_ms",
+        "duty",
+        "readout_ms",
+        "substeps",
+    ),
+    "camera": ("crf", "highlights", "noise"),
+    "flow": ("median_px", "p95_px", "max_px", "fb_error_px", "occluded"),
+    "quality": ("score", "flags"),
+}
+
+
+class DataError(ValueError):
+    """Shards that cannot be trained on; the message names the place, what is wrong and what to do."""
+
+
+class DecodeError(ValueError):
+    """An image of a sample that cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    where: str  # shard, or shard and key
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where a sample lies: ``(offset, size)`` in bytes of its members in shard number ``shard``."""
+
+    shard: int
+    key: str
+    blur: tuple[int, int]
+    sharp: tuple[int, int]
+    linear: tuple[int, int] | None
+    clip: str
+    crf: str
+
+
+@dataclass
+class ShardIndex:
+    """Every usable sample of one split, in shard order, and what had to be left out."""
+
+    paths: list[Path]
+    samples: list[Sample] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def report(self) -> list[str]:
+        """Lines for a person: what was left out, most frequent reason first."""
+        lines = []
+        for reason, n in Counter(f.reason for f in self.faults).most_common():
+            places = [f.where for f in self.faults if f.reason == reason]
+            lines.append(f"left out {n}x {reason}: {', '.join(places[:3])}{', ...' if n > 3 else ''}")
+        return lines
+
+
+def problem_with(meta: Any, key: str) -> str | None:
+    """Why a sample's JSON does not keep the contract, or None."""
+    if not isinstance(meta, dict):
+        return "JSON is not an object"
+    if meta.get("schema") != SCHEMA:
+        return f"schema is {meta.get('schema')!r}, not {SCHEMA}"
+    for group, names in REQUIRED.items():
+        inside = meta if not group else meta[group]
+        if not isinstance(inside, dict):
+            return f"JSON key {group!r} is not an object"
+        for name in names:
+            if name not in inside:
+                return f"JSON lacks {(group + '.' if group else '') + name!r}"
+    if meta["key"] != key:
+        return "JSON is of another sample"
+    return None
+
+
+def _members(path: Path, faults: list[Fault]) -> Iterable[tuple[str, int, int]]:
+    """(name, offset, size) of the regular files whose bytes are all there."""
+    size = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for m in tar:
+                if m.isreg() and m.offset_data + m.size <= size:
+                    yield m.name, m.offset_data, m.size
+    except (tarfile.TarError, OSError, ValueError, EOFError) as e:
+        # tarfile raises for a cut in the last file as well as for garbage; what came before is whole.
+        faults.append(
+            Fault(path.name, "truncated or damaged tar" if size else f"empty file ({type(e).__name__})")
+        )
+
+
+def index_shard(path: Path, number: int) -> tuple[list[Sample], list[Fault]]:
+    """The samples of one shard. Never raises for what is inside; unreadable files become faults."""
+    faults: list[Fault] = []
+    groups: dict[str, dict[str, tuple[int, int]]] = {}
+    try:
+        for name, offset, length in _members(path, faults):
+            key, _, suffix = name.partition(".")
+            if not KEY.fullmatch(key):
+                faults.append(
+                    Fault(f"{path.name}:{key[:40]!r}", "key holds other characters than A-Z a-z 0-9 _ -")
+                )
+            elif suffix in groups.setdefault(key, {}):
+                faults.append(Fault(f"{path.name}:{key}", "member stands twice"))
+            else:
+                groups[key][suffix] = (offset, length)
+        with path.open("rb") as f:
+            samples = [
+                s
+                for key, parts in groups.items()
+                if (s := _sample(f.fileno(), path, number, key, parts, faults))
+            ]
+    except OSError as e:
+        return [], [Fault(path.name, f"cannot be read: {e.strerror}")]
+    return samples, faults
+
+
+def _sample(
+    fd: int, path: Path, number: int, key: str, parts: dict[str, tuple[int, int]], faults: list[Fault]
+) -> Sample | None:
+    where = f"{path.name}:{key}"
+    images = {}
+    for role in ("blur", "sharp", "linear"):
+        found = [parts[f"{role}.{ext}"] for ext in FORMATS if f"{role}.{ext}" in parts]
+        if found:
+            images[role] = found[0]
+        elif role != "linear":
+            faults.append(Fault(where, f"sample lacks its {role} image"))
+            return None
+    if "json" not in parts:
+        faults.append(Fault(where, "sample lacks its json"))
+        return None
+    offset, size = parts["json"]
+    try:
+        meta = json.loads(os.pread(fd, min(size, MAX_JSON), offset))
+    except (ValueError, RecursionError):
+        faults.append(Fault(where, "JSON cannot be parsed"))
+        return None
+    problem = problem_with(meta, key)
+    if problem:
+        faults.append(Fault(where, problem))
+        return None
+    clip, crf = str(meta["source"]["clip"]), str(meta["camera"]["crf"])
+    return Sample(number, key, images["blur"], images["sharp"], images.get("linear"), clip, crf)
+
+
+def index_split(folder: str | Path, split: str) -> ShardIndex:
+    """Index ``DATA/<split>-*.tar``. Raises DataError when the folder is missing; no shard at all gives an empty index."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder of shards; make one with 'blursynth make --src VIDEO --out {folder}'"
+        )
+    index = ShardIndex(sorted(folder.glob(f"{split}-*.tar")))
+    for number, path in enumerate(index.paths):
+        samples, faults = index_shard(path, number)
+        index.samples += samples
+        index.faults += faults
+    return index
+
+
+def require_samples(index: ShardIndex, folder: str | Path, split: str) -> None:
+    """Raise DataError, in one line, when there is nothing to train on."""
+    if index.samples:
+        return
+    if not index.paths:
+        raise DataError(f"{folder}: holds no {split}-*.tar shard; make some with 'blursynth make'")
+    why = index.faults[0] if index.faults else Fault(index.paths[0].name, "empty")
+    raise DataError(
+        f"{folder}: no usable sample in {len(index.paths)} {split} shard(s); first fault: {why.where}: {why.reason}"
+    )
+
+
+def check_image_bytes(data: bytes) -> None:
+    """Raise DecodeError for a PNG or WebP that is cut or damaged, before a decoder prints about it or guesses pixels."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        at, last = 8, b""
+        while at + 12 <= len(data):
+            (length,) = struct.unpack_from(">I", data, at)
+            last = data[at + 4 : at + 8]
+            end = at + 12 + length
+            if (
+                end > len(data)
+                or zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]
+            ):
+                raise DecodeError("truncated or damaged PNG")
+            if last == b"IHDR":
+                w, h = struct.unpack_from(">II", data, at + 8)
+                if not 0 < w * h <= MAX_PIXELS:
+                    raise DecodeError(f"PNG of {w} x {h} pixels")
+            at = end
+        if last != b"IEND":
+            raise DecodeError("truncated PNG")
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
+            raise DecodeError("truncated WebP")
+    else:
+        raise DecodeError("neither PNG nor WebP")
+
+
+def decode_rgb(data: bytes) -> np.ndarray:
+    """PNG or WebP bytes to ``(H, W, 3)`` uint8 RGB. Raises DecodeError."""
+    check_image_bytes(data)
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise DecodeError("image cannot be decoded")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+
+
+def decode_linear16(data: bytes) -> np.ndarray:
+    """16-bit PNG bytes to ``(H, W, 3)`` uint16 RGB, linear light. Raises DecodeError."""
+    check_image_bytes(data)
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[2] != 3:
+        raise DecodeError("linear image is not 16-bit RGB")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+class ShardReader:
+    """Reads the images of indexed samples; keeps the shards open. One for each process (not shared over a fork)."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.files: dict[int, int] = {}
+
+    def _bytes(self, shard: int, span: tuple[int, int]) -> bytes:
+        try:
+            if shard not in self.files:
+                if len(self.files) >= 64:  # far below any limit on open files
+                    os.close(self.files.pop(next(iter(self.files))))
+                self.files[shard] = os.open(self.paths[shard], os.O_RDONLY)
+            data = os.pread(self.files[shard], span[1], span[0])
+        except OSError as e:
+            raise DecodeError(f"cannot be read: {e.strerror}") from None
+        if len(data) != span[1]:
+            raise DecodeError("shard became shorter")
+        return data
+
+    def pair(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        """(blur, sharp), both ``(H, W, 3)`` uint8 RGB of one size. Raises DecodeError."""
+        blur = decode_rgb(self._bytes(sample.shard, sample.blur))
+        sharp = decode_rgb(self._bytes(sample.shard, sample.sharp))
+        if blur.shape != sharp.shape:
+            raise DecodeError(
+                f"blur is {blur.shape[1]}x{blur.shape[0]} and sharp {sharp.shape[1]}x{sharp.shape[0]}"
+            )
+        return blur, sharp
+
+    def linear(self, sample: Sample) -> np.ndarray:
+        """The noise-free linear blur, ``(H, W, 3)`` uint16 RGB. Raises DecodeError."""
+        if sample.linear is None:
+            raise DecodeError('sample holds no linear image (shards made with store = "linear16" do)')
+        return decode_linear16(self._bytes(sample.shard, sample.linear))
+
+    def close(self) -> None:
+        for fd in self.files.values():
+            os.close(fd)
+        self.files.clear()
