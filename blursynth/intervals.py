@@ -54,7 +54,9 @@ class IntervalChecker:
             return _fault(frame)
         if reason := _fault(frame) or _fault(last):
             return reason
-        assert frame.rgb is not None and last.rgb is not None and thumb is not None and self._thumb is not None
+        assert (
+            frame.rgb is not None and last.rgb is not None and thumb is not None and self._thumb is not None
+        )
         if frame.rgb.shape != last.rgb.shape:
             return "size"
         difference = cv2.absdiff(self._thumb, thumb)
