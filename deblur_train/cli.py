@@ -12,6 +12,7 @@ from rich.console import Console
 
 from .checkpoint import CheckpointError, version
 from .config import ConfigError, builtin_configs, load_config
+from .image_file import ImageError
 from .shards import DataError
 
 
@@ -29,7 +30,7 @@ def _errors_in_one_line(work: Callable[[], Any]) -> Any:
         return work()
     except ConfigError as e:
         raise click.UsageError(str(e)) from None
-    except (DataError, CheckpointError, TrainError, ImportError) as e:
+    except (DataError, CheckpointError, ImageError, TrainError, ImportError) as e:
         raise Failed(str(e)) from None
     except OSError as e:
         raise Failed(f"{e.filename or 'file'}: {e.strerror or e}") from None
@@ -90,6 +91,136 @@ def fit(config_name: str | None, resume: bool, **options: Any) -> None:
                 f"done: {result.steps} steps{best}; use {result.folder / 'best.safetensors'}",
                 highlight=False,
                 soft_wrap=True,
+            )
+
+    _errors_in_one_line(work)
+
+
+NORM_STATS = click.option(
+    "--norm-stats",
+    type=click.Choice(["tracked", "image", "local"]),
+    default="tracked",
+    show_default=True,
+    help="Norm layers use running statistics, the image's own (as official inference does), or local windows' (TLC).",
+)
+DEVICE = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+
+
+def _device(wanted: str) -> str:
+    from .train import choose_device
+
+    return choose_device(wanted)
+
+
+@main.command("eval")
+@click.option("--checkpoint", required=True, metavar="C", help="Generator: ours or an official .h5.")
+@click.option("--shards", metavar="DATA", help="Folder of shards to measure on.")
+@click.option(
+    "--split", type=click.Choice(["val", "train"]), default="val", show_default=True, help="Which shards."
+)
+@click.option("--blur", metavar="DIR", help="Folder of blurred images, with --sharp.")
+@click.option("--sharp", metavar="DIR", help="Folder of sharp images of the same names.")
+@click.option(
+    "--json",
+    "report",
+    metavar="FILE",
+    help="Write all values here; a CSV and a contact sheet PNG go beside it.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Measure on at most this many pairs, evenly spread."
+)
+@click.option("--lpips", is_flag=True, help="Also LPIPS (extra: lpips).")
+@NORM_STATS
+@DEVICE
+def evaluate_command(
+    checkpoint: str,
+    shards: str | None,
+    split: str,
+    blur: str | None,
+    sharp: str | None,
+    report: str | None,
+    limit: int | None,
+    lpips: bool,
+    norm_stats: Any,
+    device: str,
+) -> None:
+    """Measure a checkpoint: PSNR, SSIM and edge retention on whole frames, beside the blurred input."""
+    from .evaluate import evaluate, pairs_from_folders, pairs_from_shards
+
+    if (shards is None) == (blur is None or sharp is None) or (
+        shards is None and (blur is None or sharp is None)
+    ):
+        raise click.UsageError("give either --shards DATA, or both --blur DIR and --sharp DIR")
+
+    def work() -> None:
+        source = (
+            pairs_from_shards(shards, split, limit)
+            if shards
+            else pairs_from_folders(str(blur), str(sharp), limit)
+        )
+        console = Console()
+        result = evaluate(
+            source, checkpoint, Path(report) if report else None, norm_stats, _device(device), lpips, console
+        )
+        mean = result["mean"]
+        console.print(f"{result['images']} images, norm statistics: {norm_stats}", highlight=False)
+        console.print(f"{'':16}{'blurred':>10}{'restored':>10}{'change':>10}", highlight=False)
+        for metric, words in (
+            ("psnr", "PSNR, dB"),
+            ("ssim", "SSIM"),
+            ("edge_retention", "edge retention"),
+            ("lpips", "LPIPS"),
+        ):
+            if metric in mean:
+                values = "".join(f"{mean[metric + suffix]:>{10}.4f}" for suffix in ("_blurred", ""))
+                console.print(f"{words:16}{values}{mean[metric + '_delta']:>+10.4f}", highlight=False)
+        if report:
+            console.print(
+                f"written: {report}, {Path(report).with_suffix('.csv')}, {Path(report).with_suffix('.png')}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    _errors_in_one_line(work)
+
+
+def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
+    if value in ("auto", "off"):
+        return "auto" if value == "auto" else None
+    if not value.isdigit() or int(value) < 128:
+        raise click.BadParameter("must be auto, off, or a number of pixels of at least 128")
+    return int(value)
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--checkpoint", required=True, metavar="C", help="Generator: ours or an official .h5.")
+@click.option("--out", required=True, metavar="DIR", help="Folder for the results, under the inputs' names.")
+@click.option(
+    "--tile",
+    default="auto",
+    show_default=True,
+    metavar="auto|off|PX",
+    callback=_tile,
+    help="Go through large images in tiles.",
+)
+@NORM_STATS
+@DEVICE
+def predict(
+    inputs: tuple[str, ...], checkpoint: str, out: str, tile: Any, norm_stats: Any, device: str
+) -> None:
+    """Restore images, or folders of images."""
+    from .predict import predict as restore_files
+
+    def work() -> None:
+        console = Console()
+        result = restore_files(list(inputs), checkpoint, out, tile, norm_stats, _device(device), console)
+        console.print(f"{len(result.written)} restored into {out}", highlight=False, soft_wrap=True)
+        if result.failed:
+            raise Failed(
+                f"{len(result.failed)} of {len(result.failed) + len(result.written)} images failed; first: {result.failed[0]}"
             )
 
     _errors_in_one_line(work)

@@ -39,7 +39,8 @@ def _ticks(lo: float, hi: float, n: int = 5) -> list[float]:
     span = hi - lo
     step = 10 ** np.floor(np.log10(span / n))
     step *= min((1, 2, 5, 10), key=lambda m: abs(span / (step * m) - n))
-    return list(np.arange(np.ceil(lo / step) * step, hi + step * 1e-6, step))
+    ticks = np.arange(np.ceil(lo / step), np.floor(hi / step + 1e-6) + 1) * step
+    return [float(t) + 0.0 for t in ticks]  # + 0.0 turns -0 into 0
 
 
 def panel(

@@ -65,7 +65,7 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     """
     console = console or Console()
     folder = config.run_folder
-    device = distributed.join(_device(config.device))
+    device = distributed.join(choose_device(config.device))
     chief = distributed.rank() == 0
     say = _speaker(console, chief)
     refuse_to_overwrite(folder, resume)
@@ -157,6 +157,9 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     finite = torch.ones((), dtype=torch.bool, device=device)
     saved = step
     waited, marked, since = 0.0, time.perf_counter(), step
+    sums: dict[
+        str, torch.Tensor
+    ] = {}  # of the values since the last log line: one step's loss is mostly its crops
     interrupted = False
     board = Board(folder if config.run.tensorboard and chief else None)
     with stop_signals() as stop, Meter(console, "training", config.steps, step, quiet=not chief) as meter:
@@ -165,7 +168,9 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
             taken = [next(batches) for _ in range(accumulate)]
             batch_number += accumulate
             layout = config.run.channels_last
-            pairs = [(to_device(b["blur"], device, layout), to_device(b["sharp"], device, layout)) for b in taken]
+            pairs = [
+                (to_device(b["blur"], device, layout), to_device(b["sharp"], device, layout)) for b in taken
+            ]
             waited += time.perf_counter() - before
             for fault in [f for b in taken for f in b["faults"]]:
                 meter.say(f"warning: passed over {fault}")
@@ -173,12 +178,13 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
             lr = learning_rate(config.schedule, step, config.steps)
             values = learner.step(pairs, lr, backbone_frozen(config.schedule, step, config.steps))
             step += 1
+            sums = {k: sums[k] + v for k, v in values.items()} if sums else values
             finite &= torch.isfinite(values["loss_g"]) & torch.isfinite(values["grad_norm"])
             note = None
 
             last = step == config.steps
             if step % config.run.log_every == 0 or last:
-                numbers = mean_over_ranks(values)
+                numbers = mean_over_ranks({k: v / (step - since) for k, v in sums.items()})
                 now = time.perf_counter()
                 speed = (step - since) * accumulate * config.batch_size * ranks / (now - marked)
                 row = {
@@ -190,7 +196,7 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
                 }
                 log.write(row)
                 board.numbers(step, numbers | {"lr": lr})
-                waited, marked, since = 0.0, now, step
+                waited, marked, since, sums = 0.0, now, step, {}
                 note = f"loss {numbers['loss_g']:.4g}"
             # On a GPU reading the flag waits for the step to end, so it is read only where something depends on it.
             saving = step % config.run.save_every == 0 or last
@@ -236,7 +242,8 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     return FitResult(folder, step, interrupted and step < config.steps, best)
 
 
-def _device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
+    """``auto`` is CUDA where torch sees it. Raises TrainError for a device that is not there."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise TrainError(
             "--device cuda: this torch sees no CUDA device; use --device cpu or install a CUDA build of torch"
