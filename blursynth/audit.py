@@ -241,9 +241,16 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         warn.append(
             f"every {_nth(a.soft_period)} frame is softer than the others (interpolated?): find the original"
         )
-    if a.faults:
-        kinds = ", ".join(f"{n} {k}" for k, n in sorted(a.faults.items()))
-        warn.append(f"frames that cannot be read or trusted: {kinds}; copy the file again if it is cut short")
+    if not a.windows_possible:
+        warn.append(f"only {a.read} frames: too short for a window of {_WINDOW}")
+    lost = {k: n for k, n in sorted(a.faults.items()) if k != "size"}
+    if lost:
+        kinds = ", ".join(f"{n} {k}" for k, n in lost.items())
+        warn.append(f"frames that cannot be read or trusted: {kinds}; copy or extract the clip again")
+    if "size" in a.faults:
+        warn.append(
+            f"{a.faults['size']} frames of another size than {a.width}x{a.height}: keep one film a folder"
+        )
     if a.gaps:
         warn.append(f"{len(a.gaps)} places where frames are missing (timestamps or file numbers)")
     if a.rate_jitter is not None and a.rate_jitter > 0.25 and a.read > 2:

@@ -14,6 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from .audit import AuditReport, ClipAudit
 
+_SHOWN = 3  # rejected items of one reason that are spelled out
 _COLOUR = {"ok": "green", "warn": "yellow", "reject": "red"}
 
 
@@ -45,7 +46,13 @@ def audit_view(report: AuditReport) -> RenderableType:
             parts.extend(Text(f"  - {a}") for a in c.advice)
     if report.rejects:
         parts.append(Text(f"Not usable ({len(report.rejects)}):", style="red"))
-        parts.extend(Text(f"  - [{r.reason}] {r.detail}") for r in report.rejects)
+        by_reason: dict[str, list[str]] = {}
+        for r in report.rejects:
+            by_reason.setdefault(r.reason, []).append(r.detail)
+        for reason, details in by_reason.items():
+            parts.extend(Text(f"  - [{reason}] {d}") for d in details[:_SHOWN])
+            if len(details) > _SHOWN:
+                parts.append(Text(f"  - [{reason}] and {len(details) - _SHOWN} more (all of them: --json)"))
     v = report.verdicts
     parts.append(
         Text(

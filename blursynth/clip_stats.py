@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ def soft_frames(
     n = len(energies)
     out = np.zeros(n, bool)
     bounds = [0, *sorted(s for s in shots if 0 < s < n), n]
-    for a, b in zip(bounds, bounds[1:]):
+    for a, b in pairwise(bounds):
         for i in range(a, b):
             near = energies[max(a, i - reach) : min(b, i + reach + 1)]
             if np.isnan(energies[i]).any() or np.isnan(near).all():

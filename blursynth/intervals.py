@@ -87,7 +87,7 @@ class IntervalChecker:
             if self._opening and change > _ALIVE and pace <= _NEAR * change:  # the scene began with repeats
                 self.revised.update(dict.fromkeys(self._opening, "duplicate"))
                 self._moves.clear()
-            self._opening = self._opening + [index] if not self._moves or pace <= _ALIVE else []
+            self._opening = [*self._opening, index] if not self._moves or pace <= _ALIVE else []
         self._repeats = 0
         self._moves.append(change)
         return False

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from typing import Literal
 import av
 import numpy as np
 
+from .decord_reader import installed, read_forward
 from .packets import PacketIndex, count_frames, packet_index, video_stream
 from .reader import Reader, open_video, to_rgb
 from .stills import frame_files, number_gaps, read_still
@@ -162,8 +163,10 @@ def _probe_video(path: Path, fps: float | None, decoder: str) -> ClipInfo:
     size = _first_size(name)
     if size is None:
         raise ClipError(path, "none of its first frames decodes", "check that it plays, convert it again")
-    if decoder == "decord":
-        _decord()
+    if decoder == "decord" and not installed():
+        raise ClipError(
+            path, "decord is not installed on this machine", "use the default decoder", "no decoder"
+        )
     got = float(rate) if rate else fps
     return ClipInfo(name, "video", frames, got, *size, "decord" if decoder == "decord" else "av")
 
@@ -239,34 +242,10 @@ def _checked(info: ClipInfo, index: PacketIndex, i: int, frame: av.VideoFrame | 
 # Video files through decord (on request)
 
 
-def _decord():
-    try:
-        import decord
-    except ImportError:
-        raise ClipError(
-            "decord", "is not installed on this machine", "use the default decoder", "no decoder"
-        ) from None
-    return decord
-
-
 def _read_decord(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
-    """Forward from frame 0: decord's random access gives wrong frames on open groups of pictures."""
     index = packet_index(info.path)
-    reader = None
-    with suppress(
-        Exception
-    ):  # decord raises its own error class, which is a plain RuntimeError in some builds
-        reader = _decord().VideoReader(info.path, num_threads=1)
-    for i in range(last + 1):
-        rgb: np.ndarray | None = None
-        fault: str | None = "decode"
-        if reader is not None and i < len(reader):
-            try:
-                rgb, fault = reader.next().asnumpy(), None
-            except Exception:
-                reader = None  # it cannot be trusted to go on at the right frame
-        if i < first:
-            continue
+    for i, rgb in read_forward(info.path, first, last):
+        fault = "decode" if rgb is None else None
         if rgb is not None and rgb.shape[:2] != (info.height, info.width):
             rgb, fault = None, "size"
         yield Frame(i, rgb, index.time_s(i), fault, i in index.gaps)
