@@ -100,10 +100,11 @@ def _tiles(report: InspectReport) -> str:
         tiles.append(
             ("Picture size", size, f"and {more} other size{'s' * (more != 1)}" if more else "all alike")
         )
+    unit = "px" if report.kind == "data" else "px/frame"
     for name, values in (("Median motion", report.extent_median), ("Fastest 5 %", report.extent_p95)):
         v = values[np.isfinite(values)]
         if v.size:
-            tiles.append((name, f"{number(float(np.median(v)), 2)} px", _middle(v)))
+            tiles.append((name, f"{number(float(np.median(v)), 2)} {unit}", _middle(v)))
     if report.scores.size:
         tiles.append(
             (
@@ -233,13 +234,18 @@ def _samples(report: InspectReport) -> str:
     pictures = encode_cards(report.cards)
     noun = "samples" if report.kind == "data" else "moments"
     strip = "".join(
-        f'<a href="#s{i}"><img src="{p.thumb}" alt="">{_t(c.rank.replace("stronger than ", ""))}</a>'
+        f'<a href="#s{i}"><img src="{p.thumb}" alt="">{_t(c.rank.replace("stronger than ", "").replace("rejected: ", ""))}</a>'
         for i, (c, p) in enumerate(zip(report.cards, pictures))
     )
     cards = "".join(_card(c, p, i) for i, (c, p) in enumerate(zip(report.cards, pictures)))
+    rejected = sum(c.rejected for c in report.cards)
+    kept = len(report.cards) - rejected
+    title = f"{kept} {noun if kept != 1 else noun[:-1]}, weakest to strongest" if kept else ""
+    if rejected:
+        title += f"{', and ' if kept else ''}{rejected} rejected interval{'s' * (rejected != 1)}"
     ranked = f'<span class="soft">Ordered by {_t(report.ranked_by)}</span>' if report.ranked_by else ""
     return (
-        f'<div class="section"><h2>{len(report.cards)} {noun}, weakest to strongest</h2>{ranked}</div>'
+        f'<div class="section"><h2>{_t(title)}</h2>{ranked}</div>'
         f'<nav class="strip" aria-label="{noun}">{strip}</nav>{_legend(report)}'
         f'<div class="toolbar"><span>All {noun}</span>{_modes(report.cards[0])}</div>{cards}'
     )
@@ -255,7 +261,7 @@ def _legend(report: InspectReport) -> str:
         f'<div class="panel legend"><img class="wheel" src="{wheel_uri()}" alt="Colour wheel: right is red, down yellow, left cyan, up violet">'
         "<p><b>Flow colours</b>Colour is where things go, as on the wheel; paleness is rest. The speed at the rim is written on each picture.</p>"
         f'<div class="ramp"><b>Difference, × {DIFFERENCE_GAIN}</b><img src="{ramp_uri()}" alt=""><span>{ticks}</span></div>'
-        f"<p><b>Keys</b>{keys} <kbd>J</kbd> <kbd>K</kbd> next, previous <kbd>←</kbd> <kbd>→</kbd> divider</p></div>"
+        f"<p class='keys'><b>Keys</b>{keys} <kbd>J</kbd> <kbd>K</kbd> next, previous <kbd>←</kbd> <kbd>→</kbd> divider</p></div>"
     )
 
 
@@ -282,7 +288,7 @@ def _modes(card: Card) -> str:
 
 def _card(card: Card, pictures: CardPictures, number_: int) -> str:
     h, w = card.layers[0][1].shape[:2]
-    tall = " tall" if h > 1.15 * w else ""
+    style = (" tall" if h > 1.15 * w else "") + (" rejected" if card.rejected else "")
     (left, _), (right, _) = card.layers[:2]
     layers = "".join(
         f'<img class="l{i}" data-name="{_t(name)}" src="{uri}" alt="{_t(name)}" draggable="false">'
@@ -303,7 +309,7 @@ def _card(card: Card, pictures: CardPictures, number_: int) -> str:
         f'<figcaption class="tag l">Difference × {DIFFERENCE_GAIN} {_t(card.difference_of)}</figcaption></figure>'
     )
     return (
-        f'<article class="panel sample{tall}" id="s{number_}" style="--ar:{w}/{h}">{head}<div class="body">'
+        f'<article class="panel sample{style}" id="s{number_}" style="--ar:{w}/{h}">{head}<div class="body">'
         f'<div class="pictures">{stage}<div class="side">{_flow(card, pictures)}{difference}</div></div>'
         f'<dl class="meta">{meta}</dl></div></article>'
     )

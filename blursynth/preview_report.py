@@ -46,6 +46,7 @@ class Card:
     extent: float  # what the ranks are sorted by; NaN when unknown
     size: str = ""  # of the full picture
     flags: list[str] = field(default_factory=list)
+    rejected: bool = False  # shown because it may not be exposed; stands outside the ranks
 
 
 @dataclass

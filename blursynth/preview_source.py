@@ -241,8 +241,7 @@ def _card(clip: Clip, moment: Moment, rank: str, preview: _Preview) -> Card | No
         return None
     centre = min(moment.target - moment.first, len(whole) - 2)
     here, after = whole[centre], whole[centre + 1]
-    flow = dis_flow(here, after)
-    median, p95 = speeds(flow)
+    flow = None if moment.verdict == "cut" else dis_flow(here, after, fine=True)
     small = [to_display(f) for f in whole]
     layers = [("Frame", small[centre]), ("Next frame", small[centre + 1])]
     at = moment.first + centre
@@ -253,14 +252,19 @@ def _card(clip: Clip, moment: Moment, rank: str, preview: _Preview) -> Card | No
             f"{moment.first}–{moment.last}, shown is {at}"
             + (f" ({number(at / clip.info.fps)} s)" if clip.info.fps else ""),
         ),
-        ("Median motion", f"{number(median, 2)} px/frame"),
-        ("Fastest 5 %", f"{number(p95, 2)} px/frame"),
     ]
+    if flow is not None:
+        median, p95 = speeds(flow)
+        facts += [
+            ("Median motion", f"{number(median, 2)} px/frame"),
+            ("Fastest 5 %", f"{number(p95, 2)} px/frame"),
+        ]
     if moment.verdict is None:
         blurred, label = preview.blur(small, clip, moment.first)
         layers.insert(0, ("Blur preview", blurred))
         facts.append(("Blur preview", label))
-    facts.append(("Flow", f"DIS, frame {at} to {at + 1}, for looking only"))
+    note = f"DIS, frame {at} to {at + 1}" if flow is not None else "nothing moves from one scene to another"
+    facts.append(("Flow", note))
     return Card(
         title=f"{clip.rel} · frame {at}",
         rank=rank,
@@ -270,10 +274,11 @@ def _card(clip: Clip, moment: Moment, rank: str, preview: _Preview) -> Card | No
         difference=difference_map(here, after),
         difference_of="of the two frames",
         flow=flow,
-        flow_note="DIS between the two frames",
+        flow_note=note,
         facts=facts,
         extent=moment.speed,
         size=f"{here.shape[1]} × {here.shape[0]}",
+        rejected=moment.verdict is not None,
     )
 
 

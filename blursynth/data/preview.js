@@ -35,7 +35,8 @@
   const cards = stages.map((stage) => stage.closest(".sample"));
   const all = document.querySelector(".toolbar .modes");
   const chooseAll = (mode) => {
-    for (const card of cards) choose(card, mode);
+    // A rejected interval has no blur: its layers are others than the rest's.
+    for (const card of cards) if (!card.classList.contains("rejected") || mode === "compare" || mode === "flicker") choose(card, mode);
     for (const b of all.children) b.setAttribute("aria-pressed", String(b.dataset.mode === mode));
   };
   const unpressAll = () => { for (const b of all.children) b.setAttribute("aria-pressed", "false"); };
