@@ -45,12 +45,13 @@ def exit_code_of(e: Exception) -> int | None:
     """2 for a request that cannot be carried out, 1 for a failure of the world, None for a mistake of ours."""
     from blursynth.engine import EngineError
     from blursynth.output import OutputError
+    from blursynth.preview_report import InspectError
     from blursynth.recipe import RecipeError
     from blursynth.shards import ShardError
     from blursynth.sources import SourceError
     from blursynth.video import ClipError
 
-    if isinstance(e, OutputError):
+    if isinstance(e, (OutputError, InspectError)):
         return e.exit_code
     if isinstance(e, (RecipeError, SourceError)):
         return 2
@@ -138,9 +139,10 @@ def make_command(
 @click.option("--samples", default=16, show_default=True, type=click.IntRange(1))
 def inspect_command(target: str, out: str, samples: int) -> None:
     """Table and pictures of a data set, or of a video before synthesis."""
-    from blursynth.preview import inspect
+    from blursynth.preview import inspect, print_report
 
     report = inspect(target, out, samples)
+    print_report(report)
     sys.exit(getattr(report, "exit_code", 0))
 
 

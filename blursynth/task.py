@@ -19,7 +19,15 @@ import numpy as np
 from blursynth import __version__
 from blursynth.plan import PlanClip, Run, ShardTask, WindowSpec, tile_corners
 from blursynth.recipe import Recipe
-from blursynth.shards import SCHEMA, ShardWriter, dump_json, encode_image, read_sidecar, tar_matches
+from blursynth.shards import (
+    SCHEMA,
+    ShardError,
+    ShardWriter,
+    dump_json,
+    encode_image,
+    read_sidecar,
+    tar_matches,
+)
 
 LEAD_IN = (
     8  # frames before the first window that teach the checker the clip's pace: it can then tell a repeat
@@ -94,12 +102,12 @@ def make_shard(
 
 def _finished(task: ShardTask, outcome: Outcome) -> bool:
     """Whether the shard is there already: an engine may run a task twice."""
-    side = read_sidecar(Path(task.out) / f"{task.shard}.json")
-    if (
-        side is None
-        or side["plan_sha256"] != task.plan_sha256
-        or not tar_matches(Path(task.out) / f"{task.shard}.tar", side)
-    ):
+    try:
+        side = read_sidecar(Path(task.out) / f"{task.shard}.json")
+    except ShardError:
+        return False  # torn by hand or by a bad disk: made again
+    tar = Path(task.out) / f"{task.shard}.tar"
+    if side is None or side["plan_sha256"] != task.plan_sha256 or not tar_matches(tar, side):
         return False
     fill_outcome(outcome, side)
     return True

@@ -53,10 +53,31 @@ class MeanSynthesizer:
     def sample(self, clip_id, frames, first, fps, rng, stride=None):
         blur = np.rint(np.mean(np.stack(frames).astype(np.float64), 0)).astype(np.uint8)
         sharp = frames[(len(frames) - 1) // 2]
+        n = len(frames)
+        exposure = {
+            "window": n,
+            "stride": stride or n,
+            "fps_up": 16,
+            "interp": "none",
+            "profile": "box",
+            "shutter_ms": None,
+        }
+        exposure |= {
+            "duty": 1.0,
+            "readout_ms": 0.0,
+            "substeps": {"mean": 1.0, "max": 1},
+            "draw": int(rng.integers(2**31)),
+        }
         return SimpleNamespace(
-            blur_rgb=blur, sharp_rgb=sharp, linear16=sharp.astype(np.uint16) * 257, exposure={"window": len(frames), "draw": int(rng.integers(2**31))},
-            camera={}, flow={}, quality={"score": 1.0, "flags": []}, rejected=None,
-        )  # fmt: skip
+            blur_rgb=blur,
+            sharp_rgb=sharp,
+            linear16=sharp.astype(np.uint16) * 257,
+            exposure=exposure,
+            camera={"crf": "srgb", "highlights": None, "noise": None},
+            flow=dict.fromkeys(("median_px", "p95_px", "max_px", "fb_error_px", "occluded")),
+            quality={"score": None, "flags": []},
+            rejected=None,
+        )
 
     def forget(self, clip_id, before):
         pass

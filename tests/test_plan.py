@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -52,7 +53,7 @@ def test_drawn_windows_are_within_the_range_varied_and_reproducible():
     assert windows(first) == windows(again)
     assert windows(first) != windows(plan_of([clip("a", 2000)], Recipe(window="7-13", seed=4)))
     rows = sorted((w.first, w.last) for _, w in windows(first))
-    assert all(a[1] + 1 == b[0] for a, b in zip(rows, rows[1:])), (
+    assert all(a[1] + 1 == b[0] for a, b in itertools.pairwise(rows)), (
         "without a stride windows follow one another"
     )
 
@@ -120,9 +121,10 @@ def test_the_order_of_the_clips_and_the_place_they_lie_in_change_nothing():
     moved = [clip(f"c{i}", 100, path="/elsewhere") for i in reversed(range(5))]
     a, b = plan_of(clips), plan_of(moved)
     assert a.sha256 == b.sha256
-    strip = lambda p: [
-        (t.shard, [(r.source.key(w), w) for r in t.runs for w in r.windows]) for t in p.tasks(".")
-    ]  # noqa: E731
+
+    def strip(p):
+        return [(t.shard, [(r.source.key(w), w) for r in t.runs for w in r.windows]) for t in p.tasks(".")]
+
     assert strip(a) == strip(b)
 
 

@@ -1,0 +1,257 @@
+"""``explain``: what a sample was made of, and proof: it is made again from the source and compared byte for byte."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import ValidationError
+
+from blursynth import __version__
+from blursynth.output import OutputError
+from blursynth.plan import PlanClip, Run, WindowSpec
+from blursynth.recipe import Recipe, RecipeError, explain_validation
+from blursynth.sample_json import parse_sample_json
+from blursynth.shards import SHARD_NAME, ShardError, decode_image, read_shard
+from blursynth.sources import Clip, SourceError, clip_sha256, find_clips
+from blursynth.summary import RunLog
+from blursynth.task import _default_synthesizer, read_windows, sample_members
+
+SHEET_WIDTH = 1600  # px of the contact sheet
+SHEET_COLUMNS = 5
+
+
+@dataclass
+class Explanation:
+    key: str
+    shard: str
+    meta: dict[str, Any]
+    source: str | None = None  # absolute path, where it was found
+    frames: list[dict[str, Any]] = field(default_factory=list)  # number, time_s, weight
+    rebuilt: bool | None = None  # True: every byte equal; None: could not be made again
+    note: str = ""
+    picture: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.rebuilt else 1
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    def __str__(self) -> str:
+        m, s = self.meta, self.meta["source"]
+        lines = [
+            f"{self.key} in {self.shard}",
+            f"  source    {s['path']} ({s['clip']}), sha256 {s['sha256'][:16]}..., {s['fps'] or '?'} fps",
+        ]
+        lines.append(f"  frames    {s['first']}..{s['last']}, target {s['target']}")
+        for f in self.frames:
+            time = f"{f['time_s']:.4f} s" if f["time_s"] is not None else "no time"
+            mark = "  <- sharp" if f["number"] == s["target"] else ""
+            lines.append(f"    {f['number']:6d}  {time}  weight {f['weight']:.4f}{mark}")
+        for group in ("exposure", "camera", "flow", "quality"):
+            lines.append(f"  {group:9s} " + ", ".join(f"{k} {_short(v)}" for k, v in m[group].items()))
+        lines.append(
+            f"  made by   blursynth {m['version']}, seed {m['seed']}, recipe {m['recipe_sha256'][:16]}..."
+        )
+        verdict = {True: "rebuilt: every byte is equal", False: "rebuilt: DIFFERS", None: "not rebuilt"}[
+            self.rebuilt
+        ]
+        lines.append(f"  {verdict}" + (f" ({self.note})" if self.note else ""))
+        if self.picture:
+            lines.append(f"  picture   {self.picture}")
+        return "\n".join(lines)
+
+
+def explain(
+    data: str | Path, key: str, src: list[str] | None = None, picture: str | None = None
+) -> Explanation:
+    """Find a sample, make it again from its source, compare.
+
+    Args:
+        src: where the sources lie now; default: where the newest ``make`` found them.
+        picture: PNG file for a contact sheet: the window's frames, blurred, sharp.
+
+    Raises:
+        OutputError: no such folder or key.
+        ShardError, RecipeError: what lies there cannot be trusted.
+    """
+    root = Path(data)
+    shard, sample = find_sample(root, key)
+    try:
+        parse_sample_json(sample["json"])
+    except (KeyError, ValueError) as e:
+        raise ShardError(f"{root / shard}.tar: {key}.json: {e}") from None
+    meta = json.loads(sample["json"])
+    told = Explanation(key, shard, meta)
+    recipe = read_recipe(root)
+    start = RunLog.last_start(root / "run.jsonl") or {}
+    clip = _find_clip(meta, src or start.get("src") or [], recipe, told)
+    if clip is None:
+        return told
+    told.source = clip.info.path
+    s = meta["source"]
+    window = meta.get("tile", {}).get("window", key)
+    prefix = window.rsplit("_", 2)[0]
+    source = PlanClip(clip, shard.partition("-")[0], prefix, s["sha256"])
+    spec = WindowSpec(0, s["first"], s["last"], tiles=2**31)
+    frames, reason, times = _read(source, spec)
+    weights = frame_weights(meta)
+    told.frames = [
+        {"number": s["first"] + i, "time_s": times.get(s["first"] + i), "weight": float(w)}
+        for i, w in enumerate(weights)
+    ]
+    if reason is not None:
+        told.rebuilt, told.note = False, f"its frames cannot be read as they were: {reason}"
+        return told
+    maker = _default_synthesizer(recipe, start.get("rife_weights"))
+    again = dict(
+        m for m in sample_members(recipe, source, spec, frames, maker) if not isinstance(m, str)
+    ).get(key, {})
+    _compare(told, sample, again)
+    if picture is not None:
+        told.picture = picture
+        _contact_sheet(Path(picture), frames, s, sample)
+    return told
+
+
+def find_sample(root: Path, key: str) -> tuple[str, dict[str, Any]]:
+    """(shard name, members) of a sample. Raises OutputError when there is none."""
+    if not root.is_dir():
+        raise OutputError(f"{root}: no such folder of shards")
+    tars = sorted(p for p in root.glob("*.tar") if SHARD_NAME.fullmatch(p.stem))
+    if not tars:
+        raise OutputError(f"{root}: holds no shards (train-000000.tar ...)")
+    some: list[str] = []
+    for tar in tars:
+        for sample in read_shard(tar):
+            if sample["__key__"] == key:
+                return tar.stem, sample
+            if len(some) < 3:
+                some.append(sample["__key__"])
+    raise OutputError(f"{root}: no sample {key}; keys look like {', '.join(some)}")
+
+
+def read_recipe(root: Path) -> Recipe:
+    """The recipe that the shards in ``root`` were made by. Raises RecipeError."""
+    path = root / "recipe.toml"
+    try:
+        return Recipe(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as e:
+        raise RecipeError(f"{path}: {explain_validation(e)}") from None
+    except (OSError, ValueError, TypeError) as e:
+        raise RecipeError(f"{path}: not a readable recipe ({e})") from None
+
+
+def _find_clip(meta: dict[str, Any], srcs: list[str], recipe: Recipe, told: Explanation) -> Clip | None:
+    s = meta["source"]
+    try:
+        clips, _ = find_clips(srcs, recipe.fps)
+    except SourceError as e:
+        told.note = f"{e}; tell with --src where the source lies now"
+        return None
+    # The path first, but the bytes decide: a source that was moved or renamed is still the source.
+    for clip in sorted(clips, key=lambda c: (c.rel != s["path"], c.name != s["clip"], c.rel)):
+        try:
+            if clip_sha256(clip.info) == s["sha256"]:
+                return clip
+        except OSError:
+            continue
+        if clip.rel == s["path"]:
+            told.note = f"{clip.info.path}: its bytes are not those the sample was made from"
+    told.note = told.note or f"{s['path']} is not among {', '.join(srcs)}; tell with --src where it lies now"
+    return None
+
+
+def _read(source: PlanClip, spec: WindowSpec) -> tuple[list[np.ndarray], str | None, dict[int, float | None]]:
+    from blursynth.video import read_frames
+
+    times = {f.index: f.time_s for f in read_frames(source.clip.info, spec.first, spec.last)}
+    ((_, frames, reason),) = list(read_windows(Run(source, (spec,))))
+    return frames, reason, times
+
+
+def frame_weights(meta: dict[str, Any]) -> np.ndarray:
+    """(N,) share of the light that each source frame of the window stands for; sums to 1."""
+    n, interp = meta["source"]["last"] - meta["source"]["first"] + 1, meta["exposure"]["interp"]
+    if interp == "none":
+        return np.full(n, 1 / n)
+    w = np.ones(n)
+    w[[0, -1]] = 0.5  # light flows between the frames: the end frames stand for half an interval
+    return w / w.sum()
+
+
+def _compare(told: Explanation, sample: dict[str, Any], again: dict[str, bytes]) -> None:
+    old = {k: v for k, v in sample.items() if k != "__key__"}
+    differ = sorted(k for k in old.keys() | again.keys() if old.get(k) != again.get(k))
+    told.rebuilt = not differ
+    notes = []
+    if differ:
+        notes.append("differs in " + ", ".join(differ))
+        for k in differ:
+            if k in old and k in again and k != "json":
+                a, b = (decode_image(x[k]).astype(int) for x in (old, again))
+                same_shape = a.shape == b.shape
+                notes.append(
+                    f"{k}: {f'largest difference {abs(a - b).max()}' if same_shape else 'another size'}"
+                )
+        if told.meta["version"] != __version__:
+            notes.append(f"made by version {told.meta['version']}, this is {__version__}")
+    told.note = "; ".join(notes)
+
+
+def _contact_sheet(path: Path, frames: list[np.ndarray], s: dict[str, Any], sample: dict[str, Any]) -> None:
+    """Blurred and sharp large on top, the window's frames below. Raises OSError."""
+    big = [
+        decode_image(next(v for k, v in sample.items() if k.startswith(name + ".")))
+        for name in ("blur", "sharp")
+    ]
+    top = [
+        _labelled(_to_width(im, SHEET_WIDTH // 2), name)
+        for im, name in zip(big, ("blurred", f"sharp: frame {s['target']}"))
+    ]
+    small = [
+        _labelled(_to_width(f, SHEET_WIDTH // SHEET_COLUMNS), f"frame {s['first'] + i}")
+        for i, f in enumerate(frames)
+    ]
+    rows = [_row(top)] + [_row(small[i : i + SHEET_COLUMNS]) for i in range(0, len(small), SHEET_COLUMNS)]
+    sheet = np.concatenate(
+        [cv2.copyMakeBorder(r, 0, 0, 0, SHEET_WIDTH - r.shape[1], cv2.BORDER_CONSTANT) for r in rows]
+    )
+    ok, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    assert ok
+    path.write_bytes(data.tobytes())
+
+
+def _to_width(rgb: np.ndarray, width: int) -> np.ndarray:
+    h, w = rgb.shape[:2]
+    return cv2.resize(
+        rgb,
+        (width, max(1, round(h * width / w))),
+        interpolation=cv2.INTER_AREA if w > width else cv2.INTER_NEAREST,
+    )
+
+
+def _labelled(rgb: np.ndarray, text: str) -> np.ndarray:
+    bar = np.zeros((24, rgb.shape[1], 3), np.uint8)
+    cv2.putText(bar, text, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.concatenate([bar, rgb])
+
+
+def _row(images: list[np.ndarray]) -> np.ndarray:
+    height = max(im.shape[0] for im in images)
+    return np.concatenate(
+        [cv2.copyMakeBorder(im, 0, height - im.shape[0], 0, 0, cv2.BORDER_CONSTANT) for im in images], 1
+    )
+
+
+def _short(v: Any) -> str:
+    if isinstance(v, float):
+        return f"{v:.4g}"
+    return "-" if v is None else str(v)

@@ -1,0 +1,97 @@
+"""The JSON of a sample, schema 1, as others rely on it. More keys may come; those here stay."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
+
+
+class Source(_Part):
+    dataset: str | None
+    clip: str
+    path: str  # relative to its --src
+    sha256: str = Field(pattern=SHA256)
+    fps: float | None
+    first: int = Field(ge=0)
+    last: int
+    target: int
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Source:
+        if not self.first <= self.target <= self.last:
+            raise ValueError("target is not within first..last")
+        if self.path.startswith("/") or ".." in self.path.split("/"):
+            raise ValueError("path is not relative")
+        return self
+
+
+class Substeps(_Part):
+    mean: float
+    max: int
+
+
+class Exposure(_Part):
+    window: int = Field(ge=2)
+    stride: int = Field(ge=1)
+    fps_up: int = Field(ge=1)
+    interp: str
+    profile: str
+    shutter_ms: float | None
+    duty: float | None
+    readout_ms: float
+    substeps: Substeps
+
+
+class Camera(_Part):
+    crf: str
+    highlights: Any
+    noise: Any
+
+
+class Flow(_Part):
+    """Null throughout with ``--interp none``."""
+
+    median_px: float | None
+    p95_px: float | None
+    max_px: float | None
+    fb_error_px: float | None
+    occluded: float | None
+
+
+class Quality(_Part):
+    score: float | None
+    flags: list[str]
+
+
+class SampleJson(_Part):
+    schema_: Literal[1] = Field(alias="schema")
+    key: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    seed: int
+    recipe_sha256: str = Field(pattern=SHA256)
+    version: str
+    source: Source
+    exposure: Exposure
+    camera: Camera
+    flow: Flow
+    quality: Quality
+
+
+def parse_sample_json(data: bytes) -> SampleJson:
+    """Check and type the JSON of a sample. Raises ValueError with one line that names the key that is wrong."""
+    try:
+        return SampleJson.model_validate(json.loads(data))
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}") from None
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+    except ValueError as e:  # not JSON, or not text
+        raise ValueError(f"not JSON ({e})") from None
