@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import Any, Literal
 
 import cv2
@@ -39,8 +40,10 @@ class Augment:
             pair = [np.rot90(x[:, ::-1] if flip else x, turns) for x in (blur, sharp)]
             return pair[0], pair[1]
         if self.kind == "article":
-            self.geometry.set_random_seed(int(rng.integers(2**31)))
-            self.dropout.set_random_seed(int(rng.integers(2**31)))
+            # Not set_random_seed: that gives every transform the same draws, so that all act or none does.
+            state = random.Random(int(rng.integers(2**31)))
+            self.geometry.set_random_state(rng, state)
+            self.dropout.set_random_state(rng, state)
             both = self.geometry(image=np.ascontiguousarray(blur), sharp=np.ascontiguousarray(sharp))
             return self.dropout(image=both["image"])["image"], both["sharp"]
         return blur, sharp

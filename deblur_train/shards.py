@@ -145,7 +145,7 @@ def index_shard(path: Path, number: int) -> tuple[list[Sample], list[Fault]]:
             key, _, suffix = name.partition(".")
             if not KEY.fullmatch(key):
                 faults.append(
-                    Fault(f"{path.name}:{key[:40]!r}", "key holds other characters than A-Z a-z 0-9 _ -")
+                    Fault(f"{path.name}:{name[:60]!r}", "key holds other characters than A-Z a-z 0-9 _ -")
                 )
             elif suffix in groups.setdefault(key, {}):
                 faults.append(Fault(f"{path.name}:{key}", "member stands twice"))
