@@ -49,9 +49,7 @@ class SourceFlow:
     """Flow recomputed from the sources of a data folder, for samples that carry no thumbnail of it."""
 
     def __init__(self, folder: Path, dataset: dict[str, Any], deadline: float):
-        self.roots = list(
-            dict.fromkeys([*_recorded_sources(dataset, folder), folder, folder.parent, Path.cwd()])
-        )
+        self.roots = _recorded_sources(dataset, folder)
         self.deadline = deadline
         self.clips: dict[str, Any] = {}
 
@@ -107,13 +105,8 @@ class SourceFlow:
 
 
 def _recorded_sources(dataset: dict[str, Any], folder: Path) -> list[Path]:
-    """The ``--src`` paths a dataset.json tells of, wherever it does."""
-    found: list[Path] = []
-    for place in (dataset, dataset.get("provenance"), dataset.get("run")):
-        if isinstance(place, dict):
-            for name in ("src", "sources", "roots"):
-                value = place.get(name)
-                for text in value if isinstance(value, list) else [value]:
-                    if isinstance(text, str) and text:
-                        found += [Path(text), folder / text]
-    return found
+    """Where the sources were: the ``src`` of the last start in run.jsonl, or of dataset.json where a program put it there."""
+    from blursynth.summary import RunLog
+
+    found = (RunLog.last_start(folder / "run.jsonl") or dataset).get("src")
+    return [Path(text) for text in found if isinstance(text, str) and text] if isinstance(found, list) else []

@@ -6,8 +6,6 @@ shard is shown, what is not is named and counted. Nothing is ever extracted; onl
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import tarfile
 from collections import Counter
@@ -16,14 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
-from blursynth.preview_report import InspectError
+from blursynth.preview_read import group, parse_json, picture_size, read_bounded, real
 
 _MAX_JSON = 1 << 20  # a sample's JSON is a few kB; whatever is larger is not one
 _MAX_IMAGE = 512 << 20
-_MAX_PIXELS = 1 << 27  # 134 MP: above any camera of interest, below what would fill the memory when decoded
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 _IMAGE_ROLES = {f"{role}.{ext}": role for role in ("blur", "sharp") for ext in ("png", "webp")}
 
@@ -194,99 +188,6 @@ def exposed_frames(meta: dict[str, Any]) -> float:
     # With a duty below 1 only part of the window is exposed: the shutter time knows.
     by_shutter = real(group(meta, "exposure").get("shutter_ms")) * real(source.get("fps")) / 1000
     return by_shutter if 0 < by_shutter <= span else span
-
-
-def read_pictures(entry: Entry) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """(JSON, blurred, sharp) of one sample; pictures (H, W, 3) uint8 RGB. Raises InspectError naming shard and key."""
-    where = f"{entry.shard.name}: {entry.key[:80]!r}"
-    try:
-        with entry.shard.open("rb") as file:
-            data = {role: _read_at(file, *entry.at[role]) for role in ("json", "blur", "sharp")}
-    except OSError as e:
-        raise InspectError(f"{where}: cannot be read ({e.strerror or e})") from None
-    meta = parse_json(data["json"])
-    if meta is None:
-        raise InspectError(f"{where}: its JSON cannot be read")
-    blur, sharp = (_decode(data[role], f"{where}: {role} picture") for role in ("blur", "sharp"))
-    if blur.shape != sharp.shape:
-        raise InspectError(f"{where}: blurred is {blur.shape[:2]}, sharp is {sharp.shape[:2]}")
-    return meta, blur, sharp
-
-
-def _read_at(file: Any, offset: int, count: int) -> bytes:
-    file.seek(offset)
-    return file.read(count)
-
-
-def _decode(data: bytes, what: str) -> np.ndarray:
-    size = picture_size(data[:40])
-    if size is None or size[0] * size[1] > _MAX_PIXELS:
-        raise InspectError(f"{what}: not a PNG or lossless WebP of a sane size")
-    try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        bgr = None
-    if bgr is None:
-        raise InspectError(f"{what}: cannot be decoded")
-    return np.ascontiguousarray(bgr[..., ::-1])
-
-
-def picture_size(head: bytes) -> tuple[int, int] | None:
-    """(width, height) from the first 40 bytes of a PNG or WebP file, without decoding; None for anything else."""
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 24:
-        w, h = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    elif head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) >= 30:
-        if head[12:16] == b"VP8L":
-            bits = int.from_bytes(head[21:25], "little")
-            w, h = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        elif head[12:16] == b"VP8X":
-            w, h = int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-        elif head[12:16] == b"VP8 ":
-            w, h = (
-                int.from_bytes(head[26:28], "little") & 0x3FFF,
-                int.from_bytes(head[28:30], "little") & 0x3FFF,
-            )
-        else:
-            return None
-    else:
-        return None
-    return (w, h) if w > 0 and h > 0 else None
-
-
-def parse_json(data: bytes | None) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else (also for nesting deep enough to exhaust the stack)."""
-    try:
-        value = json.loads(data) if data else None
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def read_bounded(path: Path, limit: int = 64 << 20) -> bytes | None:
-    """A small file's bytes; None when it is missing, unreadable or too large."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError:
-        return None
-    return data if len(data) <= limit else None
-
-
-def group(meta: dict[str, Any], name: str) -> dict[str, Any]:
-    """A sub-object of a sample's JSON; empty when it is absent or something else."""
-    value = meta.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def real(value: Any) -> float:
-    """A finite number as float; NaN for anything else (null, text, bool, infinity, a 400-digit integer)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
 
 
 def sidecars(folder: Path) -> Iterator[dict[str, Any]]:

@@ -84,6 +84,11 @@ class InspectReport:
     png: Path | None = None
 
     @property
+    def exit_code(self) -> int:
+        """1 when something could not be read whole (and is named), else 0."""
+        return 1 if self.damaged else 0
+
+    @property
     def total(self) -> int:
         """Samples in all splits, or usable intervals of all clips."""
         return sum(self.samples.values())

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import time
-import tomllib
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from blursynth.flow_colours import decode_flow_thumb
+from blursynth.preview_dataset import figures, rejects, warnings
 from blursynth.preview_flow import SourceFlow
-from blursynth.preview_index import (
-    Entry,
-    Index,
-    exposed_frames,
-    group,
-    index_shards,
-    parse_json,
-    read_bounded,
-    read_pictures,
-    real,
-    sidecars,
-)
+from blursynth.preview_index import Entry, Index, exposed_frames, index_shards
 from blursynth.preview_pictures import difference_map, to_display
-from blursynth.preview_report import Card, InspectError, InspectReport, number, size_text
-
-_SPLIT_ORDER = {"train": 0, "val": 1, "test": 2}
+from blursynth.preview_ranks import pick_ranks, rank_name
+from blursynth.preview_read import group, parse_json, read_bounded, read_pictures, real
+from blursynth.preview_report import Card, InspectError, InspectReport, number
 
 
 def is_data(target: Path) -> bool:
@@ -36,51 +22,6 @@ def is_data(target: Path) -> bool:
     if target.is_file():
         return target.suffix == ".tar"
     return (target / "dataset.json").is_file() or any(target.glob("*.tar"))
-
-
-def pick_ranks(splits: list[str], count: int) -> list[int]:
-    """Which positions of a sorted list to show.
-
-    Args:
-        splits: split of each position, weakest first. count: how many to pick, at least 1.
-    Returns:
-        Rising positions: the weakest, the median, the strongest (in this order of need: the median, then both ends),
-        the rest evenly spaced between; a split that this would miss takes the place of its nearest neighbour.
-    """
-    n = len(splits)
-    if count >= n:
-        return list(range(n))
-    middle = (n - 1) // 2
-    if count == 1:
-        return [middle]
-    picks = [round(i * (n - 1) / (count - 1)) for i in range(count)]
-    anchors = {0, n - 1}
-    if count >= 3:
-        nearest = min(range(1, count - 1), key=lambda i: abs(picks[i] - middle))
-        picks[nearest] = middle
-        anchors.add(middle)
-    for split in dict.fromkeys(splits):
-        if any(splits[p] == split for p in picks):
-            continue
-        shown = Counter(splits[p] for p in picks)
-        spare = [i for i, p in enumerate(picks) if p not in anchors and shown[splits[p]] > 1]
-        if not spare:
-            break  # fewer cards than splits: the spread of the blur comes first
-        own = [p for p, s in enumerate(splits) if s == split]
-        i, p = min(((i, p) for i in spare for p in own), key=lambda ip: abs(picks[ip[0]] - ip[1]))
-        picks[i] = p
-    return sorted(set(picks))
-
-
-def rank_name(position: int, n: int) -> str:
-    """'weakest', 'median', 'strongest', or 'stronger than 37 %' for a position among n, weakest first."""
-    if position == 0:
-        return "weakest"
-    if position == n - 1:
-        return "strongest"
-    if position == (n - 1) // 2:
-        return "median"
-    return f"stronger than {100 * position / (n - 1):.0f} %"
 
 
 def inspect_data(target: Path, samples: int, flow_seconds: float = 20.0) -> InspectReport:
@@ -99,11 +40,11 @@ def inspect_data(target: Path, samples: int, flow_seconds: float = 20.0) -> Insp
     )
     whole_folder = target.is_dir()
     dataset = parse_json(read_bounded(folder / "dataset.json")) or {}
-    _rejects(report, folder if whole_folder else None, target)
+    rejects(report, folder if whole_folder else None, target)
     if not index.entries:
         raise InspectError(_nothing(target, shards, index, report))
-    _figures(report, index, folder, dataset)
-    _warnings(report, index, folder, shards, dataset, whole_folder)
+    figures(report, index, folder, dataset)
+    warnings(report, index, folder, shards, dataset, whole_folder)
 
     order, report.ranked_by = _ranking(index.entries)
     ranked = [index.entries[i] for i in order]
@@ -146,16 +87,16 @@ def _ranking(entries: list[Entry]) -> tuple[list[int], str]:
 
 def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
     meta, blur, sharp = read_pictures(entry)
-    source, exposure, figures, quality = (group(meta, g) for g in ("source", "exposure", "flow", "quality"))
+    source, exposure, motion, quality = (group(meta, g) for g in ("source", "exposure", "flow", "quality"))
     frames = exposed_frames(meta)
-    flow, note = decode_flow_thumb(figures), "mean motion of the window, from the sample's own thumbnail"
+    flow, note = decode_flow_thumb(motion), "mean motion of the window, from the sample's own thumbnail"
     if flow is None:
         flow, note = sources.of(source, sharp)
     elif group(meta, "tile"):
         note = "mean motion of the whole frame that this tile was cut from, from the sample's own thumbnail"
 
     def px(name: str) -> str:
-        each = real(figures.get(name))
+        each = real(motion.get(name))
         return (
             f"{number(each, 2)} px/frame, {number(each * frames, 2)} px in all"
             if np.isfinite(each)
@@ -198,135 +139,6 @@ def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
         size=f"{sharp.shape[1]} × {sharp.shape[0]}",
         flags=[str(f) for f in flags] if isinstance(flags, list) else [],
     )
-
-
-def _figures(report: InspectReport, index: Index, folder: Path, dataset: dict[str, Any]) -> None:
-    counts = Counter(e.split for e in index.entries)
-    splits = sorted(index.shards, key=lambda s: (_SPLIT_ORDER.get(s, 9), s))
-    report.samples = {s: counts[s] for s in splits}
-    report.columns = ["Split", "Samples", "Share", "Clips", "Shards", "On disk"]
-    total = max(1, len(index.entries))
-    report.rows = [
-        [
-            s,
-            f"{counts[s]:,}",
-            f"{100 * counts[s] / total:.0f} %",
-            f"{len(index.clips.get(s, ())):,}",
-            f"{index.shards[s]:,}",
-            size_text(index.bytes[s]),
-        ]
-        for s in splits
-    ]
-    report.bytes = sum(index.bytes.values())
-    report.headline = f"{total:,} samples in {sum(index.shards.values()):,} shards, {size_text(report.bytes)}"
-    report.extent_median = np.array([e.extent for e in index.entries])
-    report.extent_p95 = np.array([e.extent_p95 for e in index.entries])
-    report.sizes = dict(index.sizes)
-    scores = np.array(index.scores)
-    report.scores = scores[np.isfinite(scores)]
-    report.flags = dict(index.flags)
-    report.recipe = _recipe(folder, dataset)
-    report.recipe_name = str(report.recipe.get("name") or "")
-    report.recipe_sha256 = index.recipes.most_common(1)[0][0]
-
-
-def _recipe(folder: Path, dataset: dict[str, Any]) -> dict[str, Any]:
-    """The resolved recipe, from recipe.toml or else from dataset.json; empty when neither can be read."""
-    data = read_bounded(folder / "recipe.toml", 1 << 20)
-    if data is not None:
-        try:
-            return tomllib.loads(data.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
-            pass
-    return group(dataset, "recipe")
-
-
-def _rejects(report: InspectReport, folder: Path | None, target: Path) -> None:
-    """Rejects by reason, summed over sidecars, so that an unfinished run is told right; dataset.json may lag behind."""
-    if folder is not None:
-        sides = list(sidecars(folder))
-    else:
-        side = parse_json(read_bounded(target.with_suffix(".json")))
-        sides = [side] if side else []
-    total: Counter[str] = Counter()
-    errors = 0
-    for side in sides:
-        for reason, n in group(group(side, "counts"), "rejected").items():
-            if type(n) is int and n > 0:
-                total[str(reason)] += n
-        listed = side.get("errors")
-        errors += len(listed) if isinstance(listed, list) else 0
-    report.rejects = dict(total.most_common())
-    if errors:
-        report.warnings.append(
-            f"{errors:,} window{'s' * (errors != 1)} failed with an error of the synthesis (listed in the sidecars)"
-        )
-    if not sides:
-        report.warnings.append(
-            "no sidecar beside the shards: rejects are unknown, the run may not have finished"
-        )
-
-
-def _warnings(
-    report: InspectReport,
-    index: Index,
-    folder: Path,
-    shards: list[Path],
-    dataset: dict[str, Any],
-    whole: bool,
-) -> None:
-    warn = report.warnings
-    known = [r for r in index.recipes if r]
-    if len(known) > 1:
-        warn.append(f"samples of {len(known)} different recipes: " + ", ".join(r[:12] for r in known[:4]))
-    splits = sorted(index.clips)
-    for i, a in enumerate(splits):
-        for b in splits[i + 1 :]:
-            if shared := {c for c in index.clips[a] & index.clips[b] if not c.endswith("\0?")}:
-                clip = min(shared).partition("\0")[2]
-                warn.append(
-                    f"{a} and {b} share {len(shared)} source clip{'s' * (len(shared) != 1)} (such as {clip[:80]}): validation would flatter"
-                )
-    for oddity, count in index.oddities.most_common():
-        if count:
-            warn.append(f"{count:,} × {oddity}")
-    if not whole:
-        return
-    if parts := sum(1 for _ in folder.glob("*.part")):
-        warn.append(
-            f"{parts} unfinished file{'s' * (parts != 1)} (.part): a run is going on or was stopped; `blursynth make` with the same options resumes it"
-        )
-    if not dataset:
-        warn.append("no readable dataset.json: the run may not have finished")
-    elif dataset.get("complete") is False:
-        warn.append(
-            "dataset.json says that the run did not finish; `blursynth make` with the same options resumes it"
-        )
-    unused = (
-        [u for u in dataset.get("not_used") or () if isinstance(u, dict)]
-        if isinstance(dataset.get("not_used"), list)
-        else []
-    )
-    for what in unused[:5]:
-        warn.append(f"source not used: {str(what.get('source'))[:80]} ({str(what.get('reason'))[:40]})")
-    if len(unused) > 5:
-        warn.append(f"and {len(unused) - 5} more sources not used, listed in dataset.json")
-    named = set(re.findall(r"[\w.-]+\.tar", " ".join(_strings(dataset.get("shards"))))) | set(
-        re.findall(r"[\w.-]+\.tar", " ".join(_strings(dataset.get("splits"))))
-    )
-    if missing := sorted(named - {s.name for s in shards}):
-        warn.append(
-            f"{len(missing)} shard{'s' * (len(missing) != 1)} named in dataset.json but not there: {', '.join(missing[:4])}"
-        )
-    if "val" not in index.shards and "test" not in index.shards:
-        warn.append("no validation split: give more clips, or a larger --val-fraction")
-
-
-def _strings(value: Any, depth: int = 0) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [s for v in below for s in _strings(v, depth + 1)] if depth < 5 else []
 
 
 def _nothing(target: Path, shards: list[Path], index: Index, report: InspectReport) -> str:

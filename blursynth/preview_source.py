@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from blursynth.preview_flow import dis_flow, speeds
+from blursynth.preview_moments import SPAN, Interval, Moment, measure, moments, varied
 from blursynth.preview_pictures import difference_map, to_display
+from blursynth.preview_ranks import pick_ranks, rank_name
 from blursynth.preview_report import Card, InspectError, InspectReport, number
-from blursynth.preview_shards import pick_ranks, rank_name
 
 if TYPE_CHECKING:
     from blursynth.sources import Clip
 
-WINDOW = 9  # frames of the blur that is previewed, the default recipe's window
 LOOK_FRAMES = 900  # decoded in all to measure motion; a long source is looked at in spans spread over it
-_SPAN = 2 * WINDOW
 _CLIPS = 40
-
-
-@dataclass(frozen=True)
-class Interval:
-    """From frame ``index - 1`` to ``index`` of a clip."""
-
-    clip: int
-    index: int
-    verdict: str | None  # why it may not be exposed; None when it may
-    median: float  # px/frame; NaN where there is no flow to speak of
-    p95: float
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Frames ``first..last`` of a clip, both in; ``verdict`` where they are shown because they are rejected."""
-
-    clip: int
-    first: int
-    last: int
-    speed: float  # px/frame, of the fastest 5 %
-    verdict: str | None = None
-
-    @property
-    def target(self) -> int:
-        return (self.first + self.last) // 2
 
 
 def inspect_source(target: Path, samples: int, look_frames: int = LOOK_FRAMES) -> InspectReport:
@@ -84,11 +55,11 @@ def inspect_source(target: Path, samples: int, look_frames: int = LOOK_FRAMES) -
     intervals = [
         step
         for n, clip in enumerate(looked)
-        for step in _measure(n, clip, max(_SPAN, look_frames // len(looked)))
+        for step in measure(n, clip, max(SPAN, look_frames // len(looked)))
     ]
     _figures(report, looked, len(clips), intervals)
 
-    usable, rejected = _moments(intervals)
+    usable, rejected = moments(intervals)
     shown = min(len(rejected), samples // 4) if usable else min(len(rejected), samples)
     picks: list[tuple[Moment, str]] = []
     if usable:
@@ -99,7 +70,7 @@ def inspect_source(target: Path, samples: int, look_frames: int = LOOK_FRAMES) -
         report.warnings.append(
             "no run of usable intervals is long enough for a blur; rejected ones are shown instead"
         )
-    picks += [(m, f"rejected: {m.verdict}") for m in _varied(rejected, shown)]
+    picks += [(m, f"rejected: {m.verdict}") for m in varied(rejected, shown)]
     preview = _Preview()
     for moment, rank in picks:
         card = _card(looked[moment.clip], moment, rank, preview)
@@ -111,84 +82,6 @@ def inspect_source(target: Path, samples: int, look_frames: int = LOOK_FRAMES) -
         )
     report.ranked_by = "motion of the fastest 5 % of the picture, px/frame"
     return report
-
-
-def _spans(frames: int, budget: int) -> list[tuple[int, int]]:
-    """Frame ranges, both ends in, to look at: the whole clip where the budget allows it, else spans spread over it."""
-    if frames <= budget:
-        return [(0, frames - 1)]
-    count = max(1, budget // _SPAN)
-    starts = {
-        round(i * (frames - _SPAN) / max(1, count - 1)) if count > 1 else (frames - _SPAN) // 2
-        for i in range(count)
-    }
-    return [(start, start + _SPAN - 1) for start in sorted(starts)]
-
-
-def _measure(number_: int, clip: Clip, budget: int) -> Iterator[Interval]:
-    from blursynth.audit import IntervalChecker
-    from blursynth.video import read_frames
-
-    for first, last in _spans(clip.info.frames, budget):
-        checker = IntervalChecker()
-        before: np.ndarray | None = None
-        for frame in read_frames(clip.info, first, last):
-            verdict = checker.push(frame)
-            if frame.rgb is None and verdict is None:
-                verdict = frame.fault or "decode"
-            if frame.index > first:
-                median = p95 = np.nan
-                if verdict is None and before is not None and frame.rgb is not None:
-                    median, p95 = speeds(dis_flow(before, frame.rgb))
-                yield Interval(number_, frame.index, verdict, median, p95)
-            before = frame.rgb
-
-
-def _moments(intervals: list[Interval]) -> tuple[list[Moment], list[Moment]]:
-    """Windows that tile the runs of usable intervals, and every rejected interval."""
-    usable: list[Moment] = []
-    rejected: list[Moment] = []
-    run: list[Interval] = []
-
-    def close() -> None:
-        frames = min(WINDOW, len(run) + 1)
-        frames -= 1 - frames % 2  # an odd number has a centre frame
-        if frames >= 3:
-            steps = frames - 1
-            for at in range(0, len(run) - steps + 1, WINDOW):
-                part = run[at : at + steps]
-                usable.append(
-                    Moment(
-                        part[0].clip, part[0].index - 1, part[-1].index, float(np.mean([s.p95 for s in part]))
-                    )
-                )
-        run.clear()
-
-    for step in intervals:
-        if run and (step.clip != run[-1].clip or step.index != run[-1].index + 1):
-            close()
-        if step.verdict is None and np.isfinite(step.p95):
-            run.append(step)
-            continue
-        close()
-        if step.verdict is not None:
-            rejected.append(Moment(step.clip, step.index - 1, step.index, np.nan, step.verdict))
-    close()
-    return usable, rejected
-
-
-def _varied(rejected: list[Moment], count: int) -> list[Moment]:
-    """Of each reason in turn, those spread evenly over the source."""
-    by_reason: dict[str, list[Moment]] = {}
-    for moment in rejected:
-        by_reason.setdefault(str(moment.verdict), []).append(moment)
-    chosen: list[Moment] = []
-    for i, group in enumerate(by_reason.values()):
-        share = count // len(by_reason) + (i < count % len(by_reason))
-        chosen += [
-            group[round(j * (len(group) - 1) / max(1, share - 1))] for j in range(min(share, len(group)))
-        ]
-    return chosen
 
 
 class _Preview:

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from blursynth.flow_colours import encode_flow_thumb
 from blursynth.preview import InspectError, inspect, print_report
-from blursynth.preview_index import picture_size
 from blursynth.preview_pictures import DIFFERENCE_GAIN, difference_colours, difference_map, encode_cards
+from blursynth.preview_ranks import pick_ranks, rank_name
+from blursynth.preview_read import picture_size
 from blursynth.preview_report import histogram, number
-from blursynth.preview_shards import pick_ranks, rank_name
 
 
 def picture(seed: int, h: int = 36, w: int = 64) -> np.ndarray:
@@ -137,7 +137,7 @@ def test_cards_go_from_the_weakest_to_the_strongest_blur(data, tmp_path):
     assert extents == sorted(extents) and extents[-1] == pytest.approx(20 * 8)  # px/frame x 8 intervals
     assert any(c.split == "val" for c in report.cards)
     assert report.samples == {"train": 21, "val": 2} and report.rejects == {"cut": 4, "duplicate": 1}
-    assert report.recipe_name == "gopro" and not report.warnings and not report.damaged
+    assert report.recipe_name == "gopro" and not report.warnings and report.exit_code == 0
     assert "a_020" in html and report.png.stat().st_size > 1000
 
 
@@ -256,6 +256,7 @@ def test_a_truncated_shard_is_named_and_counted_and_the_rest_goes_on(data, tmp_p
         tar.write_bytes(whole[:cut])
         report, html = run(data, tmp_path)
         assert len(report.damaged) == 1 and report.damaged[0].startswith("train-000001.tar: "), cut
+        assert report.exit_code == 1
         assert 13 <= report.total < 23 and "train-000001.tar" in html
     tar.write_bytes(np.random.default_rng(0).bytes(5000))
     report, _ = run(data, tmp_path)

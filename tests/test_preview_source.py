@@ -9,7 +9,8 @@ import pytest
 
 from blursynth.preview import InspectError, inspect
 from blursynth.preview_flow import SourceFlow, dis_flow
-from blursynth.preview_source import Interval, _moments, _spans, linear_mean
+from blursynth.preview_moments import Interval, moments, spans
+from blursynth.preview_source import linear_mean
 
 
 def texture(seed: int, h: int = 96, w: int = 400) -> np.ndarray:
@@ -76,18 +77,18 @@ def test_damaged_frames_and_cuts_are_verdicts_not_blur(tmp_path):
 def test_windows_tile_the_usable_runs_and_are_odd():
     steps = [Interval(0, i, "cut" if i == 24 else None, 1.0, float(i)) for i in range(1, 40)]
     steps += [Interval(1, i, None, 1.0, 1.0) for i in range(1, 5)]  # another clip: 5 frames only
-    usable, rejected = _moments(steps)
+    usable, rejected = moments(steps)
     assert [(m.clip, m.first, m.last) for m in usable] == [(0, 0, 8), (0, 9, 17), (0, 24, 32), (1, 0, 4)]
     assert [(m.first, m.last, m.verdict) for m in rejected] == [(23, 24, "cut")]
     assert usable[0].target == 4
 
 
 def test_long_sources_are_looked_at_in_spans_from_end_to_end():
-    assert _spans(100, 900) == [(0, 99)]
-    spans = _spans(144_000, 900)
-    assert spans[0][0] == 0 and spans[-1][1] == 143_999 and 400 < sum(b - a + 1 for a, b in spans) <= 900
-    assert all(b < c for (_, b), (c, _) in itertools.pairwise(spans))
-    assert _spans(50, 18) == [(16, 33)]
+    assert spans(100, 900) == [(0, 99)]
+    found = spans(144_000, 900)
+    assert found[0][0] == 0 and found[-1][1] == 143_999 and 400 < sum(b - a + 1 for a, b in found) <= 900
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(found))
+    assert spans(50, 18) == [(16, 33)]
 
 
 def test_linear_mean_averages_light_not_codes():
