@@ -17,6 +17,8 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .highlights import parse_highlights
+
 Interp = Literal["deepflow", "deepflow-opencv", "dis", "rife", "none"]
 
 
@@ -35,29 +37,51 @@ class Recipe(Strict):
     cite: str = Field("", description="where the recipe's figures come from")
 
     # Which frames (DESIGN section 4).
-    window: str = Field("9", description="source frames a sample exposes: N, or N-M drawn per sample (at least 3)")
-    stride: int | None = Field(None, ge=1, description="frames between window starts; default: the window length")
+    window: str = Field(
+        "9", description="source frames a sample exposes: N, or N-M drawn per sample (at least 3)"
+    )
+    stride: int | None = Field(
+        None, ge=1, description="frames between window starts; default: the window length"
+    )
     fps: float | None = Field(None, gt=0, description="source frames per second, where the file does not say")
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the source clips that go to val")
     seed: int = Field(0, ge=0, description="seed of every random draw")
-    max_samples: int | None = Field(None, ge=1, description="stop after this many samples, spread over all clips")
-    shard_samples: int | None = Field(None, ge=1, description="samples a shard; default: chosen from the plan, at most 100")
+    max_samples: int | None = Field(
+        None, ge=1, description="stop after this many samples, spread over all clips"
+    )
+    shard_samples: int | None = Field(
+        None, ge=1, description="samples a shard; default: chosen from the plan, at most 100"
+    )
     tile: int | None = Field(None, ge=32, description="cut samples into tiles of this many pixels")
 
     # The light between the frames.
-    interp: Interp = Field("deepflow", description="optical flow used between frames; none: plain mean of the frames")
+    interp: Interp = Field(
+        "deepflow", description="optical flow used between frames; none: plain mean of the frames"
+    )
     fps_up: int = Field(16, ge=1, le=256, description="most sub-steps an interval between two frames takes")
-    flow_scale: float = Field(1.0, gt=0, le=1, description="compute flow at this scale of the frame (1 or 0.5)")
-    profile: Literal["box", "triangle"] | str = Field("box", description="weight of the light over the exposure: box, triangle, or FILE.npy")
-    duty: float | None = Field(None, gt=0, le=1, description="share of the window that is exposed; default: all of it")
-    readout_ms: float = Field(0.0, ge=0, description="rolling shutter: time from the first row's exposure to the last's")
+    flow_scale: float = Field(
+        1.0, gt=0, le=1, description="compute flow at this scale of the frame (1 or 0.5)"
+    )
+    profile: Literal["box", "triangle"] | str = Field(
+        "box", description="weight of the light over the exposure: box, triangle, or FILE.npy"
+    )
+    duty: str = Field(
+        "1", description="share of the window that is exposed, S or LO-HI drawn per sample (0 to 1)"
+    )
+    readout_ms: float = Field(
+        0.0, ge=0, description="rolling shutter: time from the first row's exposure to the last's"
+    )
 
     # The camera.
-    crf: str = Field("srgb", description="response curve: srgb, gamma2.2, display (no curve), or FILE.npy (256 x 1 x 3)")
+    crf: str = Field(
+        "srgb", description="response curve: srgb, gamma2.2, display (no curve), or FILE.npy (256 x 1 x 3)"
+    )
     highlights: str = Field("off", description="restore clipped light: off, rsblur, or an alpha range LO-HI")
     noise: str = Field("off", description="camera noise: off, rsblur, realblur, or restore")
     format: Literal["png", "webp"] = Field("png", description="lossless image format of the shards")
-    store: Literal["8bit", "linear16"] = Field("8bit", description="linear16 also stores the noise-free linear blur, 16 bits")
+    store: Literal["8bit", "linear16"] = Field(
+        "8bit", description="linear16 also stores the noise-free linear blur, 16 bits"
+    )
 
     # What is kept.
     gate: str = Field("off", description="reject poor samples: off, default, or NAME<VALUE[,NAME<VALUE...]")
@@ -71,16 +95,37 @@ class Recipe(Strict):
             raise ValueError("must be N or N-M with 3 <= N <= M (a blur needs at least two intervals)")
         return v
 
+    @field_validator("duty")
+    @classmethod
+    def _duty(cls, v: str) -> str:
+        lo, hi = _span(v)
+        if not 0 < lo <= hi <= 1:
+            raise ValueError("must be S or LO-HI with 0 < LO <= HI <= 1")
+        return v
+
+    @field_validator("highlights")
+    @classmethod
+    def _highlights(cls, v: str) -> str:
+        parse_highlights(v)
+        return v
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if self.interp == "none" and self.readout_ms:
-            raise ValueError("readout_ms needs interpolated light: choose --interp deepflow or dis")
+        if self.interp == "none" and (self.readout_ms or self.duty != "1" or self.profile != "box"):
+            raise ValueError(
+                "readout_ms, duty and profile need interpolated light: choose --interp deepflow or dis"
+            )
         return self
 
     @property
     def window_range(self) -> tuple[int, int]:
         """Least and most source frames of a window, both included."""
         return _range(self.window)
+
+    def draw_duty(self, u: float) -> float:
+        """Exposed share of the window of one sample, from a uniform draw u in [0, 1)."""
+        lo, hi = _span(self.duty)
+        return lo + u * (hi - lo)
 
     @property
     def sha256(self) -> str:
@@ -120,6 +165,17 @@ def _range(text: str) -> tuple[int, int]:
     return parts[0], parts[-1]
 
 
+def _span(text: str) -> tuple[float, float]:
+    """'0.5' -> (0.5, 0.5); '0.5-0.8' -> (0.5, 0.8)."""
+    try:
+        parts = [float(p) for p in str(text).split("-")]
+    except ValueError:
+        raise ValueError(f"{text!r} is neither S nor LO-HI") from None
+    if len(parts) not in (1, 2):
+        raise ValueError(f"{text!r} is neither S nor LO-HI")
+    return parts[0], parts[-1]
+
+
 def builtin_recipes() -> dict[str, Path]:
     """Name -> path of the recipes shipped in the ``pipelines`` package."""
     folder = Path(str(resources.files("pipelines")))
@@ -139,7 +195,9 @@ def find_recipe(name: str) -> Path:
     return path
 
 
-def load_recipe(name: str | None = None, overrides: dict[str, Any] | None = None) -> tuple[Recipe, RunOptions]:
+def load_recipe(
+    name: str | None = None, overrides: dict[str, Any] | None = None
+) -> tuple[Recipe, RunOptions]:
     """Merge the defaults, a recipe (name or file) and overrides (the command line). Raises RecipeError."""
     merged: dict[str, Any] = {}
     where = "command line"
@@ -152,8 +210,9 @@ def load_recipe(name: str | None = None, overrides: dict[str, Any] | None = None
             raise RecipeError(f"{path}: not a readable TOML recipe: {e}") from None
         merged.setdefault("name", path.stem)
     merged.update({k: v for k, v in (overrides or {}).items() if v is not None})
-    if isinstance(merged.get("window"), int):
-        merged["window"] = str(merged["window"])
+    for key in ("window", "duty", "highlights", "noise"):  # numbers are welcome where a range may stand
+        if isinstance(merged.get(key), int | float) and not isinstance(merged[key], bool):
+            merged[key] = f"{merged[key]:g}"
     run_keys = set(RunOptions.model_fields)
     known = run_keys | set(Recipe.model_fields)
     for key in merged:

@@ -1,0 +1,132 @@
+"""Camera response: linear light to 8-bit codes and back.
+
+A response is known by the linear light of each code, per channel (RGB), normalised so that code 255 is 1.0.
+Encoding rounds in the display domain, which is the same as comparing light with the light of code + 1/2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numba import njit
+
+SLOTS = 4096
+"""Entries of the table that starts the search for a code."""
+
+
+class CameraError(ValueError):
+    """A response curve or camera setting that cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """name; light: float32 (256, 3), linear light of each code, RGB; edges: float32 (255, 3), light at code + 1/2."""
+
+    name: str
+    light: np.ndarray
+    edges: np.ndarray
+
+    def decode(self, rgb: np.ndarray, highlight: float = 0.0) -> np.ndarray:
+        """uint8 (H, W, 3) codes -> float32 (H, W, 4) linear light, the fourth channel zero.
+
+        highlight is added to the light of code 255: what a clipped pixel had above white, in units of white.
+        """
+        table = self.light.copy()
+        table[255] += np.float32(highlight)
+        padded = np.zeros((256, 4), np.float32)
+        padded[:, :3] = table
+        rgba = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)
+        rgba[..., 3] = 0
+        return cv2.LUT(rgba, padded[None])
+
+    def encode(self, linear: np.ndarray) -> np.ndarray:
+        """float (H, W, 3) linear light -> uint8 (H, W, 3) codes; light outside 0..1 is clipped."""
+        return _encode(np.ascontiguousarray(linear, np.float32), self.edges, _starts(self.edges))
+
+
+def _starts(edges: np.ndarray) -> np.ndarray:
+    """(SLOTS + 1, 3) int32: the least code whose light may fall in each slot of 0..1."""
+    slots = np.arange(SLOTS + 1, dtype=np.float32) / SLOTS
+    return np.stack([np.searchsorted(edges[:, c], slots, side="right") for c in range(3)], 1).astype(np.int32)
+
+
+@njit(cache=True, error_model="numpy")
+def _encode(linear, edges, starts):
+    h, w = linear.shape[0], linear.shape[1]
+    out = np.empty((h, w, 3), np.uint8)
+    for y in range(h):
+        for x in range(w):
+            for c in range(3):
+                v = min(max(linear[y, x, c], np.float32(0)), np.float32(1))
+                code = starts[int(v * np.float32(SLOTS)), c]
+                while code < 255 and v >= edges[code, c]:
+                    code += 1
+                out[y, x, c] = code
+    return out
+
+
+def load_response(name: str) -> Response:
+    """srgb (IEC 61966-2-1), gammaX (GoPro's blur_gamma is gamma2.2), display (no curve), or FILE.npy.
+
+    Raises CameraError naming what is wrong.
+    """
+    code = np.arange(256, dtype=np.float64)
+    half = code[:-1] + 0.5
+    if name == "srgb":
+        return _response(name, _srgb(code / 255), _srgb(half / 255))
+    if name == "display":
+        return _response(name, code / 255, half / 255)
+    if name.startswith("gamma"):
+        try:
+            gamma = float(name.removeprefix("gamma"))
+        except ValueError:
+            gamma = 0.0
+        if not 0.1 <= gamma <= 10:
+            raise CameraError(f"crf {name!r}: gamma needs a number from 0.1 to 10, as in gamma2.2")
+        return _response(name, (code / 255) ** gamma, (half / 255) ** gamma)
+    if name.endswith(".npy"):
+        return _from_file(Path(name))
+    raise CameraError(f"crf {name!r} is not srgb, gamma2.2, display or a FILE.npy")
+
+
+def _srgb(v: np.ndarray) -> np.ndarray:
+    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+
+
+def _response(name: str, light: np.ndarray, edges: np.ndarray) -> Response:
+    wide = [np.repeat(x[:, None], 3, 1) if x.ndim == 1 else x for x in (light, edges)]
+    return Response(name, wide[0].astype(np.float32), wide[1].astype(np.float32))
+
+
+def _from_file(path: Path) -> Response:
+    """A measured curve: (256,), (256, 3) RGB, or REDS's crf.npy (256, 1, 3) BGR.
+
+    REDS's rule (Nah et al. 2019): its codes above 250 are unreliable and continue linearly with the slope
+    (c[251] - c[249]) / 2.
+    """
+    try:
+        table = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise CameraError(
+            f"crf {path}: no such file; give the path of the curve, or use --crf srgb"
+        ) from None
+    except (OSError, ValueError) as e:
+        raise CameraError(f"crf {path}: not a readable .npy array ({e})") from None
+    table = np.asarray(table, np.float64)
+    if table.shape == (256, 1, 3):
+        table = table[:, 0, ::-1].copy()
+        slope = (table[251] - table[249]) / 2
+        table[251:] = table[250] + slope * np.arange(1, 6)[:, None]
+    elif table.shape == (256,):
+        table = np.repeat(table[:, None], 3, 1)
+    elif table.shape != (256, 3):
+        raise CameraError(
+            f"crf {path}: shape {table.shape}, need (256,), (256, 3) RGB or (256, 1, 3) BGR (REDS)"
+        )
+    if not np.all(np.isfinite(table)) or np.any(np.diff(table, axis=0) <= 0):
+        raise CameraError(f"crf {path}: the curve must rise from each code to the next")
+    table = (table - table[:1]) / (table[-1:] - table[:1])  # code 0 is no light, code 255 is white
+    return _response(path.name, table, (table[:-1] + table[1:]) / 2)

@@ -1,0 +1,218 @@
+"""One window of source frames in, one training pair out: flow -> exposure -> camera -> quality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .camera import CameraError, load_response
+from .exposure import Exposure, Shutter, make_shutter, quasi
+from .flow import PairFlow, estimate_pair
+from .flow_colours import encode_flow_thumb
+from .highlights import draw_highlight
+from .noise import add_noise, parse_noise
+from .quality import FlowStats, GateError, clipped_share, failed_gate, heldout_db, parse_gate, score
+from .recipe import Recipe, RecipeError
+
+
+@dataclass
+class Sample:
+    """A pair and what is known of it; images (H, W, 3) RGB, linear16 is linear light * 65535 before noise."""
+
+    blur_rgb: np.ndarray
+    sharp_rgb: np.ndarray
+    linear16: np.ndarray | None
+    exposure: dict[str, Any]
+    camera: dict[str, Any]
+    flow: dict[str, Any]
+    quality: dict[str, Any]
+    rejected: str | None
+
+
+class Synthesizer:
+    """Makes samples by one recipe; keeps the flows of pairs that later windows cross."""
+
+    def __init__(self, recipe: Recipe, rife_weights: str | None = None):
+        """Raises RecipeError naming the setting that cannot be used (curve, gate, weights...)."""
+        self.recipe = recipe
+        try:
+            self.response = load_response(recipe.crf)
+            self.gates = parse_gate(recipe.gate)
+            self.noise = parse_noise(recipe.noise)
+        except (CameraError, GateError) as e:
+            raise RecipeError(str(e)) from None
+        self.profile = load_profile(recipe.profile)
+        self.flows: dict[tuple[str, int], PairFlow] = {}
+
+    def sample(
+        self,
+        clip_id: str,
+        frames: Sequence[np.ndarray],
+        first: int,
+        fps: float | None,
+        rng: np.random.Generator,
+        stride: int | None = None,
+    ) -> Sample:
+        """The pair of one window; frames are RGB uint8 (H, W, 3), frames[i] is source frame first + i."""
+        recipe = self.recipe
+        count = len(frames)
+        centre = (count - 1) // 2
+        stride = stride or recipe.stride or count
+        # Every draw happens here, in this order, whatever the recipe uses: a sample's draws never depend on options.
+        draws = rng.random(4)
+        noise_rng = np.random.default_rng(rng.integers(0, 2**63, size=4))
+        duty = recipe.draw_duty(draws[0])
+        highlight = draw_highlight(recipe.highlights, draws[1])
+
+        stats = FlowStats()
+        if recipe.interp == "none":
+            linear, sharp, exposure = self._plain_mean(frames, highlight, stats)
+        else:
+            readout = recipe.readout_ms / 1000 * fps if fps else 0.0
+            try:
+                shutter = make_shutter(frames[0].shape[0], count - 1, duty, readout, self.profile)
+            except ValueError as e:
+                raise RecipeError(f"readout_ms {recipe.readout_ms}: {e}") from None
+            linear, sharp, exposure = self._integrate(
+                clip_id, frames, first, shutter, highlight, stats, centre, readout
+            )
+
+        blur, noise_meta = add_noise(
+            linear, self.response, self.noise, frames, noise_rng, exposure["effective_frames"]
+        )
+        flow = stats.summary() | encode_flow_thumb(stats.mean_flow())
+        held = heldout_db(*frames[centre - 1 : centre + 2]) if recipe.interp != "none" else None
+        clipped = clipped_share(frames)
+        spent = (count - 1) * duty if recipe.interp != "none" else count - 1
+        ratio = round(spent / stride, 4)
+        quality: dict[str, Any] = {"score": score(flow, held), "heldout_db": held, "clipped": clipped}
+        rejected = failed_gate(self.gates, quality | flow)
+        quality["flags"] = [
+            name
+            for name, on in (
+                ("duty>1", ratio > 1),
+                ("off-centre", count % 2 == 0),
+                ("clipped", clipped > 0.02),
+                ("fast", flow["p95_px"] > 2 * recipe.fps_up),
+                ("still", flow["p95_px"] < 0.25),
+            )
+            if on
+        ]
+        meta = {
+            "window": count,
+            "stride": stride,
+            "fps_up": recipe.fps_up,
+            "interp": recipe.interp,
+            "profile": recipe.profile,
+            "shutter_ms": round(1000 * spent / fps, 4) if fps else None,
+            "duty": ratio,
+            "readout_ms": recipe.readout_ms,
+            "substeps": exposure["substeps"],
+        }
+        camera = {
+            "crf": recipe.crf,
+            "highlights": round(highlight, 6) if highlight else None,
+            "noise": noise_meta,
+        }
+        stored = None
+        if recipe.store == "linear16":
+            stored = np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)
+        return Sample(blur, sharp, stored, meta, camera, flow, quality, rejected)
+
+    def forget(self, clip_id: str, before: int) -> None:
+        """Drop cached flows of the clip's pairs that start before this frame."""
+        for key in [k for k in self.flows if k[0] == clip_id and k[1] < before]:
+            del self.flows[key]
+
+    def _pair(self, clip_id: str, i: int, a: np.ndarray, b: np.ndarray) -> PairFlow:
+        key = (clip_id, i)
+        if key not in self.flows:
+            self.flows[key] = estimate_pair(self.recipe.interp, a, b, self.recipe.flow_scale)
+        return self.flows[key]
+
+    def _integrate(
+        self, clip_id: str, frames: Sequence[np.ndarray], first: int, shutter: Shutter, highlight: float,
+        stats: FlowStats, centre: int, readout: float,
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:  # fmt: skip
+        """Exposure of the light between the frames; the target is the centre frame, or, under a rolling shutter,
+        the centre instant of each row."""
+        h, w = frames[0].shape[:2]
+        exposure = Exposure(h, w, shutter, self.recipe.fps_up)
+        instant = None
+        if readout:
+            moment = (len(frames) - 1) / 2 + readout * ((np.arange(h) + 0.5) / h - 0.5)
+            at = Shutter(*(np.float32(moment + d) for d in (-5e-4, 5e-4)), np.ones(2, np.float32))
+            instant = Exposure(h, w, at, self.recipe.fps_up)
+        light = self.response.decode(frames[0], highlight)
+        smooth = quasi(light)
+        for i in range(len(frames) - 1):
+            pair = self._pair(clip_id, first + i, frames[i], frames[i + 1])
+            stats.add(pair.forward, pair.backward)
+            next_light = self.response.decode(frames[i + 1], highlight)
+            next_smooth = quasi(next_light)
+            for target in (exposure, instant):
+                if target is not None:
+                    target.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
+            light, smooth = next_light, next_smooth
+            if (self.recipe.stride or len(frames)) >= len(frames) - 1:
+                self.flows.pop((clip_id, first + i), None)  # no other window crosses this pair
+        span = float(np.mean(shutter.stop - shutter.start))
+        steps = exposure.steps / (h * w * max(span, 1e-6))
+        sharp = frames[centre].copy() if instant is None else self.response.encode(instant.linear())
+        return exposure.linear(), sharp, {
+            "substeps": {"mean": round(steps, 3), "max": exposure.longest},
+            "effective_frames": span,
+        }  # fmt: skip
+
+    def _plain_mean(
+        self, frames: Sequence[np.ndarray], highlight: float, stats: FlowStats
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Mean of the N frames in the response's domain (GoPro's recipe with crf display); exact for 8-bit codes."""
+        c = (len(frames) - 1) // 2
+        pair = estimate_pair("dis", frames[c], frames[c + 1], 0.25)
+        stats.add(pair.forward, pair.backward)
+        if self.recipe.crf == "display":
+            # Integers sum exactly; the light of the mean code encodes to round(mean).
+            total = np.sum(frames, axis=0, dtype=np.int64)
+            linear = (total / (255.0 * len(frames))).astype(np.float32)
+            if highlight:
+                clipped = np.sum([f == 255 for f in frames], axis=0, dtype=np.int64) / len(frames)
+                linear += np.float32(highlight) * clipped.astype(np.float32)
+        else:
+            acc = np.zeros((*frames[0].shape[:2], 4), np.float32)
+            for f in frames:
+                acc = cv2.add(acc, self.response.decode(f, highlight))
+            linear = acc[..., :3] / np.float32(len(frames))
+        return (
+            linear,
+            frames[c].copy(),
+            {"substeps": {"mean": 1.0, "max": 1}, "effective_frames": float(len(frames))},
+        )
+
+
+def load_profile(name: str) -> np.ndarray | None:
+    """Weights over the exposure: None for a box, (0, 1, 0) for a triangle, or a FILE.npy of shape (P,), P >= 2.
+
+    Raises RecipeError.
+    """
+    if name == "box":
+        return None
+    if name == "triangle":
+        return np.array([0, 1, 0], np.float32)
+    path = Path(name)
+    if path.suffix != ".npy":
+        raise RecipeError(f"profile {name!r} is not box, triangle or a FILE.npy")
+    try:
+        p = np.asarray(np.load(path, allow_pickle=False), np.float32)
+    except (OSError, ValueError) as e:
+        raise RecipeError(f"profile {path}: not a readable .npy array ({e})") from None
+    if p.ndim != 1 or len(p) < 2 or not np.all(np.isfinite(p)) or p.min() < 0 or p.sum() <= 0:
+        raise RecipeError(
+            f"profile {path}: need a 1-d array of at least two weights, none negative, some positive"
+        )
+    return p
