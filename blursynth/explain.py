@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,8 @@ def _find_clip(meta: dict[str, Any], srcs: list[str], recipe: Recipe, told: Expl
     for clip in sorted(clips, key=lambda c: (c.rel != s["path"], c.name != s["clip"], c.rel)):
         try:
             if clip_sha256(clip.info) == s["sha256"]:
-                return clip
+                info = replace(clip.info, fps=s["fps"])  # a known set's rate comes from where it lay
+                return replace(clip, info=info, name=s["clip"], rel=s["path"], dataset=s["dataset"])
         except OSError:
             continue
         if clip.rel == s["path"]:

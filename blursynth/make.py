@@ -69,6 +69,7 @@ def make(
         KeyboardInterrupt: stopped by hand; what is finished stays and the same call goes on.
     """
     recipe, run = resolve(src, out, recipe, options)
+    check_recipe(recipe, run)
     output = Output(run.out)
     if run.dry_run:
         from blursynth.estimate import estimate
@@ -112,6 +113,13 @@ def resolve(
             "no source: give --src PATH (a video, a folder of videos or frames, a data set's root)"
         )
     return recipe, run
+
+
+def check_recipe(recipe: Recipe, run: RunOptions) -> None:
+    """Open every file the recipe names, once, here: not in each of a thousand tasks. Raises RecipeError."""
+    from blursynth.synthesis import Synthesizer
+
+    Synthesizer(recipe, run.rife_weights)
 
 
 def prepare(recipe: Recipe, run: RunOptions, cache: Path | None = None) -> Job:

@@ -18,7 +18,7 @@ import numpy as np
 
 from blursynth import __version__
 from blursynth.plan import PlanClip, Run, ShardTask, WindowSpec, tile_corners
-from blursynth.recipe import Recipe
+from blursynth.recipe import Recipe, RecipeError
 from blursynth.shards import (
     SCHEMA,
     ShardError,
@@ -88,6 +88,8 @@ def make_shard(
             _make(task, outcome, synthesizer or _default_synthesizer)
     except SourceChanged as e:
         outcome.status, outcome.reason = "failed", str(e)
+    except RecipeError as e:  # true of every sample there is
+        outcome.status, outcome.reason = "stop", str(e)
     except MemoryError:
         outcome.status, outcome.reason = "failed", "out of memory; use fewer --workers or a smaller source"
     except OSError as e:
@@ -232,7 +234,7 @@ def _write_samples(
     key = source.key(w)
     try:
         members = list(sample_members(task.recipe, source, w, frames, maker))
-    except (MemoryError, OSError):
+    except (MemoryError, OSError, RecipeError):
         raise
     except Exception as e:
         # One bad sample must not cost the shard, and must not pass in silence either: the run ends with exit code 1.
