@@ -8,14 +8,14 @@ __version__ = "0.1.0"
 __all__ = ["Recipe", "integrate_exposure", "make"]
 
 if TYPE_CHECKING:
-    from blursynth.exposure import integrate_exposure
+    from blursynth.synthesis import integrate_exposure
     from blursynth.make import make
     from blursynth.recipe import Recipe
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: `blursynth --help` must not wait for OpenCV and numba."""
-    homes = {"Recipe": "recipe", "make": "make", "integrate_exposure": "exposure"}
+    homes = {"Recipe": "recipe", "make": "make", "integrate_exposure": "synthesis"}
     if name not in homes:
         raise AttributeError(f"module 'blursynth' has no attribute {name!r}")
     import importlib

@@ -195,6 +195,24 @@ class Synthesizer:
         )
 
 
+def integrate_exposure(
+    frames: Sequence[np.ndarray], recipe: Recipe | None = None, fps: float | None = None
+) -> np.ndarray:
+    """The long exposure that consecutive frames stand for: RGB uint8 (H, W, 3) each -> RGB uint8 (H, W, 3).
+
+    The recipe's draws (duty, highlights, noise) come from its seed. Raises ValueError for fewer than 3 frames or
+    frames of unequal shape, RecipeError for a recipe that cannot be used.
+    """
+    recipe = recipe or Recipe()
+    if len(frames) < 3:
+        raise ValueError(f"an exposure needs at least 3 frames, got {len(frames)}")
+    for f in frames:
+        if f.dtype != np.uint8 or f.ndim != 3 or f.shape != frames[0].shape or f.shape[2] != 3:
+            raise ValueError(f"frames must be uint8 (H, W, 3) of one shape, got {f.dtype} {f.shape}")
+    rng = np.random.default_rng(recipe.seed)
+    return Synthesizer(recipe).sample("frames", frames, 0, fps, rng).blur_rgb
+
+
 def load_profile(name: str) -> np.ndarray | None:
     """Weights over the exposure: None for a box, (0, 1, 0) for a triangle, or a FILE.npy of shape (P,), P >= 2.
 
