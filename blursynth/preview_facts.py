@@ -118,9 +118,9 @@ def _recipe(report: InspectReport) -> str:
         return ""
     entries = [("sha256", report.recipe_sha256[:16] or "unknown")]
     entries += [
-        (str(k), "on" if v is True else "off" if v is False else v if v != "" else "–")
+        (str(k), "on" if v is True else "off" if v is False else v)
         for k, v in report.recipe.items()
-        if k not in ("name", "src")
+        if k not in ("name", "src") and v not in ("", None)
     ]
     cells = "".join(f"<div><dt>{safe(k)}</dt><dd>{safe(v)}</dd></div>" for k, v in entries[:80])
     return f'<section class="panel w12"><h2>Recipe{": " + safe(report.recipe_name) if report.recipe_name else ""}</h2><dl class="recipe">{cells}</dl></section>'

@@ -44,13 +44,16 @@ def sheet(report: InspectReport) -> np.ndarray:
     for i, head in enumerate(heads):
         _text(canvas, head, (_MARGIN + i * (_COLUMN + _GAP), 128), 16, _INK, 700, _COLUMN)
 
+    unit = "px" if report.kind == "data" else "px/frame"
     for (card, top), (w, h) in zip(rows, sizes):
         cells = [_fit(rgb, w, h) for _, rgb in card.layers[:2]]
         cells += [_flow_cell(card, w, h), _fit(difference_colours(card.difference), w, h)]
         for i, cell in enumerate(cells):
             x = _MARGIN + i * (_COLUMN + _GAP)
             canvas[top : top + cell.shape[0], x : x + cell.shape[1]] = cell
-        caption = "  |  ".join(filter(None, (card.rank, card.split, card.title, _motion(card), *card.flags)))
+        caption = "  |  ".join(
+            filter(None, (card.rank, card.split, card.title, _motion(card, unit), *card.flags))
+        )
         _text(canvas, caption, (_MARGIN, top + h + 25), 15, _SOFT, 400, width - 2 * _MARGIN)
     return canvas
 
@@ -66,8 +69,8 @@ def _subtitle(report: InspectReport) -> str:
     return "  |  ".join(parts)
 
 
-def _motion(card: Card) -> str:
-    known = f"fastest 5 %: {number(card.extent)} px" if np.isfinite(card.extent) else ""
+def _motion(card: Card, unit: str) -> str:
+    known = f"fastest 5 %: {number(card.extent, 2)} {unit}" if np.isfinite(card.extent) else ""
     return known + (f", flow rim {number(flow_rim(card.flow), 2)} px/frame" if card.flow is not None else "")
 
 
