@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -262,7 +263,7 @@ def test_doubled_frames_are_a_false_rate(tmp_path):
 
 def test_blended_frames_are_a_false_rate(tmp_path):
     f = moving(25, (320, 192), (6, 2))
-    blended = [x for a, b in zip(f, f[1:], strict=False) for x in (a, cv2.addWeighted(a, 0.5, b, 0.5, 0))]
+    blended = [x for a, b in pairwise(f) for x in (a, cv2.addWeighted(a, 0.5, b, 0.5, 0))]
     a = clip_of(tmp_path, blended)
     assert a.verdict == "reject" and a.blend_period == 2 and "blend" in a.advice[0]
 
