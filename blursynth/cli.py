@@ -89,7 +89,11 @@ def main() -> None:
 @click.option("--stride", type=int, help="Frames between window starts.  [default: the window]")
 @click.option("--fps", type=float, help="Source frames per second, where the source does not say.")
 @click.option("--profile", metavar="box|triangle|FILE.npy", help="Weight of the light over the exposure.")
-@click.option("--duty", type=float, help="Share of the window that is exposed.  [default: all]")
+@click.option(
+    "--duty",
+    metavar="S|LO-HI",
+    help="Share of the window that is exposed; LO-HI draws per sample.  [default: 1]",
+)
 @click.option("--readout-ms", type=float, help="Rolling shutter: first row's exposure to the last's.")
 @click.option("--flow-scale", type=float, help="Compute flow at this scale of the frame.")
 @click.option("--rife-weights", metavar="FILE", help="Weights for --interp rife.")

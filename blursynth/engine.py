@@ -134,6 +134,8 @@ def _in_worker(fn: Fn, task: ShardTask, marks: str, driver: int) -> Outcome:
             signal.SIGINT, signal.SIG_IGN
         )  # Ctrl-C reaches the whole group; the driver decides what ends
     _watch(driver)
+    if os.getppid() != driver and sys.platform != "win32":
+        os._exit(1)  # the watch looks twice a second; a task must not begin in between
     mark = Path(marks) / task.shard
     mark.touch()
     outcome = _guarded(fn, task)

@@ -101,8 +101,10 @@ def explain(
     prefix = window.rsplit("_", 2)[0]
     source = PlanClip(clip, shard.partition("-")[0], prefix, s["sha256"])
     spec = WindowSpec(0, s["first"], s["last"], tiles=2**31)
+    from blursynth.synthesis import load_profile
+
     frames, reason, times = _read(source, spec)
-    weights = frame_weights(meta)
+    weights = frame_weights(meta, load_profile(recipe.profile))
     told.frames = [
         {"number": s["first"] + i, "time_s": times.get(s["first"] + i), "weight": float(w)}
         for i, w in enumerate(weights)
@@ -178,13 +180,25 @@ def _read(source: PlanClip, spec: WindowSpec) -> tuple[list[np.ndarray], str | N
     return frames, reason, times
 
 
-def frame_weights(meta: dict[str, Any]) -> np.ndarray:
-    """(N,) share of the light that each source frame of the window stands for; sums to 1."""
-    n, interp = meta["source"]["last"] - meta["source"]["first"] + 1, meta["exposure"]["interp"]
-    if interp == "none":
+def frame_weights(meta: dict[str, Any], profile: np.ndarray | None = None) -> np.ndarray:
+    """(N,) share of the light that each source frame of the window stands for, in the middle row; sums to 1.
+
+    Args:
+        profile: weight of the light over the exposure, as ``synthesis.load_profile`` gives it; None for a box.
+    """
+    e, s = meta["exposure"], meta["source"]
+    n = s["last"] - s["first"] + 1
+    if e["interp"] == "none":
         return np.full(n, 1 / n)
-    w = np.ones(n)
-    w[[0, -1]] = 0.5  # light flows between the frames: the end frames stand for half an interval
+    # JSON's duty is of the stride; the exposure's length in frames is that times the stride.
+    length = min((e["duty"] or 0) * e["stride"], n - 1)
+    if s["fps"]:
+        length = min(length, n - 1 - e["readout_ms"] / 1000 * s["fps"])
+    u = (np.arange(4096) + 0.5) / 4096
+    t = (n - 1) / 2 + length * (u - 0.5)
+    light = np.ones_like(u) if profile is None else np.interp(u, np.linspace(0, 1, len(profile)), profile)
+    # Between two frames the light is shared by nearness: each frame's weight is a tent over its neighbours.
+    w = np.array([(light * np.maximum(0, 1 - np.abs(t - i))).sum() for i in range(n)])
     return w / w.sum()
 
 
@@ -255,4 +269,4 @@ def _row(images: list[np.ndarray]) -> np.ndarray:
 def _short(v: Any) -> str:
     if isinstance(v, float):
         return f"{v:.4g}"
-    return "-" if v is None else str(v)
+    return "-" if v is None else str(v) if len(str(v)) < 80 else f"({len(str(v))} characters)"

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from blursynth import __version__
 from blursynth.engine import EngineError, dispatch
 from blursynth.fingerprint import fingerprint
@@ -24,7 +22,7 @@ from blursynth.manifest import load_manifest
 from blursynth.output import Output, OutputError
 from blursynth.plan import Plan, ShardTask, make_plan
 from blursynth.progress import Progress
-from blursynth.recipe import Recipe, RecipeError, RunOptions, explain_validation, load_recipe
+from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
 from blursynth.sources import SourceError, assign_splits, find_clips
 from blursynth.summary import RunLog, Summary
 from blursynth.task import Outcome, fill_outcome, make_shard
@@ -98,16 +96,10 @@ def resolve(
         given["src"] = [str(s) for s in ([src] if isinstance(src, (str, Path)) else src)]
     if out is not None:
         given["out"] = str(out)
-    if not isinstance(recipe, Recipe):
-        recipe, run = load_recipe(recipe, given)
+    if isinstance(recipe, Recipe):
+        recipe, run = load_recipe(None, recipe.model_dump() | given)
     else:
-        _, run = load_recipe(None, {k: v for k, v in given.items() if k not in Recipe.model_fields})
-        try:
-            recipe = Recipe(
-                **recipe.model_dump() | {k: v for k, v in given.items() if k in Recipe.model_fields}
-            )
-        except ValidationError as e:
-            raise RecipeError(explain_validation(e)) from None
+        recipe, run = load_recipe(recipe, given)
     if not run.src:
         raise RecipeError(
             "no source: give --src PATH (a video, a folder of videos or frames, a data set's root)"

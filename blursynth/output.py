@@ -8,10 +8,11 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from blursynth import __version__
 from blursynth.plan import Plan
@@ -31,6 +32,30 @@ class OutputError(Exception):
         self.exit_code = exit_code
 
 
+def _flock(file: IO[str], exclusive: bool, wait: bool) -> bool:
+    """Lock an open file; the system unlocks it when the process ends, however it ends. False when another holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two runs at once are the user's to avoid
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a network folder without locks
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def at_work(out: str) -> Iterator[None]:
+    """Held by a worker while it makes a shard, so that the next run waits for it (see ``Output.lock``)."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # no such folder: a task outside a run
+            _flock(stack.enter_context((Path(out) / STATE / "workers").open("a")), exclusive=False, wait=True)
+        yield
+
+
 class Output:
     """``DATA/`` and the rules of section 3 of the design for what lies in it."""
 
@@ -47,20 +72,14 @@ class Output:
         try:
             self.state.mkdir(parents=True, exist_ok=True)
             file = (self.state / "lock").open("a+")
-        except FileExistsError:
+        except (FileExistsError, NotADirectoryError):
             raise OutputError(f"{self.path}: is a file, not a folder; give another --out") from None
         except OSError as e:
             raise OutputError(
                 f"{self.path}: cannot write there ({e.strerror}); give another --out", 1
             ) from None
         with file:
-            try:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:  # Windows: no lock, two runs at once are the user's to avoid
-                pass
-            except OSError:
+            if not _flock(file, exclusive=True, wait=False):
                 file.seek(0)
                 raise OutputError(
                     f"{self.path}: another make is at work there ({file.read().strip()}); wait for it or give another --out",
@@ -69,7 +88,15 @@ class Output:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
+            self._wait_for_orphans()
             yield
+
+    def _wait_for_orphans(self) -> None:
+        """A killed run's workers may live a moment longer and finish their shard: not under a new run's hands."""
+        with (self.state / "workers").open("a") as f:
+            if not _flock(f, exclusive=True, wait=False):
+                print(f"{self.path}: waiting for tasks of an earlier run to end", file=sys.stderr)
+                _flock(f, exclusive=True, wait=True)
 
     def refuse_mix(self, recipe: Recipe, plan: Plan) -> None:
         """Raises OutputError when shards of another recipe, version or source lie here, naming what differs."""

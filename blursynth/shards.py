@@ -159,6 +159,9 @@ class ShardWriter:
             os.fsync(self.file.fileno())
             self.file.close()
             facts |= {"bytes": self.tee.size, "sha256": self.tee.hash.hexdigest()}
+        facts |= sidecar
+        if self._is_there(facts):
+            return facts
         # An old sidecar must never stand beside a new tar, not even for a moment.
         self.sidecar_path.unlink(missing_ok=True)
         if self.part is not None:
@@ -167,9 +170,14 @@ class ShardWriter:
         else:
             self.tar_path.unlink(missing_ok=True)
         sync_folder(self.tar_path.parent)
-        facts |= sidecar
         write_atomic(self.sidecar_path, dump_json(facts))
         return facts
+
+    def _is_there(self, facts: dict[str, Any]) -> bool:
+        """Whether someone made this very shard meanwhile (a cluster may run a task twice): then leave it be."""
+        with contextlib.suppress(ShardError):
+            return read_sidecar(self.sidecar_path) == facts and tar_matches(self.tar_path, facts)
+        return False
 
     def __exit__(self, *exc: object) -> None:
         if self.part is not None:

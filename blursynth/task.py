@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from blursynth import __version__
+from blursynth.output import at_work
 from blursynth.plan import PlanClip, Run, ShardTask, WindowSpec, tile_corners
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.shards import (
@@ -85,7 +86,8 @@ def make_shard(
     try:
         if not _finished(task, outcome):
             _single_thread()
-            _make(task, outcome, synthesizer or _default_synthesizer)
+            with at_work(task.out):
+                _make(task, outcome, synthesizer or _default_synthesizer)
     except SourceChanged as e:
         outcome.status, outcome.reason = "failed", str(e)
     except RecipeError as e:  # true of every sample there is

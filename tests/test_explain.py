@@ -90,23 +90,24 @@ def test_an_unknown_key_shows_what_keys_look_like(data, tmp_path):
 
 
 def meta(n, **exposure):
-    return {
-        "source": {"first": 0, "last": n - 1},
-        "exposure": {
-            "interp": "dis",
-            "duty": 1.0,
-            "profile": "box",
-            "readout_ms": 0.0,
-            "window": n,
-            "stride": n,
-        }
-        | exposure,
+    base = {
+        "interp": "dis",
+        "duty": (n - 1) / n,
+        "profile": "box",
+        "readout_ms": 0.0,
+        "window": n,
+        "stride": n,
     }
+    return {"source": {"first": 0, "last": n - 1, "fps": 240.0}, "exposure": base | exposure}
 
 
 def test_weights_of_known_exposures():
     assert frame_weights(meta(4, interp="none")) == pytest.approx([0.25] * 4)
-    assert frame_weights(meta(5)) == pytest.approx([1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8])
+    assert frame_weights(meta(5)) == pytest.approx([1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], abs=1e-4)
+    half = frame_weights(meta(5, duty=2 / 5))  # exposes from 1 to 3
+    assert half == pytest.approx([0, 1 / 4, 1 / 2, 1 / 4, 0], abs=1e-4)
+    triangle = frame_weights(meta(5), np.array([0, 1, 0]))  # sums of t * tent over each side, by hand
+    assert triangle == pytest.approx([1 / 24, 1 / 4, 5 / 12, 1 / 4, 1 / 24], abs=1e-3)
 
 
 def test_json_is_json(data):

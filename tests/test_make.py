@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import make_fakes
+import numpy as np
 import pytest
 from make_fakes import frames_folder
 
@@ -312,12 +313,23 @@ def test_the_recipe_file_is_the_resolved_one_and_makes_the_same_again(src, tmp_p
 
 
 def test_a_changed_curve_under_the_same_name_is_another_plan(src, tmp_path):
-    np = pytest.importorskip("numpy")
-    np.save(tmp_path / "crf.npy", np.zeros((256, 1, 3)))
+    curve = np.linspace(0, 1, 256)[:, None, None].repeat(3, 2)
+    np.save(tmp_path / "crf.npy", curve**2.2)
     run(src, tmp_path / "a", crf=str(tmp_path / "crf.npy"))
-    np.save(tmp_path / "crf.npy", np.ones((256, 1, 3)))
+    np.save(tmp_path / "crf.npy", curve**1.8)
     with pytest.raises(OutputError, match="a file the recipe names changed"):
         run(src, tmp_path / "a", crf=str(tmp_path / "crf.npy"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"crf": "nope.npy"}, {"profile": "nope.npy", "interp": "dis"}, {"gate": "what<1"}, {"noise": "loud"}],
+    ids=str,
+)
+def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(src, tmp_path, options):
+    with pytest.raises(RecipeError, match=next(iter(options.values()))[:4]):
+        run(src, tmp_path / "a", **options)
+    assert not (tmp_path / "a").exists()
 
 
 def test_the_run_log_tells_each_shard_and_the_end(src, tmp_path):
@@ -355,3 +367,25 @@ def test_members_of_all_shards_have_fixed_owner_and_time(src, tmp_path):
     for t in (tmp_path / "a").glob("*.tar"):
         with tarfile.open(t) as tar:
             assert {(m.mtime, m.uname, m.uid) for m in tar} == {(0, "blursynth", 0)}
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_bytes_and_survives_a_killed_worker(src, tmp_path):
+    pytest.importorskip("distributed", reason="the cluster extra is not installed")
+    from test_engine import Cluster
+
+    run(src, tmp_path / "local")
+    (tmp_path / "dask").mkdir()
+    cluster = Cluster(tmp_path / "dask")
+    try:
+        assert run(src, tmp_path / "a", engine=cluster.url).samples == 12
+        assert run(src, tmp_path / "b", engine=cluster.url, task=make_fakes.once_fatal_task).exit_code == 0
+        assert (tmp_path / "b" / ".died-once").exists()
+        (tmp_path / "b" / ".died-once").unlink()
+        summary = run(src, tmp_path / "c", engine=cluster.url, task=make_fakes.poison_task)
+        assert list(summary.failed) == ["train-000002"] and summary.exit_code == 1
+        assert run(src, tmp_path / "c", engine=cluster.url, retry_failed=True).exit_code == 0
+    finally:
+        cluster.close()
+    for name in "abc":
+        assert digests(tmp_path / name) == digests(tmp_path / "local"), name
