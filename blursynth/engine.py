@@ -14,6 +14,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from blursynth.task import Outcome
 TRIES = 3  # a task that takes its worker down this often is left out
 WORKERS_WAIT_S = 30
 LOST_AFTER_S = 10
+CANCELLED_MOST = 10
 
 Fn = Callable[[ShardTask], Outcome]
 
@@ -188,8 +190,7 @@ def _dask(tasks: Iterable[ShardTask], fn: Fn, address: str) -> Iterator[Outcome]
         done = as_completed(raise_errors=False)
         names: dict[Any, ShardTask] = {}
 
-        def give() -> None:
-            task = next(fresh, None)
+        def give(task: ShardTask | None) -> None:
             if task is not None:
                 # pure=False: the same task given again must run again.
                 future = client.submit(_guarded, fn, task, pure=False, retries=TRIES - 1)
@@ -199,12 +200,27 @@ def _dask(tasks: Iterable[ShardTask], fn: Fn, address: str) -> Iterator[Outcome]
         for _ in range(
             4 * slots
         ):  # a few a slot: workers never wait, and a million tasks never lie in the scheduler
-            give()
+            give(next(fresh, None))
+        cancelled: Counter[str] = Counter()
         while names:
             future = _next_future(done, client, address)
             task = names.pop(future.key)
-            give()
-            yield _outcome(future, task, address)
+            try:
+                outcome = _outcome(future, task)
+            except (CancelledError, TimeoutError):
+                # A killed worker takes with it results that were not fetched yet. Finished shards come back at once.
+                cancelled[task.shard] += 1
+                if client.status != "running" or cancelled[task.shard] > CANCELLED_MOST:
+                    raise _lost(address) from None
+                time.sleep(0.2)
+                give(task)
+                continue
+            give(next(fresh, None))
+            yield outcome
+
+
+def _lost(address: str) -> EngineError:
+    return EngineError(f"lost the Dask scheduler at {address}; run the same command again to go on")
 
 
 def _check_workers(client: Any, address: str) -> int:
@@ -240,21 +256,19 @@ def _next_future(done: Any, client: Any, address: str) -> Any:
         if client.status == "running":
             seen = time.monotonic()
         elif time.monotonic() - seen > LOST_AFTER_S:
-            raise EngineError(f"lost the Dask scheduler at {address}; run the same command again to go on")
+            raise _lost(address)
         time.sleep(0.02)
     return next(done)
 
 
-def _outcome(future: Any, task: ShardTask, address: str) -> Outcome:
-    if future.status == "finished":
-        return future.result()
+def _outcome(future: Any, task: ShardTask) -> Outcome:
+    """Raises CancelledError when the result is lost."""
     if future.status in ("lost", "cancelled"):
-        raise EngineError(f"lost the Dask scheduler at {address}; run the same command again to go on")
-    error = future.exception()
+        raise CancelledError
+    if future.status == "finished":
+        return future.result(timeout=WORKERS_WAIT_S)
+    error = future.exception(timeout=WORKERS_WAIT_S)
     if type(error).__name__ == "KilledWorker":
-        return Outcome(
-            task.shard,
-            "killed",
-            "its workers were killed again and again (out of memory, or a crash in a decoder)",
-        )
+        reason = "its workers were killed again and again (out of memory, or a crash in a decoder)"
+        return Outcome(task.shard, "killed", reason)
     return Outcome(task.shard, "failed", f"{type(error).__name__}: {error}")

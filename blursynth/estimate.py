@@ -30,8 +30,7 @@ def estimate(job: Job, output: Output) -> Summary:
         dry_run=True,
         workers=workers,
     )
-    for task in plan.tasks(output.path) if plan.windows <= 200_000 else ():
-        summary.splits[task.split] = summary.splits.get(task.split, 0) + task.samples
+    summary.splits = plan.split_samples
     measured = _measure(plan, job)
     if measured is not None:
         seconds, size, pixels = measured

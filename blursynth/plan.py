@@ -131,6 +131,14 @@ class Plan:
         return len(self._shards)
 
     @property
+    def split_samples(self) -> dict[str, int]:
+        """Most samples of each split, before rejects."""
+        found: Counter[str] = Counter()
+        for p, rows in zip(self.clips, self._arrays):
+            found[p.split] += int(rows[:, 2].sum())
+        return {split: n for split, n in sorted(found.items()) if n}
+
+    @property
     def shards(self) -> list[str]:
         return [name for name, _, _ in self._shards]
 

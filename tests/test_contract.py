@@ -13,6 +13,7 @@ import pytest
 from make_fakes import frames_folder
 
 from blursynth.make import make
+from blursynth.shards import decode_image, read_shard
 
 # From DESIGN section 3; more keys may be added, these hold.
 KEYS = {
@@ -139,3 +140,47 @@ def test_the_layout_of_datasets_webdataset(data):
             names = [m.name.split(".", 1) for m in tar]
         kinds |= {tuple(e for k, e in names if k == key) for key in {k for k, _ in names}}
     assert kinds == {("blur.png", "sharp.png", "json")}
+
+
+GOLDEN = {
+    "display": "9dd3e0cab76f4e682c396f22fbb96bc30d1b74910b9de0164df735c0ff7125ce",
+    "srgb": "22d5fa08ff4422d284b7e6260e9db155c77232d03ec0ef15af1cc54b73787700",
+}
+
+
+@pytest.mark.parametrize("crf", sorted(GOLDEN))
+def test_the_data_is_what_it_was(tmp_path, crf):
+    """A digest of pixels and of all settings in the JSON. When it changes, the change alters every user's data: say so
+    in CHANGELOG and raise the version, then write the new digest here. Plain means only: flow differs by CPU."""
+    import hashlib
+
+    folder = tmp_path / "src" / "clip"
+    folder.mkdir(parents=True)
+    y, x = np.mgrid[:48, :64]
+    for i in range(20):
+        rgb = np.stack(
+            [(3 * x + 5 * y + 7 * i) % 256, (x * y + 11 * i) % 256, ((x + i) ** 2 + y) % 256], -1
+        ).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{i:06d}.png"), rgb[..., ::-1])
+    summary = make(
+        tmp_path / "src",
+        tmp_path / "d",
+        interp="none",
+        crf=crf,
+        fps=240,
+        window="5-7",
+        seed=3,
+        workers=1,
+        quiet=True,
+    )
+    assert summary.samples == 3, summary
+    digest = hashlib.sha256()
+    for path in sorted((tmp_path / "d").glob("*.tar")):
+        for s in read_shard(path):
+            for name in ("blur", "sharp"):
+                digest.update(decode_image(s[f"{name}.png"]).tobytes())
+            meta = json.loads(s["json"])
+            for k in ("version", "recipe_sha256", "flow", "quality"):
+                del meta[k]
+            digest.update(json.dumps(meta, sort_keys=True).encode())
+    assert digest.hexdigest() == GOLDEN[crf]
