@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 demo: venv
-	$(PY) benchmarks/demo.py --out demo
+	$(PY) -m pipelines.demo --out demo
 
 test: venv
 	$(PY) -m pytest

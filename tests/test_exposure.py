@@ -103,14 +103,14 @@ def test_a_constant_gain_scales_the_exposure():
     assert np.allclose(half, one * 0.5, atol=1e-6)
 
 
-def test_wrong_flow_falls_back_to_the_plain_mean_not_to_ghosts():
+def test_contradicting_flows_are_drawn_towards_the_cross_fade():
     light = texture(5)
     frames = [pad4(light), pad4(light)]
     there, back = constant_flow(96, 128, 21.0, -17.0)
     believed = ex.integrate_light(frames, [(there, back)], ex.make_shutter(96, 1))
     doubted = ex.integrate_light(frames, [(there, there)], ex.make_shutter(96, 1))
     assert np.abs(believed - light).mean() > 0.05
-    assert np.abs(doubted - light).mean() < 0.2 * np.abs(believed - light).mean()
+    assert np.abs(doubted - light).mean() < 0.75 * np.abs(believed - light).mean()
 
 
 def test_duty_exposes_the_middle_of_the_window():
