@@ -31,7 +31,7 @@ QUASI = np.array([-1 / 12, 14 / 12, -1 / 12], np.float32)
 STEP_PX = np.float32(1.1)
 """Longest sub-step in pixels. Not 1.0: whole-pixel steps would visit one interpolation phase only."""
 
-BLEND, FADE, ONE_SIDED = np.float32(0.05), np.float32(0.05), np.float32(0.05)
+BLEND, FADE, ONE_SIDED = np.float32(0.07), np.float32(0.05), np.float32(0.05)
 """Votes, beside 1 for a motion borne out by both frames: the two-sided sample, the cross-fade, and a motion borne
 out by one frame only. Chosen on the bench's scenes and the dropped-frame test of real clips."""
 
@@ -148,7 +148,7 @@ def _contested(light0, light1, quasi0, quasi1, fwd, bwd, x, y, t, fx, fy, bx, by
         ax, ay, cx, cy = x - t * mx, y - t * my, x + u * mx, y + u * my
         qx, qy = _sample2(fwd, ax, ay)
         px, py = _sample2(bwd, cx, cy)
-        spread = np.float32(0.25) + np.float32(0.02) * (mx * mx + my * my)
+        spread = np.float32(0.25) + np.float32(0.04) * (mx * mx + my * my)
         in0 = one / (one + ((qx - mx) ** 2 + (qy - my) ** 2) / spread)
         in1 = one / (one + ((px + mx) ** 2 + (py + my) ** 2) / spread)
         in0 *= in0

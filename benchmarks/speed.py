@@ -1,0 +1,103 @@
+"""What a 720p 9-frame window costs, whole `blursynth make` against the alternatives, in one run on one core.
+
+    python benchmarks/speed.py [--speed 6] [--windows 6] [--reference / --no-reference] [--workers]
+
+Ours: two runs of the real command (process start, decoding, flow, exposure, PNG, fsync and all) on 1 and on
+--windows clips of nine frames; the slope between them is the cost of a window, the start-up drops out. The
+references run in process on one window, PNG decoding and encoding added.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import cv2
+import realism
+from rich.console import Console
+from rich.table import Table
+
+BIN = Path(sys.executable).parent / "blursynth"
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def write_clips(folder: Path, seeds: range, speed: float) -> None:
+    """Each seed's nine frames as PNGs in a folder of its own."""
+    for seed in seeds:
+        frames, _ = realism.render(Path("scratch/scenes"), (seed - 1) % 6 + 1, speed, (720, 1280))
+        clip = folder / f"scene{seed:03d}"
+        clip.mkdir(parents=True)
+        for i, frame in enumerate(frames):
+            cv2.imwrite(str(clip / f"{i:06d}.png"), frame[..., ::-1])
+
+
+def make_seconds(src: Path, interp: str, workers: int = 1) -> float:
+    """Wall seconds of one `blursynth make` over a folder of clips."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [BIN, "make", "--src", src, "--out", out, "--window", "9", "--interp", interp, "--crf", "srgb",
+                   "--highlights", "off", "--noise", "off", "--gate", "off", "--val-fraction", "0", "--shard-samples", "1",
+                   "--workers", str(workers), "--quiet"]  # fmt: skip
+        start = time.perf_counter()
+        subprocess.run([str(c) for c in command], check=True, env=ONE_THREAD, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start
+
+
+def reference_seconds(name: str, clip: Path) -> float:
+    """Seconds of one window by a reference method, with decoding and two PNGs written."""
+    run = realism.methods(name, 16)[name]
+    start = time.perf_counter()
+    frames = [cv2.imread(str(p))[..., ::-1].copy() for p in sorted(clip.glob("*.png"))]
+    out = run(frames)
+    for picture in (out, frames[4]):
+        cv2.imencode(".png", picture[..., ::-1])
+    return time.perf_counter() - start
+
+
+@click.command(help=__doc__)
+@click.option("--speed", default=6.0, help="Motion of the scenes, px a frame.")
+@click.option("--windows", default=6)
+@click.option("--interps", default="none,dis,deepflow")
+@click.option("--references", default="bidir-deepflow,ffmpeg-mci", help="Comma list, or empty.")
+@click.option("--workers", "two", is_flag=True, help="Also two workers against one.")
+def main(speed: float, windows: int, interps: str, references: str, two: bool) -> None:
+    cv2.setNumThreads(1)
+    cost: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as tmp:
+        one, many, double = Path(tmp, "one"), Path(tmp, "many"), Path(tmp, "double")
+        write_clips(one, range(1, 2), speed)
+        write_clips(many, range(1, windows + 1), speed)
+        make_seconds(one, "dis")  # compile and warm the file cache
+        for name in interps.split(","):
+            small, large = make_seconds(one, name), make_seconds(many, name)
+            cost[name] = (large - small) / (windows - 1)
+            click.echo(f"{name}: 1 window {small:.2f} s, {windows} windows {large:.2f} s")
+        for name in filter(None, references.split(",")):
+            cost[name] = reference_seconds(name, one / "scene001")
+        table = Table(
+            title=f"720p, {speed:g} px a frame, one core: seconds per 9-frame window, and ratios (row / column)"
+        )
+        for column in ("method", "s/window", *(f"x {c}" for c in cost)):
+            table.add_column(column, justify="right")
+        for name, seconds in cost.items():
+            table.add_row(name, f"{seconds:.2f}", *(f"{seconds / other:.1f}" for other in cost.values()))
+        Console(width=160).print(table)
+        if two:
+            write_clips(double, range(1, 2 * windows + 1), speed)
+            rates = {}
+            for workers in (1, 2):
+                base, full = make_seconds(one, "dis", workers), make_seconds(double, "dis", workers)
+                rates[workers] = (2 * windows - 1) / (full - base) if workers == 1 else 2 * windows / full
+                click.echo(
+                    f"{workers} worker(s): {2 * windows} windows in {full:.2f} s (1 window: {base:.2f} s)"
+                )
+            total = {w: make_seconds(double, "dis", w) for w in (1, 2)}
+            click.echo(f"two workers against one, whole runs: {total[1] / total[2]:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
