@@ -224,3 +224,7 @@ def predict(
             )
 
     _errors_in_one_line(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -210,7 +210,10 @@ def _start_worker(worker: int) -> None:
     # Ctrl-C reaches the whole process group; the main process saves and then ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    cv2.setNumThreads(1)
+    if (
+        cv2.getNumThreads() != 1
+    ):  # a spawned worker; a forked one has inherited the setting (see load_batches)
+        cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
 
@@ -222,6 +225,9 @@ def load_batches(stream: CropStream, workers: int, pin_memory: bool = False) -> 
     workers = usable_workers(workers, stream.options.lanes)
     source: Iterator[Batch] = iter(stream)
     if workers:
+        # Before the fork, in the parent: a child that inherits OpenCV's thread pool without its threads hangs in the
+        # first call that resizes the pool.
+        cv2.setNumThreads(1)
         loader: DataLoader[Batch] = DataLoader(
             stream,
             batch_size=None,

@@ -67,17 +67,24 @@ def mobilenet_features(whole: bool = True) -> nn.Sequential:
     return nn.Sequential(*(layers if whole else layers[: TAPS[-1][1]]))
 
 
-def keys_from_torchvision(key: str) -> str:
-    """torchvision's name of a MobileNetV2 tensor -> the official checkpoints' name (``features.`` in front of both).
+def official_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """MobileNetV2 weights under the official names, whether they come so or under torchvision's.
 
     torchvision nests each conv+norm+ReLU in a Sequential of its own; the official code has them in one row.
     """
+    if "features.1.conv.0.0.weight" not in state:
+        return state
+    return {_from_torchvision(key): value for key, value in state.items()}
+
+
+def _from_torchvision(key: str) -> str:
     parts = key.split(".")
     if len(parts) < 4 or parts[2] != "conv":
         return key
     head, rest = parts[:3], parts[3:]
-    expanded = int(parts[1]) > 1
-    project = 2 if expanded else 1
+    project = (
+        2 if int(parts[1]) > 1 else 1
+    )  # groups before the projection: expansion (not in block 1) and depthwise
     group = int(rest[0])
     if group < project:  # "0.1.weight": the second module of the first group
         index, tail = 3 * group + int(rest[1]), rest[2:]

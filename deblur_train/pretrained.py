@@ -9,7 +9,7 @@ import torch
 from .checkpoint import CheckpointError, State, read_state
 from .generator import FPNGenerator
 from .losses import VGG_CONVOLUTIONS, VGG19Features
-from .mobilenet import keys_from_torchvision
+from .mobilenet import official_keys
 
 URLS = {
     "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
@@ -54,8 +54,8 @@ def load_backbone(generator: FPNGenerator, source: str) -> None:
     state = _read(source, kind)
     if kind == "mobilenet":
         state = {
-            keys_from_torchvision(k).removeprefix("features."): v
-            for k, v in state.items()
+            k.removeprefix("features."): v
+            for k, v in official_keys(state).items()
             if k.startswith("features.")
         }
     elif state.get("last_linear.weight", torch.empty(0)).shape[0] == 1001:
