@@ -29,18 +29,22 @@ class Response:
     light: np.ndarray
     edges: np.ndarray
 
-    def decode(self, rgb: np.ndarray, highlight: float = 0.0) -> np.ndarray:
+    def decode(self, rgb: np.ndarray, highlight: float | np.ndarray = 0.0) -> np.ndarray:
         """uint8 (H, W, 3) codes -> float32 (H, W, 4) linear light, the fourth channel zero.
 
-        highlight is added to the light of code 255: what a clipped pixel had above white, in units of white.
+        highlight: light above white, in units of white, that clipped samples had: one number for all at code 255, or
+        float32 (H, W, 3) to add (`highlights.Highlights.excess` gives either).
         """
-        table = self.light.copy()
-        table[255] += np.float32(highlight)
-        padded = np.zeros((256, 4), np.float32)
-        padded[:, :3] = table
+        table = np.zeros((256, 4), np.float32)
+        table[:, :3] = self.light
+        if not isinstance(highlight, np.ndarray):
+            table[255, :3] += np.float32(highlight)
         rgba = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)
         rgba[..., 3] = 0
-        return cv2.LUT(rgba, padded[None])
+        light = cv2.LUT(rgba, table[None])
+        if isinstance(highlight, np.ndarray):
+            light[..., :3] += highlight
+        return light
 
     def encode(self, linear: np.ndarray) -> np.ndarray:
         """float (H, W, 3) linear light -> uint8 (H, W, 3) codes; light outside 0..1 is clipped."""

@@ -14,7 +14,7 @@ from .camera import CameraError, load_response
 from .exposure import Exposure, Shutter, make_shutter, quasi
 from .flow import PairFlow, estimate_pair
 from .flow_colours import encode_flow_thumb
-from .highlights import draw_highlight
+from .highlights import parse_highlights
 from .noise import add_noise, parse_noise
 from .quality import FlowStats, GateError, clipped_share, failed_gate, heldout_db, parse_gate, score
 from .recipe import Recipe, RecipeError
@@ -46,6 +46,7 @@ class Synthesizer:
             self.noise = parse_noise(recipe.noise)
         except (CameraError, GateError) as e:
             raise RecipeError(str(e)) from None
+        self.highlights = parse_highlights(recipe.highlights)
         self.profile = load_profile(recipe.profile)
         self.flows: dict[tuple[str, int], PairFlow] = {}
 
@@ -67,7 +68,7 @@ class Synthesizer:
         draws = rng.random(4)
         noise_rng = np.random.default_rng(rng.integers(0, 2**63, size=4))
         duty = recipe.draw_duty(draws[0])
-        highlight = draw_highlight(recipe.highlights, draws[1])
+        highlight = self.highlights.draw(draws[1])
 
         stats = FlowStats()
         if recipe.interp == "none":
@@ -135,6 +136,10 @@ class Synthesizer:
             self.flows[key] = estimate_pair(self.recipe.interp, a, b, self.recipe.flow_scale)
         return self.flows[key]
 
+    def _light(self, frame: np.ndarray, highlight: float) -> np.ndarray:
+        """Linear light of one frame with what its clipped samples had above white, float32 (H, W, 4)."""
+        return self.response.decode(frame, self.highlights.excess(frame, highlight))
+
     def _integrate(
         self, clip_id: str, frames: Sequence[np.ndarray], first: int, shutter: Shutter, highlight: float,
         stats: FlowStats, centre: int, readout: float,
@@ -148,12 +153,12 @@ class Synthesizer:
             moment = (len(frames) - 1) / 2 + readout * ((np.arange(h) + 0.5) / h - 0.5)
             at = Shutter(*(np.float32(moment + d) for d in (-5e-4, 5e-4)), np.ones(2, np.float32))
             instant = Exposure(h, w, at, self.recipe.fps_up)
-        light = self.response.decode(frames[0], highlight)
+        light = self._light(frames[0], highlight)
         smooth = quasi(light)
         for i in range(len(frames) - 1):
             pair = self._pair(clip_id, first + i, frames[i], frames[i + 1])
             stats.add(pair.forward, pair.backward)
-            next_light = self.response.decode(frames[i + 1], highlight)
+            next_light = self._light(frames[i + 1], highlight)
             next_smooth = quasi(next_light)
             for target in (exposure, instant):
                 if target is not None:
@@ -180,13 +185,15 @@ class Synthesizer:
             # Integers sum exactly; the light of the mean code encodes to round(mean).
             total = np.sum(frames, axis=0, dtype=np.int64)
             linear = (total / (255.0 * len(frames))).astype(np.float32)
-            if highlight:
-                clipped = np.sum([f == 255 for f in frames], axis=0, dtype=np.int64) / len(frames)
-                linear += np.float32(highlight) * clipped.astype(np.float32)
+            for f in frames if highlight else ():
+                excess = self.highlights.excess(f, highlight)
+                linear += (excess if isinstance(excess, np.ndarray) else excess * (f == 255)) / np.float32(
+                    len(frames)
+                )
         else:
             acc = np.zeros((*frames[0].shape[:2], 4), np.float32)
             for f in frames:
-                acc = cv2.add(acc, self.response.decode(f, highlight))
+                acc = cv2.add(acc, self._light(f, highlight))
             linear = acc[..., :3] / np.float32(len(frames))
         return (
             linear,
