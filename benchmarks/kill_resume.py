@@ -2,8 +2,8 @@
 
     python benchmarks/kill_resume.py [--trials 20] [--kills 2] [--interp none] [--workers 2] [--seed 0]
 
-Each trial starts the real command, kills its whole process group KILLS times at moments drawn over the length of a
-straight run, lets it finish, and compares. Prints a row a trial and "N of TRIALS byte-identical".
+Each trial starts the real command, kills its whole process group KILLS times at random moments, lets it
+finish, and compares. Prints a row a trial and "N of TRIALS byte-identical".
 """
 
 from __future__ import annotations
@@ -84,17 +84,23 @@ def main() -> int:
         subprocess.run(argv(root / "whole"), check=True, stdout=subprocess.DEVNULL)
         length = time.time() - began
         want, want_keys = digests(root / "whole"), keys(root / "whole")
-        print(f"straight run: {len(want_keys)} samples, {length:.1f} s")
+        shards = len(list((root / "whole").glob("*-0*.json")))
+        print(f"straight run: {len(want_keys)} samples in {shards} shards, {length:.1f} s")
         equal = lost = doubled = kills = 0
         for trial in range(a.trials):
             out, moments = root / f"t{trial}", []
             for _ in range(a.kills):
+                # At a drawn share of what is left, so that every kill lands within the run; or while it starts.
+                have = len(list(out.glob("*-0*.json")))
+                until = rng.randint(min(have, shards - 1), shards - 1)
                 process = subprocess.Popen(
                     argv(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
                 )
-                moments.append(rng.uniform(0.1, 0.95) * length)
-                time.sleep(moments[-1])
+                while process.poll() is None and len(list(out.glob("*-0*.json"))) < until:
+                    time.sleep(0.005)
+                time.sleep(rng.uniform(0, 4.0 if until == have else 0.3))
                 if process.poll() is None:
+                    moments.append(len(list(out.glob("*-0*.json"))))
                     kills += 1
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -105,7 +111,7 @@ def main() -> int:
             lost += len(set(want_keys) - set(got))
             doubled += len(got) - len(set(got))
             print(
-                f"trial {trial:2d}: killed at {', '.join(f'{m:.1f}' for m in moments)} s: {'equal' if same else 'DIFFERS'}",
+                f"trial {trial:2d}: killed with {' and '.join(map(str, moments))} of {shards} shards: {'equal' if same else 'DIFFERS'}",
                 flush=True,
             )
         print(f"{equal} of {a.trials} byte-identical; {kills} kills; {lost} samples lost, {doubled} doubled")

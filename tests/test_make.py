@@ -218,6 +218,7 @@ def test_failed_samples_end_with_1_until_retry_failed_makes_them(src, tmp_path):
     assert digests(out) == digests(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_worker_is_left_out_and_named(src, tmp_path):
     out = tmp_path / "a"
     summary = run(src, out, task=make_fakes.poison_task, workers=2)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -25,12 +26,19 @@ def run(src, out, **options):
     return make(src, out, task=make_fakes.mean_task, workers=1, interp="none", quiet=True, **options)
 
 
-@pytest.fixture
-def data(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("verify")
     for i in range(3):
-        frames_folder(tmp_path / "src" / f"clip{i}", 40, seed=i, size=(96, 64))
-    run(tmp_path / "src", tmp_path / "data", shard_samples=4)
-    return tmp_path / "data"
+        frames_folder(tmp / "src" / f"clip{i}", 40, seed=i, size=(96, 64))
+    run(tmp / "src", tmp / "data", shard_samples=4)
+    return tmp / "data"
+
+
+@pytest.fixture
+def data(made, tmp_path):
+    """A copy to damage."""
+    return Path(shutil.copytree(made, tmp_path / "data"))
 
 
 def rewrite(tar: Path, change) -> None:
