@@ -27,7 +27,10 @@ def main() -> int:
     args = parser.parse_args()
     data = args.out / "data"
     for split in ("train", "val"):
-        write_shard(data / f"{split}-000000.tar", pair_members(args.pairs / "blur", args.pairs / "sharp", args.pairs.name))
+        write_shard(
+            data / f"{split}-000000.tar",
+            pair_members(args.pairs / "blur", args.pairs / "sharp", args.pairs.name),
+        )
     config = TrainConfig.model_validate(
         {
             "name": "overfit",
@@ -40,16 +43,29 @@ def main() -> int:
             "model": {"near_identity": True},
             "discriminator": {"kind": "off"},
             "data": {"augment": "none", "val_frames": 6, "lanes": 2},
-            "loss": {"pixel": "charbonnier", "pixel_weight": 1.0, "pixel_space": "signed", "fft_weight": 0.02},
+            "loss": {
+                "pixel": "charbonnier",
+                "pixel_weight": 1.0,
+                "pixel_space": "signed",
+                "fft_weight": 0.02,
+            },
             "optim": {"kind": "adamw", "betas": (0.9, 0.99), "clip_norm": 1.0, "ema": 0.99},
-            "schedule": {"kind": "modern", "lr": 2e-3, "lr_end": 1e-6, "warmup_share": 0.03, "frozen_share": 0.0},
+            "schedule": {
+                "kind": "modern",
+                "lr": 2e-3,
+                "lr_end": 1e-6,
+                "warmup_share": 0.03,
+                "frozen_share": 0.0,
+            },
             "run": {"log_every": 20, "val_every": 250, "save_every": 250},
         }
     )
     fit(config, resume=args.resume)
     scores = [r for r in Log(args.out / "run" / "log.jsonl", False).rows() if "val_psnr" in r]
     gain = scores[-1]["val_psnr"] - scores[-1]["val_psnr_blurred"]
-    print(f"{args.backbone}, {args.steps} steps: {scores[-1]['val_psnr_blurred']:.2f} -> {scores[-1]['val_psnr']:.2f} dB ({gain:+.2f} dB)")
+    print(
+        f"{args.backbone}, {args.steps} steps: {scores[-1]['val_psnr_blurred']:.2f} -> {scores[-1]['val_psnr']:.2f} dB ({gain:+.2f} dB)"
+    )
     return 0 if gain >= 6 else 1
 
 

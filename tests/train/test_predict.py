@@ -1,3 +1,4 @@
+import itertools
 import json
 import struct
 import zlib
@@ -147,7 +148,7 @@ def test_tiles_equal_the_whole(generator):
 def test_tiles_cover_with_their_overlap(length, tile, overlap):
     starts = _starts(length, tile, overlap)
     assert starts[0] == 0 and (starts[-1] + tile == length or length <= tile)
-    assert all(b - a <= tile - overlap for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= tile - overlap for a, b in itertools.pairwise(starts))
     assert len(set(starts)) == len(starts)
 
 
