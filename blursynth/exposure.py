@@ -35,6 +35,12 @@ BLEND, FADE, ONE_SIDED = np.float32(0.07), np.float32(0.05), np.float32(0.05)
 """Votes, beside 1 for a motion borne out by both frames: the two-sided sample, the cross-fade, and a motion borne
 out by one frame only. Chosen on the bench's scenes and the dropped-frame test of real clips."""
 
+SPREAD = (np.float32(0.25), np.float32(0.04))
+"""How far a motion m may miss and still count half in a vote: SPREAD[0] + SPREAD[1] |m|^2, px^2."""
+
+APART = (np.float32(0.25), np.float32(0.005))
+"""Flows that miss each other by more than APART[0] + APART[1] |m|^2, px^2, are put to the vote."""
+
 
 @dataclass(frozen=True)
 class Shutter:
@@ -148,7 +154,7 @@ def _contested(light0, light1, quasi0, quasi1, fwd, bwd, x, y, t, fx, fy, bx, by
         ax, ay, cx, cy = x - t * mx, y - t * my, x + u * mx, y + u * my
         qx, qy = _sample2(fwd, ax, ay)
         px, py = _sample2(bwd, cx, cy)
-        spread = np.float32(0.25) + np.float32(0.04) * (mx * mx + my * my)
+        spread = SPREAD[0] + SPREAD[1] * (mx * mx + my * my)
         in0 = one / (one + ((qx - mx) ** 2 + (qy - my) ** 2) / spread)
         in1 = one / (one + ((px + mx) ** 2 + (py + my) ** 2) / spread)
         in0 *= in0
@@ -199,7 +205,7 @@ def _accumulate(acc, light0, light1, quasi0, quasi1, fwd, bwd, start, stop, prof
                 gx, gy = _sample2(bwd, x + fx, y + fy)
                 hx, hy = _sample2(fwd, x + bx, y + by)
                 apart2 = max((fx + gx) ** 2 + (fy + gy) ** 2, (bx + hx) ** 2 + (by + hy) ** 2)
-                contested = apart2 > np.float32(0.25) + np.float32(0.005) * move2
+                contested = apart2 > APART[0] + APART[1] * move2
             dt = span / np.float32(k)
             w0 = np.float32(0)  # weight of the pixel itself in frame 0 ...
             w1 = np.float32(0)  # ... and in frame 1
