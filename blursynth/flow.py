@@ -42,7 +42,7 @@ def _dis(long_side: int) -> cv2.DISOpticalFlow:
     on the bench's scenes and cuts the alias of periodic texture, for 1.4x the time. Solved down to half resolution,
     or to full resolution for small frames, where it is cheap and half resolution is coarse.
     """
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     dis.setFinestScale(1 if long_side > 720 else 0)
     dis.setPatchSize(6)
     dis.setPatchStride(3)
@@ -53,7 +53,7 @@ def _dis(long_side: int) -> cv2.DISOpticalFlow:
 
 
 def _flow_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return _dis(max(a.shape)).calc(a, b, None)
+    return _dis(max(a.shape)).calc(a, b, None)  # type: ignore[call-overload]  # None: no initial flow
 
 
 def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     two levels reach a lower end-point error on the bench's scenes than OpenCV's own 60 (benchmarks/RESULTS.md).
     """
     flow = _flow_dis(a, b)
-    solver = cv2.VariationalRefinement_create()
+    solver = cv2.VariationalRefinement.create()
     solver.setAlpha(50.0)  # smoothness, for 8-bit grey levels
     solver.setDelta(5.0)
     solver.setGamma(10.0)
@@ -79,7 +79,7 @@ def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _flow_deepflow_opencv(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return cv2.optflow.createOptFlow_DeepFlow().calc(a, b, None)
+    return cv2.optflow.createOptFlow_DeepFlow().calc(a, b, None)  # type: ignore[call-overload]  # None: no initial flow
 
 
 FLOWS: dict[str, FlowFn] = {

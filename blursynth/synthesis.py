@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from .camera import CameraError, load_response
-from .exposure import Exposure, Shutter, make_shutter, quasi
+from .exposure import Shutter, make_shutter
 from .flow import PairFlow, estimate_pair
 from .flow_colours import encode_flow_thumb
 from .highlights import parse_highlights
+from .integrator import Integrator
 from .noise import add_noise, parse_noise
 from .quality import FlowStats, GateError, clipped_share, failed_gate, heldout_db, parse_gate, score
 from .recipe import Recipe, RecipeError
@@ -48,6 +49,7 @@ class Synthesizer:
             raise RecipeError(str(e)) from None
         self.highlights = parse_highlights(recipe.highlights)
         self.profile = load_profile(recipe.profile)
+        self.integrator = Integrator(recipe, rife_weights)
         self.flows: dict[tuple[str, int], PairFlow] = {}
 
     def sample(
@@ -115,6 +117,8 @@ class Synthesizer:
             "readout_ms": recipe.readout_ms,
             "substeps": exposure["substeps"],
         }
+        if self.integrator.rife is not None:
+            meta["rife_sha256"] = self.integrator.rife.sha256
         camera = {
             "crf": recipe.crf,
             "highlights": round(highlight, 6) if highlight else None,
@@ -133,7 +137,7 @@ class Synthesizer:
     def _pair(self, clip_id: str, i: int, a: np.ndarray, b: np.ndarray) -> PairFlow:
         key = (clip_id, i)
         if key not in self.flows:
-            self.flows[key] = estimate_pair(self.recipe.interp, a, b, self.recipe.flow_scale)
+            self.flows[key] = self.integrator.flows(a, b)
         return self.flows[key]
 
     def _light(self, frame: np.ndarray, highlight: float) -> np.ndarray:
@@ -147,19 +151,19 @@ class Synthesizer:
         """Exposure of the light between the frames; the target is the centre frame, or, under a rolling shutter,
         the centre instant of each row."""
         h, w = frames[0].shape[:2]
-        exposure = Exposure(h, w, shutter, self.recipe.fps_up)
+        exposure = self.integrator.collect(frames, shutter)
         instant = None
         if readout:
             moment = (len(frames) - 1) / 2 + readout * ((np.arange(h) + 0.5) / h - 0.5)
-            at = Shutter(*(np.float32(moment + d) for d in (-5e-4, 5e-4)), np.ones(2, np.float32))
-            instant = Exposure(h, w, at, self.recipe.fps_up)
-        light = self._light(frames[0], highlight)
-        smooth = quasi(light)
+            at = Shutter(
+                (moment - 5e-4).astype(np.float32), (moment + 5e-4).astype(np.float32), np.ones(2, np.float32)
+            )
+            instant = self.integrator.collect(frames, at)
+        light, smooth = self.integrator.place(self._light(frames[0], highlight))
         for i in range(len(frames) - 1):
             pair = self._pair(clip_id, first + i, frames[i], frames[i + 1])
             stats.add(pair.forward, pair.backward)
-            next_light = self._light(frames[i + 1], highlight)
-            next_smooth = quasi(next_light)
+            next_light, next_smooth = self.integrator.place(self._light(frames[i + 1], highlight))
             for target in (exposure, instant):
                 if target is not None:
                     target.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
@@ -183,8 +187,8 @@ class Synthesizer:
         stats.add(pair.forward, pair.backward)
         if self.recipe.crf == "display":
             # Integers sum exactly; the light of the mean code encodes to round(mean).
-            total = np.sum(frames, axis=0, dtype=np.int64)
-            linear = (total / (255.0 * len(frames))).astype(np.float32)
+            total: np.ndarray = np.sum(frames, axis=0, dtype=np.int64)
+            linear: np.ndarray = (total / (255.0 * len(frames))).astype(np.float32)
             for f in frames if highlight else ():
                 excess = self.highlights.excess(f, highlight)
                 linear += (excess if isinstance(excess, np.ndarray) else excess * (f == 255)) / np.float32(
