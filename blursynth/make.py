@@ -138,8 +138,10 @@ def recipe_files(recipe: Recipe, run: RunOptions) -> dict[str, str]:
     """sha256 of the files a recipe names: another file under the same name is another recipe. Raises RecipeError."""
     named = {"crf": recipe.crf, "profile": recipe.profile}
     paths = {k: v for k, v in named.items() if v.endswith(".npy")}
-    if recipe.interp == "rife" and run.rife_weights:
-        paths["rife_weights"] = run.rife_weights
+    if recipe.interp == "rife":
+        from blursynth.rife import find_weights
+
+        paths["rife_weights"] = str(find_weights(run.rife_weights))
     found = {}
     for key, path in paths.items():
         try:
