@@ -51,6 +51,35 @@ class Response:
         return _encode(np.ascontiguousarray(linear, np.float32), self.edges, _starts(self.edges))
 
 
+def translate(rgb: np.ndarray, source: Response, camera: Response) -> np.ndarray:
+    """uint8 (H, W, 3) codes of one response as the codes that another gives the same light."""
+    table = camera.encode(source.light[:, None, :])
+    return cv2.LUT(rgb, np.ascontiguousarray(table.transpose(1, 0, 2)))
+
+
+def parse_jpeg(text: str) -> tuple[int, int] | None:
+    """'off' -> None; 'Q' -> (Q, Q); 'LO-HI' -> (LO, HI), qualities of 1 to 100. Raises ValueError."""
+    if text == "off":
+        return None
+    parts = text.split("-")
+    if not all(p.isdecimal() for p in parts) or len(parts) > 2:
+        raise ValueError("must be off, a JPEG quality Q or a range LO-HI (1 to 100)")
+    low, high = int(parts[0]), int(parts[-1])
+    if not 1 <= low <= high <= 100:
+        raise ValueError("must be off, a JPEG quality Q or a range LO-HI (1 to 100)")
+    return low, high
+
+
+def jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
+    """uint8 (H, W, 3) RGB after a camera's JPEG (4:2:0) of this quality, 1 to 100."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    flags += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), flags)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert done and decoded is not None
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
 def _starts(edges: np.ndarray) -> np.ndarray:
     """(SLOTS + 1, 3) int32: the least code whose light may fall in each slot of 0..1."""
     slots = np.arange(SLOTS + 1, dtype=np.float32) / SLOTS
@@ -115,7 +144,7 @@ def _from_file(path: Path) -> Response:
         table = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise CameraError(
-            f"crf {path}: no such file; give the path of the curve, or use --crf srgb"
+            f"crf {path}: no such file; give the path of the curve (REDS's own is its crf.npy), or use --crf srgb"
         ) from None
     except (OSError, ValueError) as e:
         raise CameraError(f"crf {path}: not a readable .npy array ({e})") from None

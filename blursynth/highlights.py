@@ -85,11 +85,8 @@ class Highlights:
             if not cv2.hasNonZero(lights):
                 return 0.0
             mask = cv2.bitwise_and(mask, mask, mask=lights)
-        # 0 outside, 1 at the rim, 2 in the core
-        depth = cv2.add(mask, cv2.erode(mask, CROSS, borderType=cv2.BORDER_REPLICATE))
-        table = np.zeros(256, np.float32)
-        table[1:3] = RIM * alpha, alpha
-        return cv2.LUT(depth, table)
+        core = cv2.erode(mask, CROSS, borderType=cv2.BORDER_REPLICATE)
+        return cv2.addWeighted(mask, RIM * alpha, core, (1 - RIM) * alpha, 0, dtype=cv2.CV_32F)
 
 
 def parse_highlights(text: str) -> Highlights:

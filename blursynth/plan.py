@@ -229,7 +229,7 @@ def _ascii(name: str) -> str:
 
 def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, str | None]:
     """(n, 3) int32 rows of first, last, tiles; and why there are none."""
-    info, (lo, hi) = p.clip.info, recipe.window_range
+    info, (lo, hi) = p.clip.info, recipe.window_range_of(p.clip.window_hint)
     tiles = len(tile_corners(info.width, info.height, recipe.tile)) if recipe.tile else 1
     none = np.zeros((0, 3), np.int32)
     if info.frames < lo:
