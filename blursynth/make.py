@@ -14,18 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from blursynth import __version__
-from blursynth.engine import EngineError, dispatch
+from blursynth.engine import dispatch
 from blursynth.fingerprint import fingerprint
 from blursynth.index import write_index
 from blursynth.manifest import load_manifest
+from blursynth.outcome import EngineError, Outcome, fill_outcome
 from blursynth.output import Output, OutputError
 from blursynth.plan import Plan, ShardTask, make_plan
 from blursynth.progress import Progress
-from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
+from blursynth.recipe import Recipe, RecipeError, RunOptions, explain_validation, load_recipe
 from blursynth.sources import SourceError, assign_splits, find_clips
 from blursynth.summary import RunLog, Summary
-from blursynth.task import Outcome, fill_outcome, make_shard
+from blursynth.task import make_shard
 
 
 class Terminated(KeyboardInterrupt):
@@ -97,7 +100,15 @@ def resolve(
     if out is not None:
         given["out"] = str(out)
     if isinstance(recipe, Recipe):
-        recipe, run = load_recipe(None, recipe.model_dump() | given)
+        keys = {k: v for k, v in given.items() if k in Recipe.model_fields}
+        _, run = load_recipe(None, {k: v for k, v in given.items() if k not in keys})
+        for k, v in keys.items():  # numbers are welcome where a range may stand
+            if Recipe.model_fields[k].annotation is str and isinstance(v, int | float):
+                keys[k] = f"{v:g}"
+        try:
+            recipe = Recipe(**recipe.model_dump() | keys)
+        except ValidationError as e:
+            raise RecipeError(explain_validation(e)) from None
     else:
         recipe, run = load_recipe(recipe, given)
     if not run.src:
@@ -136,8 +147,7 @@ def prepare(recipe: Recipe, run: RunOptions, cache: Path | None = None) -> Job:
 
 def recipe_files(recipe: Recipe, run: RunOptions) -> dict[str, str]:
     """sha256 of the files a recipe names: another file under the same name is another recipe. Raises RecipeError."""
-    named = {"crf": recipe.crf, "profile": recipe.profile}
-    paths = {k: v for k, v in named.items() if v.endswith(".npy")}
+    paths = {k: v for k, v in recipe.model_dump().items() if isinstance(v, str) and v.endswith(".npy")}
     if recipe.interp == "rife":
         from blursynth.rife import find_weights
 
