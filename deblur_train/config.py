@@ -127,6 +127,10 @@ class RunConfig(Strict):
     log_every: int = Field(default=50, ge=1)
     val_every: int = Field(default=2000, ge=1)
     save_every: int = Field(default=1000, ge=1)
+    val_norm_stats: Literal["tracked", "image", "local"] = Field(
+        default="tracked",
+        description="statistics of the norm layers in validation; local: TLC windows of 1.5 crops",
+    )
     amp: Literal["auto", "bf16", "off"] = Field(
         default="auto", description="bf16 autocast; auto: on CUDA only (it is slower on CPUs)"
     )

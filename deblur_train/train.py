@@ -35,6 +35,7 @@ from .data import CropOptions, CropStream, load_batches, to_device, usable_worke
 from .generator import FPNGenerator, build_generator
 from .inference import restore
 from .metrics import psnr, ssim
+from .norm import set_norm_stats
 from .plot import curves, save_png
 from .pretrained import load_vgg19
 from .progress import Meter
@@ -149,7 +150,7 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
             **learner.state_dict(),
         }
         save_run(folder / "last.pt", state)
-        facts = {"step": str(state_of), "crop": str(config.crop), "norm_stats": "tracked"}
+        facts = {"step": str(state_of), "crop": str(config.crop), "norm_stats": config.run.val_norm_stats}
         save_generator(folder / "last.safetensors", config.backbone, learner.weights(), facts)
         if not frames:
             save_generator(folder / "best.safetensors", config.backbone, learner.weights(), facts)
@@ -217,7 +218,7 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
                     facts = {
                         "step": str(step),
                         "crop": str(config.crop),
-                        "norm_stats": "tracked",
+                        "norm_stats": config.run.val_norm_stats,
                         "val_psnr": f"{best:.4f}",
                     }
                     save_generator(folder / "best.safetensors", config.backbone, learner.weights(), facts)
@@ -339,6 +340,7 @@ def validate(
     """Mean PSNR (dB) and SSIM of whole frames with the weights to use, beside the blurred input's; and some pictures."""
     generator = build_generator(learner.config.backbone)
     generator.load_state_dict(learner.weights())
+    set_norm_stats(generator, learner.config.run.val_norm_stats, round(1.5 * learner.config.crop))
     generator.to(learner.device).eval()
     rows: list[tuple[float, float, float, float]] = []
     pictures: list[np.ndarray] = []

@@ -32,6 +32,16 @@ def run(means: str, norm: str, out: str) -> None:
         device,
     )
     learner.start()
+    gradients: list[torch.Tensor] = []  # of the first step: the discriminator's, then the generator's
+    update = learner._update
+
+    def recording(optimiser, module, lr):
+        distributed.average_gradients(module.parameters())  # once more changes nothing: they are equal then
+        if len(gradients) < 2:
+            gradients.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
+        return update(optimiser, module, lr)
+
+    learner._update = recording
     values = []
     for step in range(STEPS):
         blur, sharp = image(10 + step, [4, 3, 64, 64]), image(20 + step, [4, 3, 64, 64])
@@ -43,7 +53,7 @@ def run(means: str, norm: str, out: str) -> None:
         torch.save(
             {
                 "values": torch.stack(values),
-                "weights": learner.generator.state_dict(),
+                "gradients": gradients,
                 "pools": learner.adversarial.state_dict(),
             },
             out,

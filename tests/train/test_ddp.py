@@ -39,18 +39,23 @@ def test_two_ranks_equal_one_with_twice_the_batch(tmp_path, means, norm):
         assert done.returncode == 0, done.stderr[-2000:]
         results.append(torch.load(out, weights_only=True))
     one, two = results
-    # Before any update all values agree, gradients' norm included; later ones differ by what Adam makes of rounding.
-    torch.testing.assert_close(two["values"][0, :4], one["values"][0, :4], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(two["values"][0, 4], one["values"][0, 4], rtol=2e-3, atol=1e-6)
-    torch.testing.assert_close(two["values"][:, :4], one["values"][:, :4], rtol=2e-3, atol=1e-5)
-    for k, v in one["weights"].items():
-        if v.is_floating_point():  # Adam turns rounding in a tiny gradient into a whole step: compare in bulk
-            assert (two["weights"][k] - v).abs().mean() < 1e-4 + 1e-3 * v.abs().mean(), k
+    # Up to the discriminator's update all is equal but for rounding; Adam then makes whole steps of rounding in tiny
+    # gradients, so what follows agrees a little less.
+    order = ("loss_g", "loss_d", "content", "adversarial", "grad_norm")
+    for name, column_one, column_two in zip(order, one["values"].T, two["values"].T, strict=True):
+        exact = 1e-5 if name in ("loss_d", "content") else 5e-3
+        torch.testing.assert_close(column_two[0], column_one[0], rtol=exact, atol=1e-6, msg=name)
+        if name != "grad_norm":
+            torch.testing.assert_close(column_two, column_one, rtol=5e-3, atol=1e-5, msg=name)
+    for a, b, limit in zip(one["gradients"], two["gradients"], (1e-4, 1e-2), strict=True):
+        assert (a - b).norm() < limit * a.norm()
     for name, pool in one["pools"].items():
         for side in ("fake", "real"):
+            a, b = torch.tensor(pool[side]), torch.tensor(two["pools"][name][side])
+            assert len(a) == (12 if means == "pool" else 0) and a.shape == b.shape
             torch.testing.assert_close(
-                torch.tensor(pool[side]), torch.tensor(two["pools"][name][side]), rtol=1e-2, atol=1e-2
-            )
+                b[:4], a[:4], rtol=1e-3, atol=1e-2
+            )  # the first step's images, in rank order
 
 
 @pytest.mark.slow

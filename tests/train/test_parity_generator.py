@@ -122,3 +122,34 @@ def test_sizes_and_costs(name):
     assert counter.get_total_flops() / 2 / 256**2 == pytest.approx(macs, rel=1e-3)
     g.train()(image(0, [1, 3, 128, 128])).sum().backward()
     assert sum(p.numel() for p in g.parameters() if p.grad is not None) == used
+
+
+def test_inception_has_the_official_names():
+    """Spot checks against the public port's names (there is no golden file for this backbone): one of each kind."""
+    shapes = {k: tuple(v.shape) for k, v in build_generator("inception").state_dict().items()}
+    want = {
+        "fpn.inception.conv2d_1a.conv.weight": (32, 3, 3, 3),
+        "fpn.inception.conv2d_4a.bn.running_var": (192,),
+        "fpn.inception.mixed_5b.branch3.1.conv.weight": (64, 192, 1, 1),
+        "fpn.inception.repeat.9.branch2.2.conv.weight": (64, 48, 3, 3),
+        "fpn.inception.repeat.0.conv2d.bias": (320,),
+        "fpn.inception.mixed_6a.branch1.2.bn.weight": (384,),
+        "fpn.inception.repeat_1.19.branch1.1.conv.weight": (160, 128, 1, 7),
+        "fpn.inception.mixed_7a.branch2.2.conv.weight": (320, 288, 3, 3),
+        "fpn.inception.repeat_2.8.branch1.2.conv.weight": (256, 224, 3, 1),
+        "fpn.inception.block8.conv2d.weight": (2080, 448, 1, 1),
+        "fpn.inception.conv2d_7b.conv.weight": (1536, 2080, 1, 1),
+        "fpn.inception.last_linear.weight": (1000, 1536),
+        "fpn.enc0.conv.weight": (32, 3, 3, 3),
+        "fpn.enc1.1.bn.bias": (64,),
+        "fpn.enc2.0.conv.weight": (80, 64, 1, 1),
+        "fpn.enc3.1.9.conv2d.bias": (320,),
+        "fpn.enc4.0.19.branch0.conv.weight": (192, 1088, 1, 1),
+        "fpn.enc4.1.branch0.1.conv.weight": (384, 256, 3, 3),
+        "fpn.td1.0.weight": (256, 256, 3, 3),
+        "fpn.lateral4.weight": (256, 2080, 1, 1),
+        "fpn.lateral0.weight": (128, 32, 1, 1),
+        "smooth2.0.weight": (64, 128, 3, 3),
+        "final.weight": (3, 64, 3, 3),
+    }
+    assert {k: shapes.get(k) for k in want} == want

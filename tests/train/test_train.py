@@ -392,6 +392,7 @@ def test_the_moving_average_follows(data, tmp_path):
         {"loss": {"pixel": "charbonnier", "pixel_space": "signed"}, "optim": {"accumulate": 2, "ema": None}},
         {"schedule": {"kind": "article", "warmup_share": 0.5}},
         {"run": {"channels_last": False}},
+        {"run": {"amp": "bf16", "val_norm_stats": "local"}},
     ],
     ids=lambda c: "-".join(f"{k}" for k in c),
 )
