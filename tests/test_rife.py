@@ -223,7 +223,7 @@ def test_known_motion_gives_the_true_blur_as_the_other_integrators_do(d):
     error = (collect(KnownMotion(d), frames, flow, ex.make_shutter(96, 2)).linear()) - box_exposure(
         light, *d, 0, 2
     )
-    assert np.sqrt(np.mean(error[32:-32, 32:-32] ** 2)) < 0.0015
+    assert np.sqrt(np.mean(error[32:-32, 32:-32] ** 2)) < 0.0025
 
 
 def test_source_frames_carry_the_ends_and_steps_follow_motion():
