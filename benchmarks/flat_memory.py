@@ -23,8 +23,9 @@ import numpy as np
 from kill_resume import make_source
 
 from blursynth.make import make
+from blursynth.outcome import Outcome
 from blursynth.plan import ShardTask
-from blursynth.task import Outcome, make_shard
+from blursynth.task import make_shard
 
 
 def own_mb() -> float:

@@ -8,9 +8,9 @@ __version__ = "0.1.0"
 __all__ = ["Recipe", "integrate_exposure", "make"]
 
 if TYPE_CHECKING:
-    from blursynth.synthesis import integrate_exposure
     from blursynth.make import make
     from blursynth.recipe import Recipe
+    from blursynth.synthesis import integrate_exposure
 
 
 def __getattr__(name: str) -> Any:

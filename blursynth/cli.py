@@ -43,7 +43,7 @@ class Commands(click.Group):
 
 def exit_code_of(e: Exception) -> int | None:
     """2 for a request that cannot be carried out, 1 for a failure of the world, None for a mistake of ours."""
-    from blursynth.engine import EngineError
+    from blursynth.outcome import EngineError
     from blursynth.output import OutputError
     from blursynth.preview_report import InspectError
     from blursynth.recipe import RecipeError
@@ -84,7 +84,9 @@ def main() -> None:
     "--interp", help="Optical flow: deepflow, deepflow-opencv, dis, rife, none.  [default: deepflow]"
 )
 @click.option(
-    "--window", metavar="N|N-M", help="Source frames a sample exposes; N-M draws per sample.  [default: 9]"
+    "--window",
+    metavar="N|N-M|hint",
+    help="Source frames a sample exposes; N-M draws per sample; hint: as the clip is named.  [default: 9]",
 )
 @click.option("--stride", type=int, help="Frames between window starts.  [default: the window]")
 @click.option("--fps", type=float, help="Source frames per second, where the source does not say.")
@@ -98,8 +100,11 @@ def main() -> None:
 @click.option("--flow-scale", type=float, help="Compute flow at this scale of the frame.")
 @click.option("--rife-weights", metavar="FILE", help="Weights for --interp rife.")
 @click.option("--crf", metavar="srgb|gamma2.2|display|FILE.npy", help="Response curve.  [default: srgb]")
-@click.option("--highlights", metavar="off|rsblur|LO-HI", help="Restore clipped light.")
-@click.option("--noise", metavar="off|rsblur|realblur|restore", help="Camera noise.")
+@click.option("--crf-out", metavar="CURVE", help="Response of the simulated camera.  [default: the source's]")
+@click.option("--highlights", metavar="off|A|LO-HI|rsblur|auto", help="Restore clipped light.")
+@click.option("--noise", metavar="off|rsblur|realblur|restore|B1,B2", help="Camera noise of the blur.")
+@click.option("--jpeg", metavar="off|Q|LO-HI", help="The camera's JPEG on the blur.")
+@click.option("--target-camera", metavar="clean|jpeg", help="The target: clean, or with the blur's JPEG.")
 @click.option("--gate", metavar="off|default|NAME<VALUE,...", help="Reject poor samples.")
 @click.option("--val-fraction", type=float, help="Share of the clips that go to val.  [default: 0.1]")
 @click.option("--seed", type=int, help="Seed of every random draw.  [default: 0]")

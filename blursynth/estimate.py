@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from blursynth.output import Output
 from blursynth.plan import Plan, Run, WindowSpec
 from blursynth.summary import Summary
-from blursynth.task import _default_synthesizer, read_windows, sample_members
+from blursynth.task import default_synthesizer, sample_members
+from blursynth.windows import read_windows
 
 if TYPE_CHECKING:
     from blursynth.make import Job
@@ -44,7 +45,7 @@ def _measure(plan: Plan, job: Job) -> tuple[float, int, int] | None:
     """Seconds, bytes and pixels of the samples of one window that synthesises; None where none of the first does."""
     task = next(plan.tasks("."))
     source = task.runs[0].source
-    maker = _default_synthesizer(job.recipe, job.run.rife_weights)
+    maker = default_synthesizer(job.recipe, job.run.rife_weights)
     for w in task.runs[0].windows[:TRY_WINDOWS]:
         for again in (True, False):
             began = time.perf_counter()

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from pydantic import ValidationError
 
 from blursynth import __version__
+from blursynth.contact_sheet import contact_sheet
 from blursynth.output import OutputError
 from blursynth.plan import PlanClip, Run, WindowSpec
 from blursynth.recipe import Recipe, RecipeError, explain_validation
@@ -20,10 +20,8 @@ from blursynth.sample_json import parse_sample_json
 from blursynth.shards import SHARD_NAME, ShardError, decode_image, read_shard
 from blursynth.sources import Clip, SourceError, clip_sha256, find_clips
 from blursynth.summary import RunLog
-from blursynth.task import _default_synthesizer, read_windows, sample_members
-
-SHEET_WIDTH = 1600  # px of the contact sheet
-SHEET_COLUMNS = 5
+from blursynth.task import default_synthesizer, sample_members
+from blursynth.windows import read_windows
 
 
 @dataclass
@@ -112,14 +110,14 @@ def explain(
     if reason is not None:
         told.rebuilt, told.note = False, f"its frames cannot be read as they were: {reason}"
         return told
-    maker = _default_synthesizer(recipe, start.get("rife_weights"))
+    maker = default_synthesizer(recipe, start.get("rife_weights"))
     again = dict(
         m for m in sample_members(recipe, source, spec, frames, maker) if not isinstance(m, str)
     ).get(key, {})
     _compare(told, sample, again)
     if picture is not None:
         told.picture = picture
-        _contact_sheet(Path(picture), frames, s, sample)
+        contact_sheet(Path(picture), frames, s, sample)
     return told
 
 
@@ -219,51 +217,6 @@ def _compare(told: Explanation, sample: dict[str, Any], again: dict[str, bytes])
         if told.meta["version"] != __version__:
             notes.append(f"made by version {told.meta['version']}, this is {__version__}")
     told.note = "; ".join(notes)
-
-
-def _contact_sheet(path: Path, frames: list[np.ndarray], s: dict[str, Any], sample: dict[str, Any]) -> None:
-    """Blurred and sharp large on top, the window's frames below. Raises OSError."""
-    big = [
-        decode_image(next(v for k, v in sample.items() if k.startswith(name + ".")))
-        for name in ("blur", "sharp")
-    ]
-    top = [
-        _labelled(_to_width(im, SHEET_WIDTH // 2), name)
-        for im, name in zip(big, ("blurred", f"sharp: frame {s['target']}"))
-    ]
-    small = [
-        _labelled(_to_width(f, SHEET_WIDTH // SHEET_COLUMNS), f"frame {s['first'] + i}")
-        for i, f in enumerate(frames)
-    ]
-    rows = [_row(top)] + [_row(small[i : i + SHEET_COLUMNS]) for i in range(0, len(small), SHEET_COLUMNS)]
-    sheet = np.concatenate(
-        [cv2.copyMakeBorder(r, 0, 0, 0, SHEET_WIDTH - r.shape[1], cv2.BORDER_CONSTANT) for r in rows]
-    )
-    ok, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    assert ok
-    path.write_bytes(data.tobytes())
-
-
-def _to_width(rgb: np.ndarray, width: int) -> np.ndarray:
-    h, w = rgb.shape[:2]
-    return cv2.resize(
-        rgb,
-        (width, max(1, round(h * width / w))),
-        interpolation=cv2.INTER_AREA if w > width else cv2.INTER_NEAREST,
-    )
-
-
-def _labelled(rgb: np.ndarray, text: str) -> np.ndarray:
-    bar = np.zeros((24, rgb.shape[1], 3), np.uint8)
-    cv2.putText(bar, text, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-    return np.concatenate([bar, rgb])
-
-
-def _row(images: list[np.ndarray]) -> np.ndarray:
-    height = max(im.shape[0] for im in images)
-    return np.concatenate(
-        [cv2.copyMakeBorder(im, 0, height - im.shape[0], 0, 0, cv2.BORDER_CONSTANT) for im in images], 1
-    )
 
 
 def _short(v: Any) -> str:

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blursynth.plan import PlanClip
 from blursynth.shards import dump_json, write_atomic
 from blursynth.sources import Clip, Reject, clip_sha256
-from blursynth.task import source_stamp
 
 
 @dataclass
@@ -73,3 +73,31 @@ def _load(cache: Path | None) -> dict[str, tuple[tuple[int, ...], str]]:
         return {path: (tuple(row["stamp"]), row["sha256"]) for path, row in rows.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # a cache may always be lost
+
+
+class SourceChanged(Exception):
+    """A source that is gone or is no longer what the plan was made from."""
+
+
+def source_stamp(path: str) -> tuple[int, ...]:
+    """Cheap identity of a file (size, mtime) or a folder of frames (files, bytes, newest mtime). Raises OSError."""
+    if not Path(path).is_dir():
+        st = Path(path).stat()
+        return st.st_size, st.st_mtime_ns
+    stats = [e.stat() for e in os.scandir(path) if e.is_file()]
+    return len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+
+
+def check_source(source: PlanClip) -> None:
+    """Raises SourceChanged when the source is gone, or differs from what the plan hashed."""
+    path = source.clip.info.path
+    try:
+        now = source_stamp(path)
+    except OSError as e:
+        raise SourceChanged(
+            f"{path}: {e.strerror}; bring it back, then run again with --retry-failed"
+        ) from None
+    if source.stamp is not None and now != source.stamp:
+        raise SourceChanged(
+            f"{path}: changed during the run; let it settle, then run again with --retry-failed"
+        )

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,19 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blursynth.keys import key_prefixes
+from blursynth.packing import named_rng, pack_shards, spread
 from blursynth.recipe import Recipe
 from blursynth.shards import SCHEMA
 
 if TYPE_CHECKING:
     from blursynth.sources import Clip
-
-CLIPS_PER_SHARD = 4  # so that a shard is not one scene
-SHARDS_AT_LEAST = 16  # small jobs still have work for every core
-SHARD_SAMPLES_MAX = 100
-RUN_AT_LEAST = 8  # windows of a run that share flows, where windows overlap
-SLUG_LENGTH = (
-    60  # a tar name holds 100 characters, of which the rest of the key and the extension take under 40
-)
 
 
 @dataclass(frozen=True)
@@ -182,7 +174,7 @@ def make_plan(
         if why:
             short.append((p.clip.rel, why))
     if recipe.max_samples is not None:
-        arrays = _spread(arrays, known, recipe.max_samples, recipe.seed)
+        arrays = spread(arrays, known, recipe.max_samples, recipe.seed)
     samples = int(sum(int(a[:, 2].sum()) for a in arrays))
     tile = recipe.tile
     pixels = sum(
@@ -191,7 +183,7 @@ def make_plan(
     )
     frames = sum(int((a[:, 1] - a[:, 0] + 1).sum()) for a in arrays)
     plan_hash = _plan_sha256(recipe, known, files or {})
-    shards = _shards(known, arrays, recipe, samples)
+    shards = pack_shards(known, arrays, recipe, samples)
     return Plan(
         recipe, known, short, plan_hash, samples, sum(map(len, arrays)), frames, pixels, arrays, shards
     )
@@ -202,29 +194,6 @@ def tile_corners(width: int, height: int, tile: int) -> list[tuple[int, int]]:
     nx, ny = width // tile, height // tile
     x0, y0 = (width - nx * tile) // 2, (height - ny * tile) // 2
     return [(x0 + i * tile, y0 + j * tile) for j in range(ny) for i in range(nx)]
-
-
-def key_prefixes(names: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """(name, rel) of every clip -> rel -> key prefix: the name in ``[A-Za-z0-9_-]``, and a hash where that lost
-    something or two clips share a name (also where only the case differs: many file systems would mix them up)."""
-    slugs = {
-        rel: re.sub(r"[^A-Za-z0-9_-]+", "-", _ascii(name))[:SLUG_LENGTH].strip("-") or "clip"
-        for name, rel in names
-    }
-    taken = Counter(s.lower() for s in slugs.values())
-    prefixes = dict(slugs)
-    for name, rel in names:
-        if slugs[rel] != name or taken[slugs[rel].lower()] > 1:
-            prefixes[rel] = (
-                f"{slugs[rel]}-{hashlib.sha256(rel.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}"
-            )
-    if len({p.lower() for p in prefixes.values()}) != len(names):
-        raise ValueError("two clips have one key prefix; the clips' relative paths must differ")
-    return prefixes
-
-
-def _ascii(name: str) -> str:
-    return unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
 
 
 def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, str | None]:
@@ -240,7 +209,7 @@ def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, str | None]:
     if lo == hi:
         lengths = np.full(most, lo)
     else:
-        lengths = _rng(recipe.seed, "window", p.clip.rel).integers(lo, hi + 1, most)
+        lengths = named_rng(recipe.seed, "window", p.clip.rel).integers(lo, hi + 1, most)
     if recipe.stride:
         first = np.arange(most) * recipe.stride
     else:
@@ -249,84 +218,6 @@ def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, str | None]:
     fits = last < info.frames
     rows = np.stack([first, last, np.full(most, tiles)], 1)[fits].astype(np.int32)
     return rows, None if len(rows) else f"{info.frames} frames, the windows drawn are longer"
-
-
-def _rng(seed: int, *what: str) -> np.random.Generator:
-    digest = hashlib.sha256("\0".join([str(seed), *what]).encode("utf-8", "surrogateescape")).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
-def _spread(arrays: list[np.ndarray], clips: list[PlanClip], most: int, seed: int) -> list[np.ndarray]:
-    """Keep ``most`` samples: as even over the clips as their lengths allow, and evenly spaced within each."""
-    have = [int(a[:, 2].sum()) for a in arrays]
-    # Short clips first, so that what they cannot give goes to the longer ones; ties in an order the seed decides.
-    order = sorted(
-        range(len(clips)), key=lambda i: (have[i], _rng(seed, "spread", clips[i].clip.rel).random())
-    )
-    kept, left = list(arrays), min(most, sum(have))
-    for n, i in enumerate(order):
-        quota = min(have[i], left // (len(order) - n))
-        left -= quota
-        rows = arrays[i]
-        per_window = int(rows[0, 2]) if len(rows) else 1
-        want = -(-quota // per_window)
-        rows = rows[((np.arange(want) + 0.5) * len(rows) / max(want, 1)).astype(int)].copy()
-        if want:
-            rows[-1, 2] -= want * per_window - quota
-        kept[i] = rows
-    return kept
-
-
-def _shards(
-    clips: list[PlanClip], arrays: list[np.ndarray], recipe: Recipe, samples: int
-) -> list[tuple[str, str, list[tuple[int, int, int]]]]:
-    """Cut each clip into runs, deal the runs round-robin over the clips, fill shards in that order."""
-    size = recipe.shard_samples or min(max(-(-samples // SHARDS_AT_LEAST), 1), SHARD_SAMPLES_MAX)
-    overlap = recipe.stride is not None and recipe.stride < recipe.window_range[0] - 1
-    shards = []
-    for split in ("train", "val"):
-        runs: list[tuple[int, float, int, int, int]] = []
-        for c, (p, rows) in enumerate(zip(clips, arrays)):
-            if p.split != split or not len(rows):
-                continue
-            per_shard = max(size // int(rows[0, 2]), 1)
-            length = -(-per_shard // CLIPS_PER_SHARD)
-            if overlap:
-                length = max(length, min(per_shard, RUN_AT_LEAST))
-            turn = float(_rng(recipe.seed, "order", p.clip.rel).random())
-            runs += [
-                (n, turn, c, b, min(b + length, len(rows))) for n, b in enumerate(range(0, len(rows), length))
-            ]
-        runs.sort()
-        packed = _pack([(c, b, e) for _, _, c, b, e in runs], arrays, size)
-        shards += [(f"{split}-{n:06d}", split, parts) for n, parts in enumerate(packed)]
-    return shards
-
-
-def _pack(
-    runs: list[tuple[int, int, int]], arrays: list[np.ndarray], size: int
-) -> Iterator[list[tuple[int, int, int]]]:
-    """Fill shards with whole windows up to ``size`` samples; a run is cut where the shard is full."""
-    parts: list[tuple[int, int, int]] = []
-    room = size
-    for c, begin, end in runs:
-        while begin < end:
-            tiles = np.cumsum(arrays[c][begin:end, 2])
-            fit = int(np.searchsorted(tiles, room, side="right"))
-            if fit == 0 and not parts:
-                fit = 1  # one window alone may have more tiles than a shard should
-            if fit:
-                if parts and parts[-1][0] == c and parts[-1][2] == begin:
-                    parts[-1] = (c, parts[-1][1], begin + fit)  # one pass over the clip instead of two
-                else:
-                    parts.append((c, begin, begin + fit))
-                room -= int(tiles[fit - 1])
-                begin += fit
-            if begin < end or room <= 0:
-                yield parts
-                parts, room = [], size
-    if parts:
-        yield parts
 
 
 def _plan_sha256(recipe: Recipe, clips: list[PlanClip], files: dict[str, str]) -> str:

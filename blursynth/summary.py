@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blursynth.task import Outcome
+from blursynth.outcome import Outcome
 
 
 @dataclass

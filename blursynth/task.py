@@ -10,15 +10,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from blursynth import __version__
+from blursynth.fingerprint import SourceChanged, check_source
+from blursynth.outcome import Outcome, fill_outcome
 from blursynth.output import at_work
-from blursynth.plan import PlanClip, Run, ShardTask, WindowSpec, tile_corners
+from blursynth.plan import PlanClip, ShardTask, WindowSpec, tile_corners
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.shards import (
     SCHEMA,
@@ -29,15 +30,7 @@ from blursynth.shards import (
     read_sidecar,
     tar_matches,
 )
-
-LEAD_IN = (
-    8  # frames before the first window that teach the checker the clip's pace: it can then tell a repeat
-)
-JUMP = 64  # frames between windows from which a second pass, with its seek, costs less than decoding through
-
-
-class SourceChanged(Exception):
-    """A source that is gone or is no longer what the plan was made from."""
+from blursynth.windows import read_windows
 
 
 class SampleMaker(Protocol):
@@ -55,24 +48,6 @@ class SampleMaker(Protocol):
     def forget(self, clip_id: str, before: int) -> None: ...
 
 
-@dataclass
-class Outcome:
-    """What became of one task; small, so that it travels."""
-
-    shard: str
-    status: str = "done"  # done, failed (may work when tried again), killed (took its worker down), stop (the run must end)
-    reason: str = ""
-    samples: int = 0
-    bytes: int = 0
-    rejects: dict[str, int] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)  # samples that failed though their frames were fine
-    seconds: float = 0.0
-    clip_seconds: dict[str, float] = field(default_factory=dict)
-    peak_mb: float = 0.0
-    worker: str = ""
-    tries: int = 1
-
-
 def make_shard(
     task: ShardTask, synthesizer: Callable[[Recipe, str | None], SampleMaker] | None = None
 ) -> Outcome:
@@ -87,7 +62,7 @@ def make_shard(
         if not _finished(task, outcome):
             _single_thread()
             with at_work(task.out):
-                _make(task, outcome, synthesizer or _default_synthesizer)
+                _make(task, outcome, synthesizer or default_synthesizer)
     except SourceChanged as e:
         outcome.status, outcome.reason = "failed", str(e)
     except RecipeError as e:  # true of every sample there is
@@ -117,12 +92,6 @@ def _finished(task: ShardTask, outcome: Outcome) -> bool:
     return True
 
 
-def fill_outcome(outcome: Outcome, side: dict[str, Any]) -> Outcome:
-    outcome.samples, outcome.bytes = side["samples"], side["bytes"]
-    outcome.rejects, outcome.errors = dict(side["counts"]["rejected"]), list(side.get("errors", []))
-    return outcome
-
-
 def _make(
     task: ShardTask, outcome: Outcome, synthesizer: Callable[[Recipe, str | None], SampleMaker]
 ) -> None:
@@ -150,77 +119,6 @@ def _make(
         }
         fields |= {"version": __version__, "counts": counts, "sources": sources, "errors": outcome.errors}
         fill_outcome(outcome, writer.commit(fields))
-
-
-def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[np.ndarray], str | None]]:
-    """Each window of the run once: its frames, or the reason it may not be exposed.
-
-    One forward pass; no more frames are held than the windows that are open need.
-    """
-    from blursynth.audit import IntervalChecker
-    from blursynth.video import read_frames
-
-    for windows in _passes(run):
-        todo = sorted(windows, key=lambda w: (w.last, w.first))
-        checker = IntervalChecker()
-        held: dict[int, np.ndarray] = {}
-        faults: dict[int, str] = {}  # frame -> why it cannot be used
-        cuts: dict[int, str] = {}  # frame -> why the interval that ends at it cannot
-        n = 0
-        first = min(w.first for w in todo)
-        for frame in read_frames(run.source.clip.info, max(first - LEAD_IN, 0), todo[-1].last):
-            i = frame.index
-            reason = checker.push(frame)
-            if frame.fault or frame.rgb is None:
-                faults[i] = frame.fault or "decode"
-            else:
-                held[i] = frame.rgb
-            if reason:
-                cuts[i] = reason
-            cuts |= checker.revised  # what it could not know when it saw it
-            while n < len(todo) and todo[n].last <= i:
-                w = todo[n]
-                why = _first_fault(w, held, faults, cuts)
-                yield w, ([] if why else [held[k] for k in range(w.first, w.last + 1)]), why
-                n += 1
-            if n == len(todo):
-                break
-            keep = min(w.first for w in todo[n:])
-            for store in (held, faults, cuts):
-                for k in [k for k in store if k < keep]:
-                    del store[k]  # type: ignore[attr-defined]
-        # The reader promised every index; should it break that, say so instead of losing windows.
-        for w in todo[n:]:
-            yield w, [], _first_fault(w, held, faults, cuts) or "truncated"
-
-
-def _passes(run: Run) -> Iterator[list[WindowSpec]]:
-    """Split where windows lie far apart (``--max-samples``): frames between are then not decoded."""
-    gap = JUMP if run.source.clip.info.kind == "video" else LEAD_IN
-    part: list[WindowSpec] = []
-    end = -1
-    for w in run.windows:
-        if part and w.first - end - 1 > gap:
-            yield part
-            part = []
-        part.append(w)
-        end = max(end, w.last) if len(part) > 1 else w.last
-    if part:
-        yield part
-
-
-def _first_fault(
-    w: WindowSpec, held: dict[int, np.ndarray], faults: dict[int, str], cuts: dict[int, str]
-) -> str | None:
-    """The first reason in time; a frame that is missing tells more than the interval it spoils."""
-    for i in range(w.first, w.last + 1):
-        if i in faults:
-            return faults[i]
-        if i > w.first and i in cuts:
-            return cuts[i]
-        if i not in held:
-            return "truncated"
-    return None
 
 
 def _write_samples(
@@ -317,31 +215,7 @@ def sample_rng(seed: int, key: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def source_stamp(path: str) -> tuple[int, ...]:
-    """Cheap identity of a file (size, mtime) or a folder of frames (files, bytes, newest mtime). Raises OSError."""
-    if not Path(path).is_dir():
-        st = Path(path).stat()
-        return st.st_size, st.st_mtime_ns
-    stats = [e.stat() for e in os.scandir(path) if e.is_file()]
-    return len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
-
-
-def check_source(source: PlanClip) -> None:
-    """Raises SourceChanged when the source is gone, or differs from what the plan hashed."""
-    path = source.clip.info.path
-    try:
-        now = source_stamp(path)
-    except OSError as e:
-        raise SourceChanged(
-            f"{path}: {e.strerror}; bring it back, then run again with --retry-failed"
-        ) from None
-    if source.stamp is not None and now != source.stamp:
-        raise SourceChanged(
-            f"{path}: changed during the run; let it settle, then run again with --retry-failed"
-        )
-
-
-def _default_synthesizer(recipe: Recipe, rife_weights: str | None) -> SampleMaker:
+def default_synthesizer(recipe: Recipe, rife_weights: str | None) -> SampleMaker:
     from blursynth.synthesis import Synthesizer
 
     return Synthesizer(recipe, rife_weights)

@@ -14,10 +14,11 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
+from blursynth.outcome import Outcome
 from blursynth.plan import PlanClip, Run, ShardTask, WindowSpec
 from blursynth.recipe import Recipe
 from blursynth.sources import Clip
-from blursynth.task import Outcome, make_shard
+from blursynth.task import make_shard
 from blursynth.video import ClipInfo
 
 

@@ -16,7 +16,7 @@ import make_fakes
 import pytest
 
 from blursynth.engine import TRIES, EngineError, dispatch
-from blursynth.task import Outcome
+from blursynth.outcome import Outcome
 
 
 def die_on(numbers, task) -> Outcome:
@@ -135,7 +135,7 @@ def test_workers_die_with_a_killed_driver(tmp_path):
 
 def test_an_unknown_scheduler_is_named(monkeypatch):
     pytest.importorskip("distributed", reason="the cluster extra")
-    monkeypatch.setattr("blursynth.engine.WORKERS_WAIT_S", 1)
+    monkeypatch.setattr("blursynth.engine_dask.WORKERS_WAIT_S", 1)
     with pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
         list(dispatch(make_fakes.empty_tasks(1), make_fakes.echo_task, engine="dask://127.0.0.1:9"))
 

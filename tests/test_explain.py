@@ -19,7 +19,7 @@ from blursynth.output import OutputError
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    monkeypatch.setattr("blursynth.explain._default_synthesizer", lambda r, w: MeanSynthesizer(r, w))
+    monkeypatch.setattr("blursynth.explain.default_synthesizer", lambda r, w: MeanSynthesizer(r, w))
     for i in range(2):
         frames_folder(tmp_path / "src" / f"clip{i}", 40, seed=i)
     run(tmp_path / "src", tmp_path / "data")

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_fakes import clip
 
-from blursynth.plan import SHARD_SAMPLES_MAX, key_prefixes, make_plan, tile_corners
+from blursynth.keys import key_prefixes
+from blursynth.packing import SHARD_SAMPLES_MAX
+from blursynth.plan import make_plan, tile_corners
 from blursynth.recipe import Recipe
 from blursynth.shards import KEY
 

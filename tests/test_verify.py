@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from make_fakes import frames_folder
 
+from blursynth.lookalikes import near_duplicates, picture_hash
 from blursynth.make import make
 from blursynth.output import OutputError
 from blursynth.sample_json import parse_sample_json
-from blursynth.verify import _near_duplicates, picture_hash, verify
+from blursynth.verify import verify
 
 
 def run(src, out, **options):
@@ -218,7 +219,7 @@ def test_different_scenes_and_flat_pictures_are_no_duplicates():
         "val": {f"v{i}": [h] for i, h in enumerate(hashes[30:])},
     }
     names = {"train": {k: k for k in data["train"]}, "val": {k: k for k in data["val"]}}
-    assert _near_duplicates(data, names) == []
+    assert near_duplicates(data, names) == []
     assert picture_hash(np.full((64, 64, 3), 20, np.uint8)) is None, "black frames are alike in every film"
 
 
