@@ -47,7 +47,9 @@ def test_decode_pads_a_fourth_channel_and_code_255_is_white(curves):
     ],
 )
 def test_encode_rounds_in_the_display_domain(name, display):
-    x = np.random.default_rng(0).random((600, 500, 3)).astype(np.float32) ** 3  # many darks, where sRGB is linear
+    x = (
+        np.random.default_rng(0).random((600, 500, 3)).astype(np.float32) ** 3
+    )  # many darks, where sRGB is linear
     exact = 255 * display(x.astype(np.float64))
     got = load_response(name).encode(x)
     apart = got != np.round(exact)

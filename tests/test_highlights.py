@@ -11,7 +11,9 @@ from blursynth.synthesis import Synthesizer, integrate_exposure
 
 def encode(light: np.ndarray) -> np.ndarray:
     x = np.clip(light, 0, 1)
-    return np.round(255 * np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)).astype(np.uint8)
+    return np.round(255 * np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)).astype(
+        np.uint8
+    )
 
 
 def background(h: int = 96, w: int = 160) -> np.ndarray:
@@ -69,7 +71,9 @@ def test_auto_takes_lamps_and_leaves_white_areas_and_white_paint():
     scene = lamp(scene, 300, 60, 2, 6.0)  # a glint
     scene[250:, :200] = 1.2  # a white wall
     patch = np.zeros(scene.shape[:2], np.float32)
-    cv2.circle(patch, (450, 250), 6, 1.0, -1)  # a white spot that just reaches 255, as sharp as a lens makes it
+    cv2.circle(
+        patch, (450, 250), 6, 1.0, -1
+    )  # a white spot that just reaches 255, as sharp as a lens makes it
     scene += 1.2 * cv2.GaussianBlur(patch, (0, 0), 3)[..., None]
     codes = encode(scene)
     assert codes[250, 450].max() == 255
@@ -120,5 +124,7 @@ def test_the_streak_of_a_lamp_is_as_white_as_a_camera_makes_it():
 
 def test_the_target_keeps_its_codes():
     frames = [encode(lamp(background(), 60 + 3 * i, 40, 3, 6.0)) for i in range(3)]
-    s = Synthesizer(Recipe(interp="dis", highlights="5")).sample("c", frames, 0, None, np.random.default_rng(0))
+    s = Synthesizer(Recipe(interp="dis", highlights="5")).sample(
+        "c", frames, 0, None, np.random.default_rng(0)
+    )
     assert np.array_equal(s.sharp_rgb, frames[1])
