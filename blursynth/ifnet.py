@@ -85,10 +85,15 @@ class Block(nn.Module):
         self.convblock = nn.Sequential(*(Residual(c) for _ in range(RESIDUALS)))
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(c, 4 * (5 + carried), 4, 2, 1), nn.PixelShuffle(2))
 
-    def forward(self, x: Tensor, flow: Tensor | None, scale: int) -> tuple[Tensor, Tensor, Tensor]:
-        x = _resize(x, 1 / scale)
+    def forward(
+        self, parts: Sequence[Tensor], flow: Tensor | None, scale: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        small = [
+            _resize(p, 1 / scale) for p in parts
+        ]  # before joining: the whole is never built at full size
         if flow is not None:
-            x = torch.cat([x, _resize(flow, 1 / scale) / scale], 1)
+            small.append(_resize(flow, 1 / scale) / scale)
+        x = torch.cat(small, 1)
         out = _resize(self.lastconv(self.convblock(self.conv0(x))), scale)
         return out[:, :4] * scale, out[:, 4:5], out[:, 5:]
 
@@ -120,11 +125,11 @@ class IFNet(nn.Module):
         first frame's share (N, 1, H, W), 0 to 1.
         """
         blocks = [self.get_submodule(f"block{i}") for i in range(len(SCALES))]
-        flow, mask, carried = blocks[0](torch.cat([*frames, *codes, t], 1), None, SCALES[0])
+        flow, mask, carried = blocks[0]([*frames, *codes, t], None, SCALES[0])
         for block, scale in zip(blocks[1:], SCALES[1:], strict=True):
             a, b = flow[:, :2], flow[:, 2:]
             seen = [warp(frames[0], a), warp(frames[1], b), warp(codes[0], a), warp(codes[1], b)]
-            change, mask, carried = block(torch.cat([*seen, t, mask, carried], 1), flow, scale)
+            change, mask, carried = block([*seen, t, mask, carried], flow, scale)
             flow = flow + change
         return flow, torch.sigmoid(mask)
 
