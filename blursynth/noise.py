@@ -11,6 +11,8 @@ on real blur. All figures here are in linear light, white = 1.
   demosaicing, and no noise where the light is at white.
 - ``restore``, ``restore:LEVEL``: the source's own noise is measured (noise_estimate.py) and what averaging removed is
   put back, to LEVEL times the standard deviation of one source frame; LEVEL is 1 where not given.
+- ``restore+rsblur``, ``restore+realblur``: `restore`, or that camera's noise where it is more than the source has:
+  codecs remove noise, so that there is often nothing left in a video to measure.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ RED_GAIN = (1.9, 2.4)
 BLUE_GAIN = (1.5, 1.9)
 """White balance, drawn per sample."""
 
+GREY = 0.18
+"""Light at which a source's noise is held against a camera's."""
+
 POISSON_BELOW = 50
 """Counts from which the normal distribution of equal variance stands for Poisson's: at 50 its skewness is 0.14."""
 
@@ -44,23 +49,26 @@ POISSON_BELOW = 50
 @dataclass(frozen=True)
 class NoiseModel:
     """kind: what a setting asks for; b1, b2: RAW noise; spread: whether both are varied per sample; level: see
-    `restore`."""
+    `restore`; least: camera whose noise stands in where the source has less."""
 
     kind: Literal["rsblur", "realblur", "raw", "restore"]
     b1: float = 0.0
     b2: float = 0.0
     spread: bool = False
     level: float = 1.0
+    least: NoiseModel | None = None
 
 
 def parse_noise(text: str) -> NoiseModel | None:
-    """off, rsblur, realblur, B1,B2, restore or restore:LEVEL. Raises CameraError."""
+    """off, rsblur, realblur, B1,B2, restore, restore:LEVEL or restore+CAMERA. Raises CameraError."""
     if text == "off":
         return None
     if text == "rsblur":
         return NoiseModel("rsblur", *RSBLUR, spread=True)
     if text == "realblur":
         return NoiseModel("realblur", *REALBLUR, spread=True)
+    if text in ("restore+rsblur", "restore+realblur"):
+        return NoiseModel("restore", least=parse_noise(text.partition("+")[2]))
     try:
         if text == "restore" or text.startswith("restore:"):
             level = float(text.partition(":")[2] or 1)
@@ -73,7 +81,8 @@ def parse_noise(text: str) -> NoiseModel | None:
     except ValueError:
         pass
     raise CameraError(
-        f"noise {text!r} is not off, rsblur, realblur, restore, restore:LEVEL (0 to 10) or B1,B2 (0 to 0.1)"
+        f"noise {text!r} is not off, rsblur, realblur, B1,B2 (0 to 0.1), restore, restore:LEVEL (0 to 10), "
+        "restore+rsblur or restore+realblur"
     )
 
 
@@ -98,7 +107,12 @@ def add_noise(
     if noise is None:
         return camera.encode(linear), None
     if noise.kind == "restore":
-        noisy, meta = _restore(linear, response, noise.level, frames, rng, effective_frames)
+        a, b = estimate_noise(frames, response)
+        least = noise.least
+        if least is not None and np.mean(a * GREY + b) < least.b1 * GREY + least.b2**2:
+            noisy, meta = _raw(linear, least, rng)
+        else:
+            noisy, meta = _restore(linear, a, b, noise.level, rng, effective_frames)
     else:
         noisy, meta = _raw(linear, noise, rng)
     return camera.encode(noisy), meta
@@ -145,13 +159,12 @@ def raw_noise(
 
 def _restore(
     linear: np.ndarray,
-    source: Response,
+    a: np.ndarray,
+    b: np.ndarray,
     level: float,
-    frames: Sequence[np.ndarray],
     rng: np.random.Generator,
     effective_frames: float,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    a, b = estimate_noise(frames, source)
     left = 1 / max(effective_frames, 1.0)
     missing = max(level * level - left, 0.0)
     normal = rng.standard_normal(linear.shape, dtype=np.float32)

@@ -91,7 +91,8 @@ class Recipe(Strict):
     noise: str = Field(
         "off",
         description="camera noise of the blur: off; rsblur, realblur or B1,B2 (Poisson-Gauss in a Bayer RAW); "
-        "restore or restore:LEVEL (the source's own, which averaging removed)",
+        "restore or restore:LEVEL (the source's own, which averaging removed); restore+rsblur or restore+realblur "
+        "(the source's own, or that camera's where it is more)",
     )
     jpeg: str = Field(
         "off", description="the camera's JPEG on the blur: off, quality Q, or LO-HI drawn per sample"

@@ -41,7 +41,7 @@ def test_settings():
     "bad", ["on", "", "1e-4", "1,2,3", "0,1e-3", "-1e-4,0", "restore:0", "restore:x", "nan,nan"]
 )
 def test_a_bad_setting_says_what_is_allowed(bad):
-    with pytest.raises(CameraError, match="off, rsblur, realblur, restore"):
+    with pytest.raises(CameraError, match="off, rsblur, realblur, B1,B2"):
         parse_noise(bad)
 
 

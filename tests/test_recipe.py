@@ -28,7 +28,7 @@ def test_layers(tmp_path):
 
 def test_no_name_is_the_built_in_default():
     assert load_recipe()[0] == load_recipe(DEFAULT)[0]
-    assert load_recipe()[0].noise == "restore"
+    assert load_recipe()[0].noise == "restore+realblur"
     assert Recipe().noise == "off"
 
 

@@ -140,18 +140,30 @@ def test_rsblur_on_a_still_scene_is_light_plus_clipped_share_plus_noise():
     assert np.array_equal(s.sharp_rgb, frames[4])  # the target is clean
 
 
-def test_realistic_is_linear_light_and_the_noise_of_its_source():
-    recipe = built_in("realistic", interp="dis", gate="off")
-    frames = gliding(9, 3)
-    s = make(recipe, frames)
-    base, x = frames[0].astype(np.float64), np.fft.fftfreq(96)[None, :, None]
+def test_realistic_is_linear_light():
+    recipe = built_in("realistic", interp="dis", gate="off", noise="off")
+    s = make(recipe, gliding(9, 3))
+    base, x = gliding(1, 0)[0].astype(np.float64), np.fft.fftfreq(96)[None, :, None]
     light = 0.0
     for t in (np.arange(256) + 0.5) / 32:
         code = np.real(np.fft.ifft(np.fft.fft(base, axis=1) * np.exp(-2j * np.pi * x * 3 * t), axis=1))
         light += to_linear(np.clip(code, 0, 255) / 255) / 256
-    assert np.abs(s.blur_rgb - 255 * to_display(light))[4:-4, 36:-36].mean() < 1.0
-    assert s.camera["noise"]["kind"] == "restore"
-    assert max(s.camera["noise"]["b"]) < 1e-5  # a clean source stays clean
+    assert np.abs(s.blur_rgb - 255 * to_display(light))[4:-4, 36:-36].mean() < 0.6
+
+
+@pytest.mark.parametrize(("codes", "kind"), [(0.0, "realblur"), (4.0, "restore")])
+def test_realistic_has_its_sources_noise_or_a_cameras(codes, kind):
+    rng = np.random.default_rng(0)
+    grey = [
+        np.clip(128 + rng.normal(0, codes, (160, 160, 3)), 0, 255).round().astype(np.uint8) for _ in range(9)
+    ]
+    s = make(built_in("realistic", interp="dis", gate="off"), grey)
+    assert s.camera["noise"]["kind"] == kind
+    if codes:
+        assert np.isclose(s.blur_rgb.std(), codes, rtol=0.2)
+    else:
+        assert 0.5 < s.blur_rgb.std() < 3
+    assert np.array_equal(s.sharp_rgb, grey[4])
 
 
 def test_demo_is_small():
