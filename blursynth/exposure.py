@@ -250,9 +250,9 @@ def quasi(light: np.ndarray) -> np.ndarray:
     Light above 1 (restored highlights) is a step of several whites, where the filter's negative lobes would ring.
     """
     out = cv2.sepFilter2D(light, -1, QUASI, QUASI, borderType=cv2.BORDER_REPLICATE)
-    hot = light.max(axis=2) > 1
-    if hot.any():
-        near = cv2.dilate(hot.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    hot = cv2.bitwise_not(cv2.inRange(light, (-1.0,) * 4, (1.0,) * 4))
+    if cv2.countNonZero(hot):
+        near = cv2.dilate(hot, np.ones((5, 5), np.uint8)) > 0
         out[near] = light[near]
     return out
 
