@@ -14,7 +14,8 @@ from pathlib import Path
 from pair_shards import pair_members, write_shard
 
 from deblur_train.config import TrainConfig
-from deblur_train.train import Log, fit
+from deblur_train.run_folder import Log
+from deblur_train.train import fit
 
 
 def main() -> int:
@@ -57,7 +58,7 @@ def main() -> int:
                 "warmup_share": 0.03,
                 "frozen_share": 0.0,
             },
-            "run": {"log_every": 20, "val_every": 250, "save_every": 250},
+            "run": {"log_every": 20, "val_every": 200, "save_every": 200, "val_norm_stats": "local"},
         }
     )
     fit(config, resume=args.resume)

@@ -24,7 +24,7 @@ class Failed(click.ClickException):
 
 def _errors_in_one_line(work: Callable[[], Any]) -> Any:
     """Run ``work``; a user's mistake or a bad file ends in one line, never in a traceback."""
-    from .train import TrainError
+    from .run_folder import TrainError
 
     try:
         return work()
@@ -34,6 +34,13 @@ def _errors_in_one_line(work: Callable[[], Any]) -> Any:
         raise Failed(str(e)) from None
     except OSError as e:
         raise Failed(f"{e.filename or 'file'}: {e.strerror or e}") from None
+    except RuntimeError as e:
+        # torch has a class of its own for a full GPU, and a bare RuntimeError for full memory on a CPU.
+        if "out of memory" in str(e).lower() or "can't allocate memory" in str(e):
+            raise Failed(
+                "out of memory: lower --batch-size or --crop (fit), or give a smaller --tile (predict)"
+            ) from None
+        raise
     except KeyboardInterrupt:
         raise Failed("interrupted") from None
 

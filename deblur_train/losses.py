@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -128,22 +127,34 @@ class ContentLoss(nn.Module):
 
 
 class LogitPool:
-    """The mean over the discriminator outputs of the last ``size`` images, oldest dropped first (official code: 50)."""
+    """The mean over the discriminator outputs of the last ``size`` images, oldest dropped first (official code: 50).
+
+    One (sum, number of elements) an image, the sums as a tensor where the logits are: reading them would make a GPU wait.
+    """
 
     def __init__(self, size: int = 50) -> None:
-        self.entries: deque[tuple[float, float]] = deque(
-            maxlen=size
-        )  # (sum, number of elements) of an image's logits
+        self.size = size
+        self.sums = torch.zeros(0, dtype=torch.float64)
+        self.counts: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.counts)
 
     def add(self, logits: Tensor) -> None:
-        per_image = gather_rows(logits.detach().flatten(1).double().sum(1))
-        count = float(logits[0].numel())
-        self.entries.extend((s, count) for s in per_image.tolist())
+        new = gather_rows(logits.detach().flatten(1).double().sum(1))
+        self.sums = torch.cat([self.sums.to(new.device), new])[-self.size :]
+        self.counts = (self.counts + [logits[0].numel()] * len(new))[-self.size :]
 
-    def mean(self) -> float:
-        if not self.entries:
+    def mean(self) -> Tensor:
+        if not self.counts:
             raise ValueError("the pool of logits is empty: compute the discriminator's loss first")
-        return sum(s for s, _ in self.entries) / sum(n for _, n in self.entries)
+        return self.sums.sum() / sum(self.counts)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.counts = state["sums"], list(state["counts"])
 
 
 class RelativisticLSLoss:
@@ -158,7 +169,7 @@ class RelativisticLSLoss:
         self.means, self.detach_means = means, detach_means
         self.fake_pool, self.real_pool = LogitPool(), LogitPool()
 
-    def _means(self, fake: Tensor, real: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    def _means(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         if self.means == "pool":
             return self.fake_pool.mean(), self.real_pool.mean()
         m_fake, m_real = all_reduce_mean(fake.mean()), all_reduce_mean(real.mean())
@@ -179,16 +190,12 @@ class RelativisticLSLoss:
         m_fake, m_real = self._means(fake, real)
         return ((real - m_fake + 1).square().mean() + (fake - m_real - 1).square().mean()) / 2
 
-    def state_dict(self) -> dict[str, list[list[float]]]:
-        return {
-            "fake": [list(e) for e in self.fake_pool.entries],
-            "real": [list(e) for e in self.real_pool.entries],
-        }
+    def state_dict(self) -> dict[str, Any]:
+        return {"fake": self.fake_pool.state_dict(), "real": self.real_pool.state_dict()}
 
-    def load_state_dict(self, state: dict[str, list[list[float]]]) -> None:
-        for pool, saved in ((self.fake_pool, state["fake"]), (self.real_pool, state["real"])):
-            pool.entries.clear()
-            pool.entries.extend((s, n) for s, n in saved)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.fake_pool.load_state_dict(state["fake"])
+        self.real_pool.load_state_dict(state["real"])
 
 
 class AdversarialLoss:
@@ -220,9 +227,9 @@ class AdversarialLoss:
             terms.append(self.losses[name].generator(net(fake), real_logits))
         return torch.stack(terms).mean()
 
-    def state_dict(self) -> dict[str, dict[str, list[list[float]]]]:
+    def state_dict(self) -> dict[str, Any]:
         return {name: loss.state_dict() for name, loss in self.losses.items()}
 
-    def load_state_dict(self, state: dict[str, dict[str, list[list[float]]]]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, saved in state.items():
             self.losses[name].load_state_dict(saved)

@@ -38,9 +38,9 @@ def test_a_pools():
         assert g.item() == pytest.approx(loss_g, **VALUE)
         for x, want in ((d_fake, gdf), (d_real, gdr), (g_fake, ggf), (g_real, ggr)):
             assert grad_norm([x.grad]) == pytest.approx(want, **GRAD)
-        assert len(loss.fake_pool.entries) == len(loss.real_pool.entries) == entries
-        assert loss.fake_pool.mean() == pytest.approx(m_fake, rel=1e-4, abs=1e-6)
-        assert loss.real_pool.mean() == pytest.approx(m_real, rel=1e-4, abs=1e-6)
+        assert len(loss.fake_pool) == len(loss.real_pool) == entries
+        assert float(loss.fake_pool.mean()) == pytest.approx(m_fake, rel=1e-4, abs=1e-6)
+        assert float(loss.real_pool.mean()) == pytest.approx(m_real, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("detach", [False, True])
