@@ -17,7 +17,7 @@ from .exposure import APART, BLEND, FADE, ONE_SIDED, QUASI, SPREAD, STEP_PX, Shu
 from .recipe import RecipeError
 
 CHUNK = 1 << 20
-"""Pixels walked together: bounds the memory of an interval to some 0.5 GB whatever the frame's size."""
+"""Pixels walked together: bounds what a step holds beside the interval's own frames, flows and step counts."""
 
 
 def check_device(device: str) -> None:
