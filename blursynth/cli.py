@@ -49,11 +49,12 @@ def exit_code_of(e: Exception) -> int | None:
     from blursynth.recipe import RecipeError
     from blursynth.shards import ShardError
     from blursynth.sources import SourceError
+    from blursynth.storage import StoreError
     from blursynth.video import ClipError
 
     if isinstance(e, (OutputError, InspectError)):
         return e.exit_code
-    if isinstance(e, (RecipeError, SourceError)):
+    if isinstance(e, (RecipeError, SourceError, StoreError)):
         return 2
     if isinstance(e, (EngineError, ShardError, ClipError, OSError, ImportError)):
         return 1
@@ -73,7 +74,9 @@ def main() -> None:
     metavar="PATH",
     help="A video, a folder of videos or frames, or a known data set's root. Repeatable.",
 )
-@click.option("--out", metavar="DIR", help="Where the shards go.  [default: data]")
+@click.option(
+    "--out", metavar="DIR|URL", help="Where the shards go: a folder, or s3://BUCKET/FOLDER.  [default: data]"
+)
 @click.option(
     "--recipe", metavar="NAME|FILE.toml", help="Built-in recipe or a file; the options below win over it."
 )
@@ -149,8 +152,9 @@ def make_command(
 def inspect_command(target: str, out: str, samples: int) -> None:
     """Table and pictures of a data set, or of a video before synthesis."""
     from blursynth.preview import inspect, print_report
+    from blursynth.storage import require_local
 
-    report = inspect(target, out, samples)
+    report = inspect(require_local(target, "inspect"), out, samples)
     print_report(report)
     sys.exit(getattr(report, "exit_code", 0))
 
@@ -173,9 +177,10 @@ def audit_command(src: tuple[str, ...], as_json: bool) -> None:
 @click.option("--quick", is_flag=True, help="Checksums, counts and splits only; images are not decoded.")
 def verify_command(data: str, as_json: bool, quick: bool) -> None:
     """Checksums, counts, split leaks, decodability of a data set."""
+    from blursynth.storage import require_local
     from blursynth.verify import verify
 
-    report = verify(data, decode=not quick)
+    report = verify(require_local(data, "verify"), decode=not quick)
     click.echo(report.to_json() if as_json else str(report))
     sys.exit(report.exit_code)
 
@@ -194,8 +199,9 @@ def verify_command(data: str, as_json: bool, quick: bool) -> None:
 def explain_command(data: str, key: str, src: tuple[str, ...], picture: str | None, as_json: bool) -> None:
     """Which frames, weights and settings made this sample; rebuilds it and compares bytes."""
     from blursynth.explain import explain
+    from blursynth.storage import require_local
 
-    report = explain(data, key, list(src) or None, picture)
+    report = explain(require_local(data, "explain"), key, list(src) or None, picture)
     click.echo(report.to_json() if as_json else str(report))
     sys.exit(report.exit_code)
 

@@ -23,6 +23,7 @@ from blursynth.index import write_index
 from blursynth.manifest import load_manifest
 from blursynth.outcome import EngineError, Outcome, fill_outcome
 from blursynth.output import Output, OutputError
+from blursynth.output_remote import open_output
 from blursynth.plan import Plan, ShardTask, make_plan
 from blursynth.progress import Progress
 from blursynth.recipe import Recipe, RecipeError, RunOptions, explain_validation, load_recipe
@@ -71,7 +72,7 @@ def make(
     """
     recipe, run = resolve(src, out, recipe, options)
     check_recipe(recipe, run)
-    output = Output(run.out)
+    output = open_output(run.out)
     if run.dry_run:
         from blursynth.estimate import estimate
 
@@ -170,7 +171,7 @@ def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outc
         # A shard with failed samples is finished, but not as it should be.
         wanted = set(failed) | {n for n, s in sides.items() if s.get("errors")}
         for name in wanted & sides.keys():
-            (output.path / f"{name}.json").unlink(missing_ok=True)
+            output.forget(name)
             del sides[name]
         failed = {}
     else:
@@ -204,6 +205,7 @@ def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outc
                     summary.stopped = o.reason
                     break
                 if o.status == "done":
+                    output.deliver(o.shard)
                     summary.add(o)
                     summary.made += o.samples
                 else:
@@ -223,6 +225,7 @@ def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outc
     output.save_failures(failed)
     write_index(output, plan, output.finished(plan), job.unused, _provenance(plan))
     log.write("end", **summary.facts())
+    output.finish()
     return summary
 
 

@@ -61,6 +61,7 @@ class Output:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.label = str(path)  # for messages
         self.state = self.path / STATE
 
     @contextlib.contextmanager
@@ -100,25 +101,25 @@ class Output:
 
     def refuse_mix(self, recipe: Recipe, plan: Plan) -> None:
         """Raises OutputError when shards of another recipe, version or source lie here, naming what differs."""
-        go_on = f"give another --out, or --overwrite to remove the shards in {self.path}"
+        go_on = f"give another --out, or --overwrite to remove the shards in {self.label}"
         sides = self._sidecars()
-        strangers = sorted(p.name for p in self._tars() if p.stem not in sides)
+        strangers = sorted(n for n in self._tars() if n[:-4] not in sides)
         if strangers and not (self.path / "recipe.toml").exists():
             raise OutputError(
-                f"{self.path}: holds {strangers[0]}, which blursynth did not make; give another --out"
+                f"{self.label}: holds {strangers[0]}, which blursynth did not make; give another --out"
             )
         for name, side in sides.items():
             if side["recipe_sha256"] != recipe.sha256:
                 raise OutputError(
-                    f"{self.path}: holds shards of another recipe ({self._recipe_diff(recipe)}); {go_on}"
+                    f"{self.label}: holds shards of another recipe ({self._recipe_diff(recipe)}); {go_on}"
                 )
             if side.get("version") != __version__:
                 raise OutputError(
-                    f"{self.path}: {name} was made by blursynth {side.get('version')}, this is {__version__}, whose samples may differ; {go_on}"
+                    f"{self.label}: {name} was made by blursynth {side.get('version')}, this is {__version__}, whose samples may differ; {go_on}"
                 )
             if side["plan_sha256"] != plan.sha256:
                 raise OutputError(
-                    f"{self.path}: holds shards of other sources ({self._source_diff(plan)}); {go_on}"
+                    f"{self.label}: holds shards of other sources ({self._source_diff(plan)}); {go_on}"
                 )
 
     def _recipe_diff(self, recipe: Recipe) -> str:
@@ -159,23 +160,32 @@ class Output:
 
     def clear(self) -> None:
         """Remove what blursynth made here, and nothing else. Raises OutputError for shards that it did not make."""
-        if not self.path.exists():
-            return
-        if any(self._tars()) and not (self.path / "recipe.toml").exists() and not self._sidecars():
+        names = self._names()
+        if self._tars() and "recipe.toml" not in names and not self._sidecars():
             raise OutputError(
-                f"{self.path}: holds shards that blursynth did not make; --overwrite removes only its own; give another --out"
+                f"{self.label}: holds shards that blursynth did not make; --overwrite removes only its own; give another --out"
             )
         # Sidecars first: without one a tar is not taken for finished, should this be interrupted.
-        for pattern in ("*.json", "*.tar"):
-            for p in self.path.glob(pattern):
-                if SHARD_NAME.fullmatch(p.stem):
-                    p.unlink()
-        for p in [*self.path.glob("*.part"), *(self.path / n for n in OWN_FILES)]:
-            p.unlink(missing_ok=True)
-        if self.owns_card():
-            (self.path / "README.md").unlink(missing_ok=True)
+        for ext in (".json", ".tar"):
+            for name in names:
+                if name.endswith(ext) and SHARD_NAME.fullmatch(name.removesuffix(ext)):
+                    self._remove(name)
+        owned = {*OWN_FILES, "README.md"} if self.owns_card() else set(OWN_FILES)
+        for name in names:
+            if name in owned or name.endswith(".part"):
+                self._remove(name)
         for name in ("plan.json", "sources.json"):
             (self.state / name).unlink(missing_ok=True)
+
+    def forget(self, shard: str) -> None:
+        """A finished shard is finished no longer: it will be made again."""
+        (self.path / f"{shard}.json").unlink(missing_ok=True)
+
+    def deliver(self, shard: str) -> None:
+        """A shard has been made; here it lies where it belongs."""
+
+    def finish(self) -> None:
+        """The index is written; here it lies where it belongs."""
 
     def owns_card(self) -> bool:
         """Whether README.md is absent or our dataset card, so that it may be written."""
@@ -215,15 +225,22 @@ class Output:
         else:
             (self.path / "failed.json").unlink(missing_ok=True)
 
-    def free_bytes(self) -> int:
+    def free_bytes(self) -> int | None:
         """Free space of the disk the folder is, or will be, on."""
         at = self.path.absolute()
         while not at.exists():
             at = at.parent
         return shutil.disk_usage(at).free
 
-    def _tars(self) -> Iterator[Path]:
-        return (p for p in self.path.glob("*.tar") if SHARD_NAME.fullmatch(p.stem))
+    def _names(self) -> list[str]:
+        """Of the files directly in the folder."""
+        return sorted(p.name for p in self.path.iterdir() if not p.is_dir()) if self.path.exists() else []
+
+    def _remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
+    def _tars(self) -> list[str]:
+        return [n for n in self._names() if n.endswith(".tar") and SHARD_NAME.fullmatch(n[:-4])]
 
     def _sidecars(self) -> dict[str, dict[str, Any]]:
         found = {}

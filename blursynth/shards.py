@@ -192,18 +192,29 @@ class ShardWriter:
 def read_sidecar(path: Path) -> dict[str, Any] | None:
     """The sidecar of a finished shard; None when there is none. Raises ShardError when it is not one of ours."""
     try:
-        side = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as e:
+    except OSError as e:
         raise ShardError(
             f"{path}: not a readable sidecar ({e}); remove it to have the shard made again"
         ) from None
+    return parse_sidecar(data, str(path))
+
+
+def parse_sidecar(data: bytes, where: str) -> dict[str, Any]:
+    """A sidecar out of its bytes. Raises ShardError when it is not one of ours."""
+    try:
+        side = json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise ShardError(
+            f"{where}: not a readable sidecar ({e}); remove it to have the shard made again"
+        ) from None
     need = {"samples": int, "bytes": int, "recipe_sha256": str, "plan_sha256": str, "counts": dict}
     if not isinstance(side, dict) or any(not isinstance(side.get(k), t) for k, t in need.items()):
-        raise ShardError(f"{path}: not a blursynth sidecar (lacks one of {', '.join(need)})")
+        raise ShardError(f"{where}: not a blursynth sidecar (lacks one of {', '.join(need)})")
     if side.get("schema") != SCHEMA:
-        raise ShardError(f"{path}: schema {side.get('schema')}, this version reads schema {SCHEMA}")
+        raise ShardError(f"{where}: schema {side.get('schema')}, this version reads schema {SCHEMA}")
     return side
 
 

@@ -21,6 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .remote import RemoteError, fetch_shards
+
 SCHEMA = 1
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 FORMATS = ("png", "webp")
@@ -192,13 +194,25 @@ def _sample(
 
 
 def index_split(folder: str | Path, split: str) -> ShardIndex:
-    """Index ``DATA/<split>-*.tar``. Raises DataError when the folder is missing; no shard at all gives an empty index."""
-    folder = Path(folder)
-    if not folder.is_dir():
+    """Index ``DATA/<split>-*.tar``, where DATA may be a URL (see ``remote``).
+
+    Raises DataError when the folder is missing; no shard at all gives an empty index.
+    """
+    folder = str(folder).removeprefix("file://")
+    if "://" in folder:
+        try:
+            paths, unfinished = fetch_shards(folder, split)
+        except RemoteError as e:
+            raise DataError(str(e)) from None
+        index = ShardIndex(
+            paths, faults=[Fault(n, "shard without a sidecar: not finished") for n in unfinished]
+        )
+    elif Path(folder).is_dir():
+        index = ShardIndex(sorted(Path(folder).glob(f"{split}-*.tar")))
+    else:
         raise DataError(
             f"{folder}: no such folder of shards; make one with 'blursynth make --src VIDEO --out {folder}'"
         )
-    index = ShardIndex(sorted(folder.glob(f"{split}-*.tar")))
     for number, path in enumerate(index.paths):
         samples, faults = index_shard(path, number)
         index.samples += samples

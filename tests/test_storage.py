@@ -1,0 +1,367 @@
+"""Shards in a bucket, against a real S3 API server: moto's, a process of its own on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import make_fakes
+import pytest
+from click.testing import CliRunner
+from make_fakes import frames_folder
+from rich.console import Console
+from test_make import digests
+
+from blursynth.cli import main
+from blursynth.make import make
+from blursynth.output import OutputError
+from blursynth.storage import Store, StoreError, staging_folder
+from deblur_train.config import TrainConfig
+from deblur_train.remote import cache_folder, fetch_shards
+from deblur_train.shards import DataError, index_split
+from deblur_train.step import Learner
+from deblur_train.train import fit
+
+fsspec = pytest.importorskip("fsspec")
+pytest.importorskip("s3fs")
+pytest.importorskip("moto")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    log = subprocess.DEVNULL
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+    )
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
+            break
+        except OSError:
+            assert process.poll() is None, "moto's server ended"
+            time.sleep(0.1)
+    yield url
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """A machine with credentials and nothing staged or cached yet."""
+    for key in [k for k in os.environ if k.startswith("AWS_")]:
+        monkeypatch.delenv(key)
+    for key, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv("AWS_" + key, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for key in ("CONFIG_FILE", "SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv("AWS_" + key, str(tmp_path / "none"))
+    monkeypatch.setenv("BLURSYNTH_STAGING", str(tmp_path / "staging"))
+    monkeypatch.setenv("DEBLUR_TRAIN_CACHE", str(tmp_path / "cache"))
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    return monkeypatch
+
+
+@pytest.fixture
+def bucket(server, environment, tmp_path):
+    """A bucket of its own for each test."""
+    environment.setenv("AWS_ENDPOINT_URL", server)
+    name = "b" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
+    fsspec.filesystem("s3").mkdir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def src(tmp_path):
+    for i in range(2):
+        frames_folder(tmp_path / "src" / f"clip{i}", 40, seed=i)
+    return tmp_path / "src"
+
+
+def run(src, out, task=make_fakes.mean_task, **options):
+    options = {"workers": 1, "interp": "none", "quiet": True, **options}
+    return make(src, out, options.pop("recipe", None), task=task, **options)
+
+
+def objects(url):
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    return {
+        f["name"].rpartition("/")[2]: fs.cat_file(f["name"])
+        for f in fs.ls(root, detail=True)
+        if f["type"] == "file"
+    }
+
+
+def remote_digests(url):
+    return {n: hashlib.sha256(b).hexdigest() for n, b in objects(url).items() if n != "run.jsonl"}
+
+
+def finished_are_whole(url):
+    """Whatever has a sidecar has its tar, byte for byte. Returns how many there are."""
+    there = objects(url)
+    sides = {
+        n: json.loads(b) for n, b in there.items() if n.endswith(".json") and n[:5] in ("train", "val-0")
+    }
+    for name, side in sides.items():
+        assert hashlib.sha256(there[name[:-5] + ".tar"]).hexdigest() == side["sha256"], name
+    return len(sides)
+
+
+def fails(code, says, *args):
+    result = CliRunner().invoke(main, [str(a) for a in args])
+    assert isinstance(result.exception, SystemExit), result.exception
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert result.exit_code == code and len(lines) == 1 and says in lines[0], result.output
+    return lines[0]
+
+
+def test_a_bucket_holds_the_bytes_a_folder_would(src, bucket, tmp_path):
+    here, there = run(src, tmp_path / "here"), run(src, f"{bucket}/data", workers=2)
+    assert there.samples == here.samples == 8 and there.exit_code == 0
+    assert remote_digests(f"{bucket}/data") == digests(tmp_path / "here")
+    staged = {p.suffix for p in staging_folder(f"{bucket}/data").iterdir()}
+    assert ".tar" not in staged, "what is delivered is not kept"
+
+
+def test_the_bucket_alone_says_what_is_done(src, bucket, tmp_path):
+    url = f"{bucket}/data"
+    run(src, url)
+    whole = remote_digests(url)
+    shutil.rmtree(tmp_path / "staging")  # another machine
+    again = run(src, url, task=None)
+    assert (again.samples, again.made) == (8, 0) and remote_digests(url) == whole
+    store = Store(url)
+    store.remove("train-000000.json")
+    store.write("train-000001.tar", b"short")
+    store.write("train-000002.json", b"{ torn")
+    assert run(src, url).made == 3
+    assert remote_digests(url) == whole
+
+
+def test_another_recipe_is_refused_and_overwrite_removes_only_its_own(src, bucket, tmp_path):
+    url = f"{bucket}/data"
+    run(src, url)
+    before = remote_digests(url)
+    shutil.rmtree(tmp_path / "staging")
+    with pytest.raises(OutputError, match="seed: 0 there, 1 now") as e:
+        run(src, url, seed=1)
+    assert e.value.exit_code == 2 and url in str(e.value) and remote_digests(url) == before
+    store = Store(url)
+    store.write("README.md", b"mine")
+    store.write("notes.json", b"{}")
+    store.write("deep/train-000000.tar", b"another's")
+    run(src, url, seed=1, overwrite=True)
+    run(src, tmp_path / "here", seed=1)
+    after = remote_digests(url)
+    assert after.pop("notes.json") == hashlib.sha256(b"{}").hexdigest()
+    assert after.pop("README.md") == hashlib.sha256(b"mine").hexdigest()
+    want = digests(tmp_path / "here")
+    want.pop("README.md")
+    assert after == want and objects(f"{url}/deep")["train-000000.tar"] == b"another's"
+
+
+def test_shards_of_others_are_left_alone(src, bucket):
+    url = f"{bucket}/data"
+    Store(url).write("train-000000.tar", b"another's")
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(OutputError, match="did not make"):
+            run(src, url, **options)
+    assert objects(url) == {"train-000000.tar": b"another's"}
+
+
+@pytest.mark.parametrize("fatal", ["upload", "sha256", "write"])
+def test_ended_within_an_upload_nothing_half_is_finished_and_nothing_is_made_twice(
+    src, bucket, monkeypatch, fatal, tmp_path
+):
+    url, calls = f"{bucket}/data", []
+
+    def die(self, *args):
+        calls.append(args)
+        if "000002" in str(args):
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    real = getattr(Store, fatal)
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(Store, fatal, die)
+        run(src, url)
+    assert finished_are_whole(url) == 2 and "train-000002.json" not in objects(url)
+    made = run(src, url).made
+    assert made == 8 - 3, "the third was staged, and only had to be delivered"
+    run(src, tmp_path / "here")
+    assert remote_digests(url) == digests(tmp_path / "here")
+
+
+def test_a_tar_that_arrives_damaged_gets_no_sidecar(src, bucket, monkeypatch):
+    url, real = f"{bucket}/data", Store.upload
+
+    def damage(self, path, name):
+        real(self, path, name)
+        if name == "train-000001.tar":
+            self.fs.pipe_file(self._at(name), b"x" * path.stat().st_size)
+
+    with (
+        monkeypatch.context() as m,
+        pytest.raises(OutputError, match=r"train-000001\.tar: arrived with another sha256") as e,
+    ):
+        m.setattr(Store, "upload", damage)
+        run(src, url)
+    assert e.value.exit_code == 1 and finished_are_whole(url) == 1
+    assert "train-000001.tar" not in objects(url)
+    assert run(src, url).exit_code == 0 and finished_are_whole(url) == 8
+
+
+def test_failed_shards_are_told_in_the_bucket_and_retried(src, bucket):
+    url = f"{bucket}/data"
+    assert run(src, url, task=make_fakes.faulty_task).exit_code == 1
+    assert run(src, url, retry_failed=True).exit_code == 0
+    assert finished_are_whole(url) == 8 and "failed.json" not in objects(url)
+
+
+@pytest.mark.slow
+def test_killed_at_many_moments_the_bucket_ends_the_same(src, bucket, tmp_path):
+    url = f"{bucket}/data"
+    program = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import make_fakes
+from blursynth.make import make
+make({str(src)!r}, {url!r}, interp="none", workers=1, quiet=True, task=make_fakes.slow_task)
+"""
+    kills = 0
+    for n in range(30):
+        process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+        try:
+            process.wait(2.5 + 0.15 * n)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            finished_are_whole(url) if Store(url).sizes() else None
+    assert process.returncode == 0 and kills >= 1
+    run(src, tmp_path / "here")
+    assert remote_digests(url) == digests(tmp_path / "here")
+
+
+def test_mistakes_are_one_line(src, bucket, environment, tmp_path):
+    args = ["make", "--src", src, "--interp", "none", "--workers", 1, "--out"]
+    assert "create it first" in fails(1, "no bucket 'nowhere-at-all'", *args, "s3://nowhere-at-all/data")
+    fails(1, "names no bucket", *args, "s3://")
+    fails(1, "Protocol not known: what", *args, "what://x/y")
+    for command in (["verify"], ["inspect"], ["explain"]):
+        fails(
+            2,
+            "copy them first (aws s3 sync",
+            *command,
+            f"{bucket}/data",
+            *(["k"] if command == ["explain"] else []),
+        )
+    with pytest.raises(DataError, match="no such bucket or folder"):
+        index_split(f"{bucket}/data", "train")
+    with pytest.raises(DataError, match="names no bucket"):
+        index_split("s3://", "train")
+
+
+def test_without_credentials_or_server_it_is_one_line(src, environment):
+    args = ["make", "--src", src, "--interp", "none", "--workers", 1, "--out", "s3://b/data"]
+    environment.setenv("AWS_MAX_ATTEMPTS", "1")
+    environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert "AWS_ENDPOINT_URL" in fails(1, "cannot be reached", *args)
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.delenv("AWS_SECRET_ACCESS_KEY")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    assert "AWS_PROFILE" in fails(1, "no credentials", *args)
+
+
+def test_without_the_extra_the_package_is_named(src, tmp_path):
+    program = """
+import sys
+sys.modules["s3fs"] = None  # fsspec itself comes with torch
+try:
+    from deblur_train.shards import index_split
+    index_split("s3://b/data", "train")
+except ValueError as e:
+    print("trainer", e)
+from blursynth.cli import main
+main(["make", "--src", sys.argv[1], "--out", "s3://b/data", "--interp", "none"])
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(src)], capture_output=True, text=True)
+    assert done.returncode == 1 and "pip install 'blursynth[s3]'" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "pip install 'blursynth[s3]'" in done.stdout
+
+
+def test_other_urls(src, environment, tmp_path):
+    run(src, tmp_path / "here")
+    run(src, f"file://{tmp_path}/there")
+    assert digests(tmp_path / "here") == digests(tmp_path / "there")
+    run(src, "memory://bucket/data")
+    assert remote_digests("memory://bucket/data") == digests(tmp_path / "here")
+    assert len(index_split("memory://bucket/data", "train").samples) == 4
+    with pytest.raises(StoreError, match="Protocol not known"):
+        Store("what://x/y")
+
+
+def test_the_trainer_reads_a_bucket_as_it_reads_the_folder(src, bucket, tmp_path, capsys):
+    url = f"{bucket}/data"
+    run(src, tmp_path / "here")
+    run(src, url)
+    Store(url).remove("train-000003.json")
+    index, local = index_split(url, "train"), index_split(tmp_path / "here", "train")
+    assert [p.name for p in index.paths] == [p.name for p in local.paths][:3]
+    assert index.samples == local.samples[: len(index.samples)] and "not finished" in index.report()[0]
+    assert "fetching 3 train shards" in capsys.readouterr().err
+    fetch_shards(url, "train")
+    assert "fetching" not in capsys.readouterr().err, "what is cached and unchanged stays"
+    Store(url).remove("train-000002.json")
+    assert len(fetch_shards(url, "train")[0]) == 2
+    cached = sum(p.suffix == ".tar" for p in cache_folder(url).iterdir())
+    assert cached == 2, "the cache holds what the URL holds"
+    store = Store(url)
+    tar = store.read(["train-000001.tar"])["train-000001.tar"]
+    shutil.rmtree(tmp_path / "cache")
+    store.write("train-000001.tar", tar[:2000] + b"?" + tar[2001:])
+    with pytest.raises(DataError, match=r"train-000001\.tar: size or sha256 is not the one in its sidecar"):
+        index_split(url, "train")
+
+
+@pytest.mark.slow
+def test_fit_from_a_bucket_is_fit_from_the_folder_and_resumes_to_the_bit(src, bucket, tmp_path, monkeypatch):
+    from train.test_train import TINY, same_bits
+
+    url = f"{bucket}/data"
+    run(src, tmp_path / "here")
+    run(src, url)
+    quiet = Console(quiet=True)
+
+    def config(name: str, shards: str) -> TrainConfig:
+        return TrainConfig.model_validate(TINY | {"shards": shards, "out": str(tmp_path / name), "steps": 4})
+
+    def crash(self, *args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("power cut")
+        return step(self, *args)
+
+    step, calls = Learner.step, []
+    fit(config("local", str(tmp_path / "here")), console=quiet)
+    with monkeypatch.context() as m, pytest.raises(RuntimeError, match="power cut"):
+        m.setattr(Learner, "step", crash)
+        fit(config("remote", url), console=quiet)
+    shutil.rmtree(tmp_path / "cache")  # resumed on another machine
+    fit(config("remote", url), resume=True, console=quiet)
+    for name in ("last", "best"):
+        file = f"{name}.safetensors"
+        assert same_bits(tmp_path / "local" / file, tmp_path / "remote" / file)
