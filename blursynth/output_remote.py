@@ -31,11 +31,11 @@ def open_output(out: str) -> Output:
 
 
 @contextlib.contextmanager
-def _as_output_error() -> Iterator[None]:
+def _as_output_error(more: str = "") -> Iterator[None]:
     try:
         yield
     except StoreError as e:
-        raise OutputError(str(e), 1) from None
+        raise OutputError(f"{e}{more}", 1) from None
 
 
 class RemoteOutput(Output):
@@ -108,7 +108,7 @@ class RemoteOutput(Output):
                 "workers on other machines need BLURSYNTH_STAGING to name a folder they share",
                 1,
             )
-        with _as_output_error():
+        with _as_output_error("; what is finished stays, the same command goes on"):
             if f"{shard}.json" in self.sizes:  # must never stand beside another tar, not even for a moment
                 self._drop(f"{shard}.json")
             if side["samples"]:
