@@ -30,18 +30,16 @@ class Response:
     edges: np.ndarray
 
     def decode(self, rgb: np.ndarray, highlight: float | np.ndarray = 0.0) -> np.ndarray:
-        """uint8 (H, W, 3) codes -> float32 (H, W, 4) linear light, the fourth channel zero.
+        """uint8 (H, W, 3) codes -> float32 (H, W, 4) linear light, the fourth channel one (the exposure's weight).
 
         highlight: light above white, in units of white, that clipped samples had: one number for all at code 255, or
         float32 (H, W, 3) to add (`highlights.Highlights.excess` gives either).
         """
-        table = np.zeros((256, 4), np.float32)
+        table = np.ones((256, 4), np.float32)
         table[:, :3] = self.light
         if not isinstance(highlight, np.ndarray):
             table[255, :3] += np.float32(highlight)
-        rgba = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)
-        rgba[..., 3] = 0
-        light = cv2.LUT(rgba, table[None])
+        light = cv2.LUT(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA), table[None])
         if isinstance(highlight, np.ndarray):
             light[..., :3] += highlight
         return light

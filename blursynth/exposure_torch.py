@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exposure import APART, BLEND, FADE, ONE_SIDED, QUASI, SPREAD, STEP_PX, Shutter
+from .exposure import APART, BLEND, FADE, ONE_SIDED, QUASI, SHORT_PX, SPREAD, STEP_PX, Shutter
 from .recipe import RecipeError
 
 CHUNK = 1 << 20
@@ -152,7 +152,9 @@ class Exposure:
         span = hi - lo
         of_row = torch.arange(h, device=self.device).repeat_interleave(w)
         move2 = torch.maximum((scene.fwd**2).sum(1), (scene.bwd**2).sum(1))
-        k = torch.ceil(move2.sqrt() * span[of_row] / float(STEP_PX)).long().clamp(1, self.max_steps)
+        path = move2.sqrt() * span[of_row]
+        k = torch.ceil(torch.maximum(path / float(STEP_PX), path.clamp(max=3) / float(SHORT_PX))).long()
+        k = k.clamp(1, self.max_steps)
         k *= span[of_row] > 0
         self.steps += int(k.sum())
         self.longest = max(self.longest, int(k.max()))

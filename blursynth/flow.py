@@ -35,17 +35,16 @@ FlowFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(grey (H, W) uint8, grey (H, W) uint8) -> flow (H, W, 2) float32."""
 
 
-def _dis(long_side: int) -> cv2.DISOpticalFlow:
-    """Dense inverse search (Kroeger et al. 2016).
+def _dis(finest: int, patch: int, stride: int) -> cv2.DISOpticalFlow:
+    """Dense inverse search (Kroeger et al. 2016), solved down to 1 / 2^finest of the frame.
 
-    6-pixel patches every 3 pixels instead of OpenCV's 8 every 4: flow at moving edges is 25% closer to the truth
-    on the bench's scenes and cuts the alias of periodic texture, for 1.4x the time. Solved down to half resolution,
-    or to full resolution for small frames, where it is cheap and half resolution is coarse.
+    Patches smaller and denser than OpenCV's (8 every 4): flow at moving edges comes closer to the truth on the bench's
+    scenes, and the alias of periodic texture is rarer.
     """
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    dis.setFinestScale(1 if long_side > 720 else 0)
-    dis.setPatchSize(6)
-    dis.setPatchStride(3)
+    dis.setFinestScale(finest)
+    dis.setPatchSize(patch)
+    dis.setPatchStride(stride)
     dis.setGradientDescentIterations(12)
     dis.setVariationalRefinementIterations(5)
     dis.setVariationalRefinementGamma(20.0)
@@ -53,16 +52,21 @@ def _dis(long_side: int) -> cv2.DISOpticalFlow:
 
 
 def _flow_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return _dis(max(a.shape)).calc(a, b, None)  # type: ignore[call-overload]  # None: no initial flow
+    """Small frames are cheap and coarse: they are solved finer. At 720p quarter resolution with 4-pixel patches costs
+    0.3 of half resolution with 6-pixel ones, for 0.2 to 0.4 dB of the blur."""
+    side = max(a.shape)
+    dis = _dis(2, 4, 2) if side > 1000 else _dis(1 if side > 720 else 0, 6, 3)
+    return dis.calc(a, b, None)  # type: ignore[call-overload]  # None: no initial flow
 
 
 def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """DeepFlow's variational energy (brightness + gradient constancy, robust smoothness; Weinzaepfel et al. 2013).
 
-    OpenCV's class solves it on a pyramid with a 0.95 step, some 60 levels from 25 pixels up. Started from DIS,
-    two levels reach a lower end-point error on the bench's scenes than OpenCV's own 60 (benchmarks/RESULTS.md).
+    OpenCV's class solves it on a pyramid with a 0.95 step, some 60 levels from 25 pixels up. Started from DIS at half
+    resolution, one level does: a lower end-point error on the bench's scenes than OpenCV's, for a 25th of the time;
+    a second level at full resolution changes the blur by less than 0.03 dB (benchmarks/RESULTS.md).
     """
-    flow = _flow_dis(a, b)
+    flow = _dis(1 if max(a.shape) > 720 else 0, 6, 3).calc(a, b, None)  # type: ignore[call-overload]
     solver = cv2.VariationalRefinement.create()
     solver.setAlpha(50.0)  # smoothness, for 8-bit grey levels
     solver.setDelta(5.0)
@@ -70,12 +74,10 @@ def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     solver.setFixedPointIterations(5)
     solver.setSorIterations(25)
     solver.setOmega(1.6)
-    a, b = (cv2.GaussianBlur(x, (0, 0), 0.6) for x in (a, b))  # DeepFlow's pre-smoothing
-    for scale in (0.5, 1.0):
-        size = (round(a.shape[1] * scale), round(a.shape[0] * scale))
-        small_a, small_b = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (a, b))
-        flow = solver.calc(small_a, small_b, resize_flow(flow, size))
-    return flow
+    scale = 0.5 if max(a.shape) > 720 else 1.0
+    size = (round(a.shape[1] * scale), round(a.shape[0] * scale))
+    a, b = (cv2.resize(cv2.GaussianBlur(x, (0, 0), 0.6), size, interpolation=cv2.INTER_AREA) for x in (a, b))
+    return solver.calc(a, b, resize_flow(flow, size))
 
 
 def _flow_deepflow_opencv(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -120,7 +122,7 @@ def estimate(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.
         grey = [cv2.copyMakeBorder(g, 0, pad_h, 0, pad_w, cv2.BORDER_REPLICATE) for g in grey]
     if np.array_equal(grey[0], grey[1]):
         return np.zeros((h, w, 2), np.float32)  # a still pair moves by exactly nothing
-    flow = FLOWS[kind](grey[0], grey[1])[:gh, :gw]
+    flow = resize_flow(FLOWS[kind](grey[0], grey[1]), (gw + pad_w, gh + pad_h))[:gh, :gw]
     return resize_flow(flow, (w, h))
 
 

@@ -177,9 +177,9 @@ class Synthesizer:
             pair = self._pair(clip_id, first + i, frames[i], frames[i + 1])
             stats.add(pair.forward, pair.backward)
             next_light, next_smooth = self.integrator.place(self._light(frames[i + 1], highlight))
-            for target in (exposure, instant):
-                if target is not None:
-                    target.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
+            exposure.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
+            if instant is not None:  # one moment has one phase: the pre-filter would sharpen it
+                instant.add(i, (light, next_light), (light, next_light), pair.forward, pair.backward)
             light, smooth = next_light, next_smooth
             if (self.recipe.stride or len(frames)) >= len(frames) - 1:
                 self.flows.pop((clip_id, first + i), None)  # no other window crosses this pair

@@ -28,7 +28,7 @@ def shifted(light: np.ndarray, dx: float, dy: float) -> np.ndarray:
 
 
 def pad4(light: np.ndarray) -> np.ndarray:
-    return np.dstack([light, np.zeros(light.shape[:2], np.float32)])
+    return np.dstack([light, np.ones(light.shape[:2], np.float32)])
 
 
 def constant_flow(h: int, w: int, dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +99,7 @@ def test_a_constant_gain_scales_the_exposure():
     flows = [constant_flow(96, 128, 2.6, 1.1)] * 2
     shutter = ex.make_shutter(96, 2)
     one = ex.integrate_light(frames, flows, shutter)
-    half = ex.integrate_light([f * np.float32(0.5) for f in frames], flows, shutter)
+    half = ex.integrate_light([f * np.float32([0.5, 0.5, 0.5, 1]) for f in frames], flows, shutter)
     assert np.allclose(half, one * 0.5, atol=1e-6)
 
 
@@ -142,7 +142,7 @@ def test_rolling_shutter_exposes_each_row_at_its_own_time():
     for row in (30, 48, 70):
         start = 1 + (row + 0.5) / h - 0.5
         want = box_exposure(light, *d, start, start + 2)
-        assert np.abs(got - want)[row, 24:-24].max() < 0.006
+        assert np.abs(got - want)[row, 24:-24].max() < 0.008
 
 
 def test_readout_longer_than_the_window_is_refused():
@@ -153,7 +153,7 @@ def test_readout_longer_than_the_window_is_refused():
 def test_sub_steps_follow_the_motion_and_stop_at_the_limit():
     h, w = 48, 64
     frames = [pad4(texture(9, h, w))] * 2
-    for d, limit, most in ((0.2, 16, 1), (5.0, 16, 5), (40.0, 16, 16), (40.0, 4, 4)):
+    for d, limit, most in ((0.2, 16, 1), (2.0, 16, 2), (6.0, 16, 4), (40.0, 16, 16), (40.0, 4, 4)):
         e = ex.Exposure(h, w, ex.make_shutter(h, 1), limit)
         e.add(0, (frames[0], frames[1]), (frames[0], frames[1]), *constant_flow(h, w, d, 0))
         assert e.longest == most
