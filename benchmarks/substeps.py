@@ -7,6 +7,7 @@ The curve behind the default: more than about one sub-step a pixel of motion buy
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -36,7 +37,7 @@ def main(speeds: str, seeds: str, size: str, out: str) -> None:
         rows = []
         for seed in map(int, seeds.split(",")):
             frames, truth = realism.render(Path("scratch/scenes"), seed, speed, (h, w))
-            pairs = [estimate_pair("dis", a, b) for a, b in zip(frames, frames[1:], strict=False)]
+            pairs = [estimate_pair("dis", a, b) for a, b in pairwise(frames)]
             flows = [(p.forward, p.backward) for p in pairs]
             lights = [response.decode(f) for f in frames]
             shutter = ex.make_shutter(h, 8)
