@@ -104,7 +104,8 @@ class Synthesizer:
         spent = (count - 1) * duty if recipe.interp != "none" else count  # N frames hold N frames' light
         ratio = round(spent / stride, 4)
         quality: dict[str, Any] = {"score": score(flow, held), "heldout_db": held, "clipped": clipped}
-        rejected = failed_gate(self.gates, quality | flow)
+        # A plain mean uses no flow: its statistics are for people, not for gates.
+        rejected = failed_gate(self.gates, quality if recipe.interp == "none" else quality | flow)
         quality["flags"] = [
             name
             for name, on in (

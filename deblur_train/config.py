@@ -175,6 +175,11 @@ class TrainConfig(Strict):
     def _consistent(self) -> TrainConfig:
         if self.crop % 32:
             raise ValueError("crop: must be a multiple of 32 (the generator halves five times)")
+        if self.crop == 32 and self.batch_size == 1 and self.backbone != "inception":
+            raise ValueError(
+                "crop: one 32-pixel crop a step leaves the deepest batch norm a single value; "
+                "use crop 64 or batch_size 2"
+            )
         if self.backbone == "inception" and self.crop < 128:
             raise ValueError("crop: inception needs at least 128 pixels")
         if self.discriminator.kind in ("double", "full") and self.crop < 64:
