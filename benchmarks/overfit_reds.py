@@ -24,6 +24,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/overfit"))
     parser.add_argument("--backbone", default="mobilenet")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch-size", type=int, default=6)
+    parser.add_argument("--init", help="generator to go on from")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     data = args.out / "data"
@@ -39,7 +41,8 @@ def main() -> int:
             "out": str(args.out / "run"),
             "backbone": args.backbone,
             "steps": args.steps,
-            "batch_size": 6,
+            "batch_size": args.batch_size,
+            "init": args.init,
             "crop": 160,
             "model": {"near_identity": True},
             "discriminator": {"kind": "off"},

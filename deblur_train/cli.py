@@ -94,8 +94,9 @@ def fit(config_name: str | None, resume: bool, **options: Any) -> None:
             )
         if int(os.environ.get("RANK", "0")) == 0:
             best = f", best validation PSNR {result.best_psnr:.2f} dB" if result.best_psnr is not None else ""
+            fall = f", loss {result.losses[0]:.4g} -> {result.losses[1]:.4g}" if result.losses else ""
             console.print(
-                f"done: {result.steps} steps{best}; use {result.folder / 'best.safetensors'}",
+                f"done: {result.steps} steps{fall}{best}; use {result.folder / 'best.safetensors'}",
                 highlight=False,
                 soft_wrap=True,
             )

@@ -42,6 +42,7 @@ class FitResult:
     steps: int
     interrupted: bool
     best_psnr: float | None  # dB, on whole validation frames; None without validation
+    losses: tuple[float, float] | None  # the generator's mean loss in the first and the last fifth of the log
 
 
 def fit(config: TrainConfig, resume: bool = False, console: Console | None = None) -> FitResult:
@@ -184,7 +185,14 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     if chief:
         save_png(folder / "curves.png", curves(log.rows()))
     distributed.leave()
-    return FitResult(folder, at.step, interrupted and at.step < config.steps, at.best)
+    return FitResult(folder, at.step, interrupted and at.step < config.steps, at.best, first_and_last(log))
+
+
+def first_and_last(log: Log) -> tuple[float, float] | None:
+    """The generator's mean loss over the first and over the last fifth of the logged steps."""
+    losses = [r["loss_g"] for r in log.rows() if "loss_g" in r]
+    n = -(-len(losses) // 5)
+    return (sum(losses[:n]) / n, sum(losses[-n:]) / n) if losses else None
 
 
 def choose_device(wanted: str) -> str:
