@@ -99,6 +99,9 @@ def main() -> None:
     metavar="S|LO-HI",
     help="Share of the window that is exposed; LO-HI draws per sample.  [default: 1]",
 )
+@click.option(
+    "--source-duty", type=float, help="Share of a frame interval that the source's own shutter was open."
+)
 @click.option("--readout-ms", type=float, help="Rolling shutter: first row's exposure to the last's.")
 @click.option("--flow-scale", type=float, help="Compute flow at this scale of the frame.")
 @click.option("--rife-weights", metavar="FILE", help="Weights for --interp rife.")

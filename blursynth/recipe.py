@@ -72,6 +72,12 @@ class Recipe(Strict):
     duty: str = Field(
         "1", description="share of the window that is exposed, S or LO-HI drawn per sample (0 to 1)"
     )
+    source_duty: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of a frame interval that the source's own shutter was open (1 - dead time); counts in shutter_ms",
+    )
     readout_ms: float = Field(
         0.0, ge=0, description="rolling shutter: time from the first row's exposure to the last's"
     )

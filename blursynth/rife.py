@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exposure import STEP_PX, Shutter
+from .exposure import SHORT_PX, STEP_PX, Shutter
 from .exposure_torch import check_device
 from .ifnet import IFNet, load_ifnet, pad, warp
 from .recipe import RecipeError
@@ -176,7 +176,7 @@ class RifeExposure:
         self.longest = max(self.longest, k)
         still = not (forward.any() or backward.any())
         # Only where a row's whole interval is exposed do the ends alone make a good mean of sub-pixel motion.
-        slow = np.where(span == 1, STEP_PX, np.float32(STILL_PX))
+        slow = np.where(span == 1, SHORT_PX, np.float32(STILL_PX))
         last = len(self.shutter.profile) - 1
         with _alone(self.net.device):
             ends = [_planes(v, self.net.device) for v in light]
@@ -219,13 +219,15 @@ class RifeExposure:
 
 
 def count_steps(forward: np.ndarray, backward: np.ndarray, span: float, most: int) -> int:
-    """Sub-steps of an interval of which `span` is exposed: the 95th percentile of the motion of what moves, in STEP_PX.
+    """Sub-steps of an interval of which `span` is exposed: the 95th percentile of the motion of what moves, by the
+    integrator's rule.
 
     Of what moves: a small fast object over a still background deserves its steps too.
     """
     grid = np.s_[::4, ::4]
     speed = np.sqrt(np.maximum((forward[grid] ** 2).sum(2), (backward[grid] ** 2).sum(2)))
-    moving = speed[speed > STEP_PX]
+    moving = speed[speed > SHORT_PX]
     if not moving.size:
         return 1
-    return int(min(max(np.ceil(np.percentile(moving, 95) * span / STEP_PX), 1), most))
+    path = np.percentile(moving, 95) * span
+    return int(min(max(np.ceil(max(path / STEP_PX, min(path, 3) / SHORT_PX)), 1), most))

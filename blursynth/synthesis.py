@@ -101,7 +101,9 @@ class Synthesizer:
         flow = stats.summary() | encode_flow_thumb(stats.mean_flow())
         held = heldout_db(*frames[centre - 1 : centre + 2]) if recipe.interp != "none" else None
         clipped = clipped_share(frames)
-        spent = (count - 1) * duty if recipe.interp != "none" else count  # N frames hold N frames' light
+        # N frames averaged hold N frames' light. Interpolated light runs from one frame's own exposure to another's,
+        # so the source's open time (its interval less the dead time) adds to the shutter.
+        spent = (count - 1) * duty + recipe.source_duty if recipe.interp != "none" else count
         ratio = round(spent / stride, 4)
         quality: dict[str, Any] = {"score": score(flow, held), "heldout_db": held, "clipped": clipped}
         # A plain mean uses no flow: its statistics are for people, not for gates.
