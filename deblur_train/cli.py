@@ -40,6 +40,10 @@ def _errors_in_one_line(work: Callable[[], Any]) -> Any:
             raise Failed(
                 "out of memory: lower --batch-size or --crop (fit), or give a smaller --tile (predict)"
             ) from None
+        if "DataLoader worker" in str(e):  # torch raises it wherever the main process happens to be
+            raise Failed(
+                "a decoding process was killed (out of memory?); go on with --resume, with fewer --workers"
+            ) from None
         raise
     except KeyboardInterrupt:
         raise Failed("interrupted") from None

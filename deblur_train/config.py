@@ -135,6 +135,11 @@ class RunConfig(Strict):
         default="auto", description="bf16 autocast; auto: on CUDA only (it is slower on CPUs)"
     )
     channels_last: bool = True
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of a step; default: torch's. Small crops and busy machines want 1",
+    )
     compile: bool = Field(default=False, description="torch.compile the generator and the discriminators")
     deterministic: bool = Field(
         default=True, description="only kernels that give equal bits from run to run, where torch has them"

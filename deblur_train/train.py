@@ -68,6 +68,8 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
 
     # What learns.
     torch.manual_seed(config.seed)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
     if config.run.deterministic and device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
     vgg = load_vgg19(config.perceptual) if config.perceptual != "off" else None
