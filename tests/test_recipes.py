@@ -168,7 +168,7 @@ def test_realistic_has_its_sources_noise_or_a_cameras(codes, kind):
 
 def test_demo_is_small():
     recipe = built_in("demo")
-    assert (recipe.interp, recipe.window, recipe.stride) == ("dis", "5", 5)
+    assert (recipe.interp, recipe.window, recipe.stride) == ("dis", "3", 3)
     make(recipe, gliding(5, 2), fps=25)
 
 
