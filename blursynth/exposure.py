@@ -31,9 +31,9 @@ numba_config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]  # a pixel's four l
 QUASI = np.array([-1 / 12, 14 / 12, -1 / 12], np.float32)
 """Pre-filter that makes phase-averaged bilinear sampling exact to fourth order."""
 
-STEP_PX, SHORT_PX = np.float32(1.5), np.float32(1.1)
-"""Longest sub-step in pixels, and the longest on paths up to 3 px, where each node weighs more (docs/substeps.png).
-Neither is 1.0: whole-pixel steps would visit one interpolation phase only."""
+STEP_PX, SHORT_PX, SHORT_PATH = np.float32(1.5), np.float32(1.1), np.float32(3)
+"""Longest sub-step in pixels, and the longest on paths up to SHORT_PATH, where each node weighs more. Neither
+is 1.0: whole-pixel steps would visit one interpolation phase only."""
 
 BLEND, FADE, ONE_SIDED = np.float32(0.07), np.float32(0.05), np.float32(0.05)
 """Votes, beside 1 for a motion borne out by both frames: the two-sided sample, the cross-fade, and a motion borne
@@ -182,7 +182,7 @@ def _contested(light0, light1, quasi0, quasi1, fwd, bwd, x, y, t, fx, fy, bx, by
 
 
 @njit(cache=True, error_model="numpy")
-def _accumulate(acc, light0, light1, quasi0, quasi1, fwd, bwd, start, stop, profile, boxed, i, kmax, step_px):
+def _accumulate(acc, light0, light1, quasi0, quasi1, fwd, bwd, start, stop, profile, boxed, i, kmax):
     """Add interval i's share of every row's exposure to acc; returns sub-steps taken in all, and the most by one pixel."""
     h, w = light0.shape[0], light0.shape[1]
     one = np.float32(1)
@@ -203,7 +203,7 @@ def _accumulate(acc, light0, light1, quasi0, quasi1, fwd, bwd, start, stop, prof
             by = bwd[y, x, 1]
             move2 = max(fx * fx + fy * fy, bx * bx + by * by)
             path = np.sqrt(move2) * span
-            k = min(max(int(np.ceil(max(path / step_px, min(path, np.float32(3)) / SHORT_PX))), 1), kmax)
+            k = min(max(int(np.ceil(max(path / STEP_PX, min(path, SHORT_PATH) / SHORT_PX))), 1), kmax)
             steps += k
             longest = max(longest, k)
             contested = False
@@ -290,7 +290,7 @@ class Exposure:
             return
         steps, longest = _accumulate(
             self.acc, *light, *smooth, forward, backward, self.shutter.start, self.shutter.stop,
-            self.shutter.profile, self.shutter.boxed, i, self.max_steps, STEP_PX,
+            self.shutter.profile, self.shutter.boxed, i, self.max_steps,
         )  # fmt: skip
         self.steps += steps
         self.longest = max(self.longest, longest)

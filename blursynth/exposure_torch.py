@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exposure import APART, BLEND, FADE, ONE_SIDED, QUASI, SHORT_PX, SPREAD, STEP_PX, Shutter
+from .exposure import APART, BLEND, FADE, ONE_SIDED, QUASI, SHORT_PATH, SHORT_PX, SPREAD, STEP_PX, Shutter
 from .recipe import RecipeError
 
 CHUNK = 1 << 20
@@ -153,7 +153,9 @@ class Exposure:
         of_row = torch.arange(h, device=self.device).repeat_interleave(w)
         move2 = torch.maximum((scene.fwd**2).sum(1), (scene.bwd**2).sum(1))
         path = move2.sqrt() * span[of_row]
-        k = torch.ceil(torch.maximum(path / float(STEP_PX), path.clamp(max=3) / float(SHORT_PX))).long()
+        k = torch.ceil(
+            torch.maximum(path / float(STEP_PX), path.clamp(max=float(SHORT_PATH)) / float(SHORT_PX))
+        ).long()
         k = k.clamp(1, self.max_steps)
         k *= span[of_row] > 0
         self.steps += int(k.sum())

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exposure import SHORT_PX, STEP_PX, Shutter
+from .exposure import SHORT_PATH, SHORT_PX, STEP_PX, Shutter
 from .exposure_torch import check_device
 from .ifnet import IFNet, load_ifnet, pad, warp
 from .recipe import RecipeError
@@ -230,4 +230,4 @@ def count_steps(forward: np.ndarray, backward: np.ndarray, span: float, most: in
     if not moving.size:
         return 1
     path = np.percentile(moving, 95) * span
-    return int(min(max(np.ceil(max(path / STEP_PX, min(path, 3) / SHORT_PX)), 1), most))
+    return int(min(max(np.ceil(max(path / STEP_PX, min(path, SHORT_PATH) / SHORT_PX)), 1), most))
