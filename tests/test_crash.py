@@ -134,9 +134,11 @@ def test_ctrl_c_and_sigterm_stop_cleanly(src, whole, tmp_path, sign, workers):
         "--workers",
         str(workers),
     ]
+    # A test run in a shell's background inherits an ignored SIGINT, and so would the command under test.
     process = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     wait_for_shards(process, out, 2)
     os.killpg(process.pid, sign) if sign == signal.SIGINT else os.kill(process.pid, sign)
     _, err = process.communicate(timeout=60)
