@@ -32,7 +32,7 @@ Frames = list[np.ndarray]  # RGB uint8 (H, W, 3)
 INNER = np.s_[8:-8, 8:-8]
 
 
-def ours(interp: str, fps_up: int, **options: str) -> Callable[[Frames], np.ndarray]:
+def ours(interp: str, fps_up: int, **options: float) -> Callable[[Frames], np.ndarray]:
     recipe = Recipe(interp=interp, fps_up=fps_up, **options)  # type: ignore[arg-type]
 
     def run(frames: Frames) -> np.ndarray:
@@ -63,6 +63,7 @@ def methods(names: str, fps_up: int) -> dict[str, Callable[[Frames], np.ndarray]
         "ffmpeg-mci": theirs(reference.ffmpeg_mci, fps_up),
         "trapezoid": plain,
     } | {k: ours(k, fps_up) for k in ("dis", "deepflow", "deepflow-opencv", "rife", "none")}
+    table |= {f"{k}-half": ours(k, fps_up, flow_scale=0.5) for k in ("dis", "deepflow")}
     unknown = [n for n in names.split(",") if n not in table]
     if unknown:
         raise click.UsageError(f"unknown methods {unknown}; known: {', '.join(table)}")

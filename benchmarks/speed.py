@@ -4,7 +4,9 @@
 
 Ours: two runs of the real command (process start, decoding, flow, exposure, PNG, fsync and all) on 1 and on
 --windows clips of nine frames; the slope between them is the cost of a window, the start-up drops out. The
-references run in process on one window, PNG decoding and encoding added.
+references run in process on one window, PNG decoding and encoding added. CPU seconds of one thread (children's
+counted), ours before and after the references, so that other programs and a drifting clock disturb the ratio little;
+the two-worker ratio is of wall time.
 """
 
 from __future__ import annotations
@@ -36,26 +38,32 @@ def write_clips(folder: Path, seeds: range, speed: float) -> None:
             cv2.imwrite(str(clip / f"{i:06d}.png"), frame[..., ::-1])
 
 
-def make_seconds(src: Path, interp: str, workers: int = 1) -> float:
-    """Wall seconds of one `blursynth make` over a folder of clips."""
+def make_seconds(src: Path, interp: str, workers: int = 1) -> tuple[float, float]:
+    """(wall, CPU) seconds of one `blursynth make` over a folder of clips."""
     with tempfile.TemporaryDirectory() as out:
         command = [BIN, "make", "--src", src, "--out", out, "--window", "9", "--interp", interp, "--crf", "srgb",
                    "--highlights", "off", "--noise", "off", "--gate", "off", "--val-fraction", "0", "--shard-samples", "1",
                    "--workers", str(workers), "--quiet"]  # fmt: skip
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), cpu_seconds()
         subprocess.run([str(c) for c in command], check=True, env=ONE_THREAD, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - start
+        return time.perf_counter() - start, cpu_seconds() - spent
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and its ended children."""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
 
 
 def reference_seconds(name: str, clip: Path) -> float:
-    """Seconds of one window by a reference method, with decoding and two PNGs written."""
+    """CPU seconds of one window by a reference method, with decoding and two PNGs written."""
     run = realism.methods(name, 16)[name]
-    start = time.perf_counter()
+    start = cpu_seconds()
     frames = [cv2.imread(str(p))[..., ::-1].copy() for p in sorted(clip.glob("*.png"))]
     out = run(frames)
     for picture in (out, frames[4]):
         cv2.imencode(".png", picture[..., ::-1])
-    return time.perf_counter() - start
+    return cpu_seconds() - start
 
 
 @click.command(help=__doc__)
@@ -66,20 +74,24 @@ def reference_seconds(name: str, clip: Path) -> float:
 @click.option("--workers", "two", is_flag=True, help="Also two workers against one.")
 def main(speed: float, windows: int, interps: str, references: str, two: bool) -> None:
     cv2.setNumThreads(1)
-    cost: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as tmp:
         one, many, double = Path(tmp, "one"), Path(tmp, "many"), Path(tmp, "double")
         write_clips(one, range(1, 2), speed)
         write_clips(many, range(1, windows + 1), speed)
         make_seconds(one, "dis")  # compile and warm the file cache
-        for name in interps.split(","):
-            small, large = make_seconds(one, name), make_seconds(many, name)
-            cost[name] = (large - small) / (windows - 1)
-            click.echo(f"{name}: 1 window {small:.2f} s, {windows} windows {large:.2f} s")
-        for name in filter(None, references.split(",")):
-            cost[name] = reference_seconds(name, one / "scene001")
+        cost = dict.fromkeys([*interps.split(","), *filter(None, references.split(","))], 0.0)
+        for turn in ("before", "after"):
+            for name in interps.split(","):
+                small, large = make_seconds(one, name)[1], make_seconds(many, name)[1]
+                cost[name] += (large - small) / (windows - 1) / 2
+                click.echo(f"{name}, {turn}: CPU s of 1 window {small:.2f}, of {windows} windows {large:.2f}")
+            if turn == "before":
+                cost |= {
+                    name: reference_seconds(name, one / "scene001")
+                    for name in filter(None, references.split(","))
+                }
         table = Table(
-            title=f"720p, {speed:g} px a frame, one core: seconds per 9-frame window, and ratios (row / column)"
+            title=f"720p, {speed:g} px a frame, one core: CPU seconds per 9-frame window, and ratios (row / column)"
         )
         for column in ("method", "s/window", *(f"x {c}" for c in cost)):
             table.add_column(column, justify="right")
@@ -88,14 +100,7 @@ def main(speed: float, windows: int, interps: str, references: str, two: bool) -
         Console(width=160).print(table)
         if two:
             write_clips(double, range(1, 2 * windows + 1), speed)
-            rates = {}
-            for workers in (1, 2):
-                base, full = make_seconds(one, "dis", workers), make_seconds(double, "dis", workers)
-                rates[workers] = (2 * windows - 1) / (full - base) if workers == 1 else 2 * windows / full
-                click.echo(
-                    f"{workers} worker(s): {2 * windows} windows in {full:.2f} s (1 window: {base:.2f} s)"
-                )
-            total = {w: make_seconds(double, "dis", w) for w in (1, 2)}
+            total = {w: make_seconds(double, "dis", w)[0] for w in (1, 2)}
             click.echo(f"two workers against one, whole runs: {total[1] / total[2]:.2f}x")
 
 
