@@ -137,8 +137,10 @@ def growth(interp: str) -> None:
         for case, (size, frames) in enumerate(cases):
             one, many = Path(tmp, f"{case}-one"), Path(tmp, f"{case}-many")
             write_clip(one / "a", scene(size, frames))
-            for name in "abcd":
-                write_clip(many / name, scene(size, frames))
+            for name, flip in zip("abcd", (1, -1, 1, -1), strict=True):
+                # Mirrored: make leaves exact duplicates out. Upside down: no two of them alike either.
+                turn = np.s_[::-1] if name in "cd" else np.s_[:]
+                write_clip(many / name, [f[turn, ::flip] for f in scene(size, frames)])
             run_make(one, interp, frames)  # compile, warm the file cache
             seconds = (run_make(many, interp, frames)[0] - run_make(one, interp, frames)[0]) / 3
             unit = 1e9 * seconds / (size[0] * size[1] * (frames - 1))

@@ -87,12 +87,16 @@ def plot(curves: dict[float, np.ndarray]) -> np.ndarray:
         (74, 193, 109),
         (200, 170, 20),
     ]
-    for (speed, curve), colour in zip(curves.items(), palette, strict=False):
+    label = 0  # labels go down the right edge, the highest curve's first, none over another
+    for (speed, curve), colour in sorted(
+        zip(curves.items(), palette, strict=False), key=lambda c: -c[0][1][-1]
+    ):
         points = np.array([at(k, v) for k, v in zip(STEPS, curve, strict=True)], np.int32)
         cv2.polylines(image, [points], False, colour, 2, cv2.LINE_AA)
         for p in points:
             cv2.circle(image, (int(p[0]), int(p[1])), 4, colour, -1, cv2.LINE_AA)
-        text(f"{speed:g} px/frame", (width - right + 14, int(points[-1][1]) + 6), colour)
+        label = max(label + 20, int(points[-1][1]) + 6)
+        text(f"{speed:g} px/frame", (width - right + 14, label), colour)
     text(
         "PSNR to the true exposure (dB) against the most sub-steps a frame interval takes",
         (left, 36),
