@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numba import njit
 
+from .npy_file import read_npy
+
 SLOTS = 4096
 """Entries of the table that starts the search for a code."""
 
@@ -139,14 +141,13 @@ def _from_file(path: Path) -> Response:
     (c[251] - c[249]) / 2.
     """
     try:
-        table = np.load(path, allow_pickle=False)
+        table = read_npy(path)
     except FileNotFoundError:
         raise CameraError(
             f"crf {path}: no such file; give the path of the curve (REDS's own is its crf.npy), or use --crf srgb"
         ) from None
-    except (OSError, ValueError) as e:
-        raise CameraError(f"crf {path}: not a readable .npy array ({e})") from None
-    table = np.asarray(table, np.float64)
+    except ValueError as e:
+        raise CameraError(f"crf {path}: {e}") from None
     if table.shape == (256, 1, 3):
         table = table[:, 0, ::-1].copy()
         slope = (table[251] - table[249]) / 2

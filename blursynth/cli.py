@@ -175,21 +175,20 @@ def audit_command(src: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command("verify")
-@click.argument("data")
+@click.argument("data", metavar="DATA|URL")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quick", is_flag=True, help="Checksums, counts and splits only; images are not decoded.")
 def verify_command(data: str, as_json: bool, quick: bool) -> None:
     """Checksums, counts, split leaks, decodability of a data set."""
-    from blursynth.storage import require_local
     from blursynth.verify import verify
 
-    report = verify(require_local(data, "verify"), decode=not quick)
+    report = verify(data, decode=not quick)
     click.echo(report.to_json() if as_json else str(report))
     sys.exit(report.exit_code)
 
 
 @main.command("explain")
-@click.argument("data")
+@click.argument("data", metavar="DATA|URL")
 @click.argument("key")
 @click.option(
     "--src",
@@ -202,9 +201,8 @@ def verify_command(data: str, as_json: bool, quick: bool) -> None:
 def explain_command(data: str, key: str, src: tuple[str, ...], picture: str | None, as_json: bool) -> None:
     """Which frames, weights and settings made this sample; rebuilds it and compares bytes."""
     from blursynth.explain import explain
-    from blursynth.storage import require_local
 
-    report = explain(require_local(data, "explain"), key, list(src) or None, picture)
+    report = explain(data, key, list(src) or None, picture)
     click.echo(report.to_json() if as_json else str(report))
     sys.exit(report.exit_code)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -40,8 +42,13 @@ def dispatch_dask(tasks: Iterable[ShardTask], fn: Fn, address: str) -> Iterator[
 
         def give(task: ShardTask | None) -> None:
             if task is not None:
-                # pure=False: the same task given again must run again.
-                future = client.submit(guarded, fn, task, pure=False, retries=TRIES - 1)
+                try:
+                    # pure=False: the same task given again must run again.
+                    future = client.submit(guarded, fn, task, pure=False, retries=TRIES - 1)
+                except Exception:  # distributed has no class for "no longer connected"
+                    if client.status != "running":
+                        raise _lost(address) from None
+                    raise
                 names[future.key] = task
                 done.add(future)
 
@@ -49,18 +56,29 @@ def dispatch_dask(tasks: Iterable[ShardTask], fn: Fn, address: str) -> Iterator[
         for _ in range(4 * slots):
             give(next(fresh, None))
         cancelled: Counter[str] = Counter()
-        while names:
+        suspects, alone = list[ShardTask](), set[str]()
+        while names or suspects:
+            if not names:
+                alone.add(suspects[0].shard)
+                give(suspects.pop(0))
             future = _next_future(done, client, address)
             task = names.pop(future.key)
             try:
                 outcome = _outcome(future, task)
-            except (CancelledError, TimeoutError):
+            except (CancelledError, TimeoutError, OSError):
                 # A killed worker takes with it results that were not fetched yet. Finished shards come back at once.
+                # A killed scheduler breaks the connection under a result that is being fetched.
                 cancelled[task.shard] += 1
                 if client.status != "running" or cancelled[task.shard] > CANCELLED_MOST:
                     raise _lost(address) from None
                 time.sleep(0.2)
                 give(task)
+                continue
+            if outcome.status == "killed" and task.shard not in alone:
+                # Dask blames every task that its dead worker held, begun or not. At the end each of them is tried
+                # with nothing beside it: that tells the guilty one from its neighbours.
+                suspects.append(task)
+                give(next(fresh, None))
                 continue
             give(next(fresh, None))
             yield outcome
@@ -98,14 +116,25 @@ def _version() -> str:
 
 def _next_future(done: Any, client: Any, address: str) -> Any:
     """The next finished future. as_completed alone would wait for ever on a scheduler that is gone."""
-    seen = time.monotonic()
+    seen = looked = time.monotonic()
     while not done.has_ready():
+        now = time.monotonic()
         if client.status == "running":
-            seen = time.monotonic()
-        elif time.monotonic() - seen > LOST_AFTER_S:
+            seen = now
+            if now - looked > WORKERS_WAIT_S:
+                looked = now
+                _tell_if_no_workers(client, address)
+        elif now - seen > LOST_AFTER_S:
             raise _lost(address)
         time.sleep(0.02)
     return next(done)
+
+
+def _tell_if_no_workers(client: Any, address: str) -> None:
+    """A cluster may lose all its workers for a while (a queue, a nanny that restarts one): wait, but not in silence."""
+    with contextlib.suppress(OSError):  # the scheduler went this moment: told by the caller
+        if not client.nthreads():
+            print(f"{address} has no workers now; waiting for one: dask worker {address} --nthreads 1", file=sys.stderr)  # fmt: skip
 
 
 def _outcome(future: Any, task: ShardTask) -> Outcome:

@@ -17,7 +17,8 @@ from blursynth.output import OutputError
 from blursynth.plan import PlanClip, Run, WindowSpec
 from blursynth.recipe import Recipe, RecipeError, explain_validation
 from blursynth.sample_json import parse_sample_json
-from blursynth.shards import SHARD_NAME, ShardError, decode_image, read_shard
+from blursynth.shard_files import ShardFiles
+from blursynth.shards import ShardError, decode_image, read_shard
 from blursynth.sources import Clip, SourceError, clip_sha256, find_clips
 from blursynth.summary import RunLog
 from blursynth.task import default_synthesizer, sample_members
@@ -73,6 +74,7 @@ def explain(
     """Find a sample, make it again from its source, compare.
 
     Args:
+        data: a folder of shards, or the URL of one: its shards are fetched one by one until the key is found.
         src: where the sources lie now; default: where the newest ``make`` found them.
         picture: PNG file for a contact sheet: the window's frames, blurred, sharp.
 
@@ -80,22 +82,33 @@ def explain(
         OutputError: no such folder or key.
         ShardError, RecipeError: what lies there cannot be trusted.
     """
-    root = Path(data)
-    shard, sample = find_sample(root, key)
+    files = ShardFiles(data)
+    shard, sample = find_sample(files, key)
     try:
         parse_sample_json(sample["json"])
     except (KeyError, ValueError) as e:
-        raise ShardError(f"{root / shard}.tar: {key}.json: {e}") from None
+        raise ShardError(f"{files.label}/{shard}.tar: {key}.json: {e}") from None
     meta = json.loads(sample["json"])
     told = Explanation(key, shard, meta)
-    recipe = read_recipe(root)
-    start = RunLog.last_start(root / "run.jsonl") or {}
-    clip = _find_clip(meta, src or start.get("src") or [], recipe, told)
+    with files.at_hand("recipe.toml", "run.jsonl") as root:
+        recipe = read_recipe(root)
+        start = RunLog.last_start(root / "run.jsonl") or {}
+    made_from = start.get("src")
+    clip = _find_clip(
+        meta,
+        src or ([s for s in made_from if isinstance(s, str)] if isinstance(made_from, list) else []),
+        recipe,
+        told,
+    )
     if clip is None:
         return told
     told.source = clip.info.path
     s = meta["source"]
-    window = meta.get("tile", {}).get("window", key)
+    if clip.info.frames and s["last"] >= clip.info.frames:
+        told.rebuilt, told.note = False, f"its window ends at frame {s['last']} of {clip.info.frames}"
+        return told
+    tile = meta.get("tile")
+    window = str(tile.get("window", key)) if isinstance(tile, dict) else key
     prefix = window.rsplit("_", 2)[0]
     source = PlanClip(clip, shard.partition("-")[0], prefix, s["sha256"])
     spec = WindowSpec(0, s["first"], s["last"], tiles=2**31)
@@ -121,21 +134,19 @@ def explain(
     return told
 
 
-def find_sample(root: Path, key: str) -> tuple[str, dict[str, Any]]:
+def find_sample(files: ShardFiles, key: str) -> tuple[str, dict[str, Any]]:
     """(shard name, members) of a sample. Raises OutputError when there is none."""
-    if not root.is_dir():
-        raise OutputError(f"{root}: no such folder of shards")
-    tars = sorted(p for p in root.glob("*.tar") if SHARD_NAME.fullmatch(p.stem))
-    if not tars:
-        raise OutputError(f"{root}: holds no shards (train-000000.tar ...)")
     some: list[str] = []
-    for tar in tars:
-        for sample in read_shard(tar):
-            if sample["__key__"] == key:
-                return tar.stem, sample
-            if len(some) < 3:
-                some.append(sample["__key__"])
-    raise OutputError(f"{root}: no sample {key}; keys look like {', '.join(some)}")
+    for shard in files.shards():
+        if f"{shard}.tar" not in files.names:
+            continue  # all its windows were rejected
+        with files.at_hand(f"{shard}.tar") as root:
+            for sample in read_shard(root / f"{shard}.tar"):
+                if sample["__key__"] == key:
+                    return shard, sample
+                if len(some) < 3:
+                    some.append(sample["__key__"])
+    raise OutputError(f"{files.label}: no sample {key}; keys look like {', '.join(some)}")
 
 
 def read_recipe(root: Path) -> Recipe:
@@ -145,7 +156,7 @@ def read_recipe(root: Path) -> Recipe:
         return Recipe(**tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as e:
         raise RecipeError(f"{path}: {explain_validation(e)}") from None
-    except (OSError, ValueError, TypeError) as e:
+    except (OSError, ValueError, TypeError, RecursionError) as e:
         raise RecipeError(f"{path}: not a readable recipe ({e})") from None
 
 

@@ -71,7 +71,7 @@ def _load(cache: Path | None) -> dict[str, tuple[tuple[int, ...], str]]:
     try:
         rows = json.loads(cache.read_bytes())
         return {path: (tuple(row["stamp"]), row["sha256"]) for path, row in rows.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # a cache may always be lost
 
 

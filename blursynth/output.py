@@ -125,8 +125,8 @@ class Output:
     def _recipe_diff(self, recipe: Recipe) -> str:
         try:
             old = tomllib.loads((self.path / "recipe.toml").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return "its recipe.toml is gone"
+        except (OSError, ValueError, RecursionError):
+            return "its recipe.toml is gone or torn"
         new = {k: v for k, v in recipe.model_dump().items() if v is not None}
         keys = sorted(k for k in (old.keys() | new.keys()) - {"name", "cite"} if old.get(k) != new.get(k))
         return (
@@ -137,7 +137,7 @@ class Output:
     def _source_diff(self, plan: Plan) -> str:
         try:
             old = {c["rel"]: c for c in json.loads((self.state / "plan.json").read_bytes())["clips"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "the plan differs"
         new = {p.clip.rel: p.identity() for p in plan.clips}
         told = [f"{rel} is new" for rel in sorted(new.keys() - old.keys())]
@@ -214,7 +214,7 @@ class Output:
         """Shard -> why it could not be made, as earlier runs left it."""
         try:
             return dict(json.loads((self.path / "failed.json").read_bytes())["failed"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
 
     def save_failures(self, failed: dict[str, dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.preview_read import group, parse_json, picture_size, read_bounded, real
+from blursynth.tar_headers import FAULTS, BoundedHeader
 
 _MAX_JSON = 1 << 20  # a sample's JSON is a few kB; whatever is larger is not one
 _MAX_IMAGE = 512 << 20
@@ -84,7 +85,7 @@ def _index_one(shard: Path, split: str, file: Any, index: Index) -> str | None:
     samples, fault = 0, None
     try:
         # "r:" is plain tar only: a compressed file could unpack to any size.
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 role, key = _role(member, index)
@@ -106,7 +107,7 @@ def _index_one(shard: Path, split: str, file: Any, index: Index) -> str | None:
                     fault = "cut short (no end mark)"
                 elif any(block):
                     fault = f"garbage where the next member should start (byte {end:,})"
-    except (tarfile.TarError, EOFError, UnicodeError, ValueError, OverflowError) as e:
+    except FAULTS as e:
         fault = f"not a readable tar ({e})" if not samples else f"cut short or damaged ({e})"
     index.oddities["incomplete sample"] += len(pending)
     if fault:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from blursynth.image_header import MAX_PIXELS
+from blursynth.image_header import image_size as picture_size
 from blursynth.preview_report import InspectError
 
 if TYPE_CHECKING:
     from blursynth.preview_index import Entry
-
-_MAX_PIXELS = 1 << 27  # 134 MP: above any camera of interest, below what would fill the memory when decoded
 
 
 def read_pictures(entry: Entry) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ def _read_at(file: Any, offset: int, count: int) -> bytes:
 
 def _decode(data: bytes, what: str) -> np.ndarray:
     size = picture_size(data[:40])
-    if size is None or size[0] * size[1] > _MAX_PIXELS:
+    if size is None or size[0] * size[1] > MAX_PIXELS:
         raise InspectError(f"{what}: not a PNG or lossless WebP of a sane size")
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -51,28 +51,6 @@ def _decode(data: bytes, what: str) -> np.ndarray:
     if bgr is None:
         raise InspectError(f"{what}: cannot be decoded")
     return np.ascontiguousarray(bgr[..., ::-1])
-
-
-def picture_size(head: bytes) -> tuple[int, int] | None:
-    """(width, height) from the first 40 bytes of a PNG or WebP file, without decoding; None for anything else."""
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 24:
-        w, h = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    elif head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) >= 30:
-        if head[12:16] == b"VP8L":
-            bits = int.from_bytes(head[21:25], "little")
-            w, h = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        elif head[12:16] == b"VP8X":
-            w, h = int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-        elif head[12:16] == b"VP8 ":
-            w, h = (
-                int.from_bytes(head[26:28], "little") & 0x3FFF,
-                int.from_bytes(head[28:30], "little") & 0x3FFF,
-            )
-        else:
-            return None
-    else:
-        return None
-    return (w, h) if w > 0 and h > 0 else None
 
 
 def parse_json(data: bytes | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ stay out of the hash. Later layers win: built-in defaults < recipe (`realistic` 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tomllib
@@ -202,6 +203,13 @@ class RunOptions(Strict):
     dry_run: bool = False
     rife_weights: str | None = None
 
+    @field_validator("src", "out", "rife_weights")
+    @classmethod
+    def _path(cls, v: Any) -> Any:
+        if "\0" in (v if isinstance(v, str) else "".join(v or ())):
+            raise ValueError("a path cannot hold a NUL character")
+        return v
+
     @field_validator("engine")
     @classmethod
     def _engine(cls, v: str) -> str:
@@ -272,7 +280,7 @@ def load_recipe(
     where = str(path)
     try:
         merged = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise RecipeError(f"{path}: not a readable TOML recipe: {e}") from None
     merged.setdefault("name", path.stem)
     given = {k: v for k, v in (overrides or {}).items() if v is not None}
@@ -286,7 +294,8 @@ def load_recipe(
         "jpeg",
     ):  # numbers are welcome where a range may stand
         if isinstance(merged.get(key), int | float) and not isinstance(merged[key], bool):
-            merged[key] = f"{merged[key]:g}"
+            with contextlib.suppress(OverflowError):  # a number of 400 digits: refused below, as it stands
+                merged[key] = f"{merged[key]:g}"
     run_keys = set(RunOptions.model_fields)
     known = run_keys | set(Recipe.model_fields)
     for key in merged:
@@ -306,6 +315,7 @@ def explain_validation(e: ValidationError) -> str:
     parts = []
     for err in e.errors():
         key = ".".join(str(p) for p in err["loc"]) or "recipe"
+        key = key if key.isprintable() else ascii(key)
         got = f", got {err['input']!r}" if err["loc"] else ""
         parts.append(f"{key}: {err['msg'].removeprefix('Value error, ')}{got}")
     return "; ".join(parts)

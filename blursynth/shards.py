@@ -16,17 +16,19 @@ import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
+
+from blursynth.image_header import MAX_PIXELS, image_size
+from blursynth.tar_headers import FAULTS, BoundedHeader
 
 SCHEMA = 1
 SHARD_NAME = re.compile(r"(train|val)-\d{6,}")
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 EXTENSION = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*")
 MAX_MEMBER = 512 * 2**20  # bytes; a 16-bit 8K image stays below, a decompression bomb's header does not
-MAX_PIXELS = 2**28
 
 
 class ShardError(Exception):
@@ -44,7 +46,12 @@ def encode_image(rgb: np.ndarray, ext: str) -> bytes:
 
 
 def decode_image(data: bytes, what: str = "image") -> np.ndarray:
-    """(H, W, 3) RGB, uint8 or uint16 as stored. Raises ShardError naming ``what``."""
+    """(H, W, 3) RGB, uint8 or uint16 as stored, of a PNG or WebP. Raises ShardError naming ``what``."""
+    size = image_size(data)
+    if size is None or data[:2] in (b"BM", b"\xff\xd8"):
+        raise ShardError(f"{what}: not a decodable PNG or WebP image")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ShardError(f"{what}: claims {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}")
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as e:
@@ -215,6 +222,12 @@ def parse_sidecar(data: bytes, where: str) -> dict[str, Any]:
         raise ShardError(f"{where}: not a blursynth sidecar (lacks one of {', '.join(need)})")
     if side.get("schema") != SCHEMA:
         raise ShardError(f"{where}: schema {side.get('schema')}, this version reads schema {SCHEMA}")
+    rejected, errors = side["counts"].get("rejected"), side.get("errors", [])
+    numbers = [side["samples"], side["bytes"], *(rejected.values() if isinstance(rejected, dict) else [None])]
+    if any(type(n) is not int or n < 0 for n in numbers) or not isinstance(errors, list):
+        raise ShardError(
+            f"{where}: not a blursynth sidecar (a count or its errors are not what they should be)"
+        )
     return side
 
 
@@ -237,7 +250,8 @@ def read_shard(path: Path) -> Iterator[dict[str, Any]]:
     sample: dict[str, Any] = {}
     try:
         # "r:" and not "r": no transparent decompression, so no bomb.
-        with tarfile.open(path, "r:") as tar:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
+            size = path.stat().st_size
             for m in tar:
                 key, ext = _member_name(path, m)
                 if key != sample.get("__key__"):
@@ -249,14 +263,13 @@ def read_shard(path: Path) -> Iterator[dict[str, Any]]:
                     sample = {"__key__": key}
                 if ext in sample:
                     raise ShardError(f"{path}: {m.name} stands twice")
-                file = tar.extractfile(m)
-                data = file.read() if file else b""
-                if len(data) != m.size:
-                    raise ShardError(f"{path}: {m.name} is cut short ({len(data)} of {m.size} bytes)")
-                sample[ext] = data
+                if m.offset_data + m.size > size:
+                    raise ShardError(f"{path}: {m.name} is cut short ({m.size} bytes claimed)")
+                file.seek(m.offset_data)
+                sample[ext] = file.read(m.size)
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen; a shard is read once
-            _expect_end(path, tar)
-    except (tarfile.TarError, EOFError, OSError, UnicodeDecodeError) as e:
+            _expect_end(path, file, tar.offset)
+    except FAULTS as e:
         raise ShardError(f"{path}: not a readable tar ({e})") from None
     if sample:
         yield sample
@@ -273,7 +286,11 @@ def _member_name(path: Path, m: tarfile.TarInfo) -> tuple[str, str]:
     return key, ext
 
 
-def _expect_end(path: Path, tar: tarfile.TarFile) -> None:
-    """tarfile takes a file that stops between two members for a whole one; the end mark tells them apart."""
-    if tar.fileobj is None or tar.offset > path.stat().st_size - 512:
+def _expect_end(path: Path, file: IO[bytes], at: int) -> None:
+    """tarfile takes a cut between two members, and garbage, for the end; a real one is a block of zeros."""
+    file.seek(at)
+    block = file.read(512)
+    if len(block) < 512:
         raise ShardError(f"{path}: cut short (no end mark)")
+    if any(block):
+        raise ShardError(f"{path}: garbage where a member should start (byte {at})")

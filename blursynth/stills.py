@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from blursynth.image_header import MAX_PIXELS, image_size
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _NUMBER = re.compile(r"(\d+)")
 
@@ -58,7 +60,9 @@ def read_still(path: str | Path) -> np.ndarray | None:
         data = np.fromfile(path, np.uint8)  # cv2.imread fails on non-ASCII paths on Windows
     except OSError:
         return None
-    if not _is_whole(data.tobytes()):
+    content = data.tobytes()
+    size = image_size(content)
+    if not _is_whole(content) or (size is not None and size[0] * size[1] > MAX_PIXELS):
         return None
     try:
         img = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)

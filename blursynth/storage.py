@@ -113,6 +113,10 @@ class Store:
             self.fs.put_file(str(path), self._at(name))
             self.fs.invalidate_cache()
 
+    def download(self, name: str, path: Path) -> None:
+        with self._told(name):
+            self.fs.get_file(self._at(name), str(path))
+
     def sha256(self, name: str) -> str:
         """Of what lies there, read back; not of what was sent."""
         digest = hashlib.sha256()

@@ -155,7 +155,7 @@ class RunLog:
                 for line in f:
                     try:
                         row = json.loads(line)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         continue
                     if isinstance(row, dict) and row.get("event") == "start":
                         found = row

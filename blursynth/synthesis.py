@@ -17,6 +17,7 @@ from .flow_colours import encode_flow_thumb
 from .highlights import parse_highlights
 from .integrator import Integrator
 from .noise import add_noise, parse_noise
+from .npy_file import read_npy
 from .quality import FlowStats, GateError, clipped_share, failed_gate, heldout_db, parse_gate, score
 from .recipe import Recipe, RecipeError
 
@@ -256,9 +257,9 @@ def load_profile(name: str) -> np.ndarray | None:
     if path.suffix != ".npy":
         raise RecipeError(f"profile {name!r} is not box, triangle or a FILE.npy")
     try:
-        p = np.asarray(np.load(path, allow_pickle=False), np.float32)
+        p = read_npy(path).astype(np.float32)
     except (OSError, ValueError) as e:
-        raise RecipeError(f"profile {path}: not a readable .npy array ({e})") from None
+        raise RecipeError(f"profile {path}: {e}") from None
     if p.ndim != 1 or len(p) < 2 or not np.all(np.isfinite(p)) or p.min() < 0 or p.sum() <= 0:
         raise RecipeError(
             f"profile {path}: need a 1-d array of at least two weights, none negative, some positive"

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from blursynth.lookalikes import near_duplicates, picture_hash
-from blursynth.output import OutputError
 from blursynth.sample_json import parse_sample_json
-from blursynth.shards import SHARD_NAME, ShardError, decode_image, read_shard, read_sidecar
+from blursynth.shard_files import ShardFiles
+from blursynth.shards import ShardError, decode_image, read_shard, read_sidecar
 
 HASHES_PER_CLIP = 12  # frames of a clip that are compared with other splits, spread by their keys
 
@@ -68,19 +68,14 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
     """Checksums, counts, keys, sample JSON, split leaks, near-duplicates over splits, every image.
 
     Args:
+        data: a folder of shards, or the URL of one: each shard is fetched, checked and dropped again.
         decode: also decode every image and compare sharp frames over the splits.
 
     Raises:
-        OutputError: ``data`` is not a folder of shards.
+        OutputError: ``data`` is not a folder of shards, or cannot be reached.
     """
-    root = Path(data)
-    if not root.is_dir():
-        raise OutputError(f"{data}: no such folder of shards")
-    names = sorted(
-        {p.stem for p in root.iterdir() if p.suffix in (".tar", ".json") and SHARD_NAME.fullmatch(p.stem)}
-    )
-    if not names:
-        raise OutputError(f"{data}: holds no shards (train-000000.tar ...)")
+    files = ShardFiles(data)
+    names = files.shards()
     report = Report(str(data))
     keys: dict[str, str] = {}
     sources: dict[str, dict[str, str]] = defaultdict(dict)  # split -> sha256 -> path
@@ -88,7 +83,7 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
     with ThreadPoolExecutor(
         workers or min(8, os.cpu_count() or 1)
     ) as pool:  # decoding lets go of the interpreter lock
-        for shard in pool.map(lambda n: _check_shard(root, n, decode), names):
+        for shard in pool.map(lambda n: _check_one(files, n, decode), names):
             split = shard.name.partition("-")[0]
             report.problems += shard.problems
             report.shards += 1
@@ -103,10 +98,18 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
             for sha, bits in shard.hashes.items():
                 kept = hashes[split][sha]
                 kept += bits[: HASHES_PER_CLIP - len(kept)]
-    report.problems += _index_problems(root, report, names)
+    with files.at_hand("dataset.json") as root:
+        report.problems += [files.told(p, root) for p in _index_problems(root, report, names)]
     report.problems += _leaks(sources)
     report.problems += near_duplicates(hashes, sources)
     return report
+
+
+def _check_one(files: ShardFiles, name: str, decode: bool) -> _Shard:
+    with files.at_hand(f"{name}.json", f"{name}.tar") as root:
+        shard = _check_shard(root, name, decode)
+        shard.problems = [files.told(p, root) for p in shard.problems]
+        return shard
 
 
 def _check_shard(root: Path, name: str, decode: bool) -> _Shard:
@@ -193,7 +196,7 @@ def _index_problems(root: Path, report: Report, names: list[str]) -> list[str]:
         complete = index["complete"]
     except FileNotFoundError:
         return [f"{path}: is not there; run the same make again to finish"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         return [f"{path}: not a readable index ({type(e).__name__}: {e})"]
     problems = [f"{path}: lists {n}.tar, which is not there" for n in sorted(listed.keys() - set(names))]
     if not complete:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,20 +30,29 @@ class CheckpointError(ValueError):
     """A file of weights that cannot be used; the message names it, what is wrong and what to do."""
 
 
+@contextmanager
+def part_beside(path: Path) -> Iterator[Path]:
+    """A temporary file in ``path``'s folder that takes its name (after fsync) when the block ends, and is removed when
+    the block raises: ``path`` is never half a file. What writes it may open it by name, as an encoder does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("r+b") as f:
+            os.fsync(f.fileno())
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
     """Write through a temporary file beside ``path``, fsync, then rename: ``path`` is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as f:
-            write(f)
-            f.flush()
-            os.fsync(f.fileno())
-        Path(part).chmod(0o666 & ~_umask())
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    with part_beside(path) as part, part.open("wb") as f:
+        write(f)
 
 
 def _umask() -> int:
@@ -68,6 +80,7 @@ def _kind(path: Path) -> str:
 
 def read_torch(path: Path) -> Any:
     """What ``torch.save`` wrote, if it is only tensors, numbers, strings and containers; code in it is refused, not run."""
+    _refuse_compressed(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
@@ -89,6 +102,17 @@ def read_torch(path: Path) -> Any:
         raise CheckpointError(f"{path}: damaged or truncated PyTorch file ({type(e).__name__})") from None
 
 
+def _refuse_compressed(path: Path) -> None:
+    """torch stores its files uncompressed; a compressed one could unpack to any size."""
+    try:
+        with zipfile.ZipFile(path) as z:
+            packed = any(i.compress_type != zipfile.ZIP_STORED for i in z.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, LookupError, struct.error):
+        return  # the older format, or damaged: torch.load tells
+    if packed:
+        raise CheckpointError(f"{path}: a compressed archive, not what torch.save writes; refused")
+
+
 def read_state(path: str | Path) -> tuple[State, dict[str, str]]:
     """The tensors of a weights file of any accepted kind, and its metadata. Raises CheckpointError.
 
@@ -104,7 +128,15 @@ def read_state(path: str | Path) -> tuple[State, dict[str, str]]:
             with safe_open(path, framework="pt") as f:
                 info = dict(f.metadata() or {})
                 state = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError) as e:
+        except (
+            SafetensorError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+        ) as e:
             raise CheckpointError(f"{path}: damaged safetensors file: {e}") from None
     else:
         held = read_torch(path)
@@ -169,7 +201,8 @@ def load_generator(
     generator = build_generator(name)
     load_weights(generator, state, path)
     if window is None:
-        window = round(1.5 * float(info.get("crop", 256)))
+        crop = info.get("crop", "256")
+        window = round(1.5 * int(crop)) if crop.isdecimal() and len(crop) < 6 else 384
     set_norm_stats(generator, norm_stats, window)
     return generator.eval()
 

@@ -224,7 +224,7 @@ def load_config(name: str | None = None, overrides: dict[str, Any] | None = None
         where = str(path)
         try:
             merged = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        except (OSError, ValueError, RecursionError) as e:
             raise ConfigError(f"{path}: not a readable TOML config: {e}") from None
         merged.setdefault("name", path.stem.removeprefix("train-"))
     merged.update({k: v for k, v in (overrides or {}).items() if v is not None})
@@ -255,6 +255,7 @@ def explain_validation(e: ValidationError) -> str:
     parts = []
     for err in e.errors():
         key = ".".join(str(p) for p in err["loc"])
+        key = key if key.isprintable() else ascii(key)
         message = err["msg"].removeprefix("Value error, ")
         parts.append(f"{key}: {message}, got {err['input']!r}" if key else message)
     return "; ".join(parts)

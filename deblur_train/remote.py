@@ -108,7 +108,7 @@ def _facts(side: bytes) -> tuple[int, str]:
     try:
         facts = json.loads(side)
         return int(facts["bytes"]), str(facts["sha256"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return -1, ""
 
 

@@ -107,7 +107,13 @@ def restore_run(path: Path, learner: Learner) -> Progress:
     state = read_torch(path)
     if not isinstance(state, dict) or state.get("format") != RUN_FORMAT:
         raise CheckpointError(f"{path}: not a run of deblur-train (or of another version)")
-    old = tomllib.loads(state["config"])
+    missing = {"config", "ranks", "rng", "rng_cuda", "step", "batch", "best"} - state.keys()
+    try:
+        old = tomllib.loads(state.get("config", ""))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        missing.add("config")
+    if missing:
+        raise CheckpointError(f"{path}: a damaged run: {', '.join(sorted(missing))} cannot be read from it")
     for key, now in (("backbone", learner.config.backbone), ("batch_size", learner.config.batch_size)):
         if old.get(key) != now:
             raise CheckpointError(
@@ -119,9 +125,11 @@ def restore_run(path: Path, learner: Learner) -> Progress:
         )
     try:
         learner.load_state_dict(state)
-    except (RuntimeError, KeyError, ValueError, TypeError) as e:
-        raise CheckpointError(f"{path}: does not fit the config: {str(e).splitlines()[0]}") from None
-    torch.set_rng_state(state["rng"])
+        torch.set_rng_state(state["rng"])
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as e:
+        raise CheckpointError(
+            f"{path}: does not fit the config: {(str(e) or repr(e)).splitlines()[0]}"
+        ) from None
     if state["rng_cuda"] and learner.device.type == "cuda":
         torch.cuda.set_rng_state_all(state["rng_cuda"])
     return Progress(state["step"], state["batch"], state["best"], saved=state["step"])

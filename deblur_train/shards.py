@@ -21,7 +21,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .image_header import image_size
 from .remote import RemoteError, fetch_shards
+from .tar_headers import FAULTS, BoundedHeader
 
 SCHEMA = 1
 KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -126,16 +128,19 @@ def problem_with(meta: Any, key: str) -> str | None:
 def _members(path: Path, faults: list[Fault]) -> Iterable[tuple[str, int, int]]:
     """(name, offset, size) of the regular files whose bytes are all there."""
     size = path.stat().st_size
+    damaged = Fault(path.name, "truncated or damaged tar" if size else "empty file")
     try:
-        with tarfile.open(path, "r:") as tar:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
             for m in tar:
-                if m.isreg() and m.offset_data + m.size <= size:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
+                if m.isreg() and not m.issparse() and m.offset_data + m.size <= size:
                     yield m.name, m.offset_data, m.size
-    except (tarfile.TarError, OSError, ValueError, EOFError) as e:
-        # tarfile raises for a cut in the last file as well as for garbage; what came before is whole.
-        faults.append(
-            Fault(path.name, "truncated or damaged tar" if size else f"empty file ({type(e).__name__})")
-        )
+            # A cut between two members, and garbage, look like the end to tarfile; a real one is a block of zeros.
+            file.seek(tar.offset)
+            if file.read(512) != bytes(512):
+                faults.append(damaged)
+    except FAULTS:
+        faults.append(damaged)  # what came before is whole
 
 
 def index_shard(path: Path, number: int) -> tuple[list[Sample], list[Fault]]:
@@ -255,24 +260,34 @@ def check_image_bytes(data: bytes) -> None:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
             raise DecodeError("truncated WebP")
+        w, h = image_size(data) or (0, 0)
+        if not 0 < w * h <= MAX_PIXELS:
+            raise DecodeError(f"WebP of {w} x {h} pixels")
     else:
         raise DecodeError("neither PNG nor WebP")
 
 
-def decode_rgb(data: bytes) -> np.ndarray:
-    """PNG or WebP bytes to ``(H, W, 3)`` uint8 RGB. Raises DecodeError."""
+def _decode(data: bytes, flags: int) -> np.ndarray:
     check_image_bytes(data)
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        bgr = None
     if bgr is None:
         raise DecodeError("image cannot be decoded")
+    return bgr
+
+
+def decode_rgb(data: bytes) -> np.ndarray:
+    """PNG or WebP bytes to ``(H, W, 3)`` uint8 RGB. Raises DecodeError."""
+    bgr = _decode(data, cv2.IMREAD_COLOR)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
 
 def decode_linear16(data: bytes) -> np.ndarray:
     """16-bit PNG bytes to ``(H, W, 3)`` uint16 RGB, linear light. Raises DecodeError."""
-    check_image_bytes(data)
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[2] != 3:
+    bgr = _decode(data, cv2.IMREAD_UNCHANGED)
+    if bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[2] != 3:
         raise DecodeError("linear image is not 16-bit RGB")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 

@@ -6,6 +6,7 @@ A module of its own, so that worker processes can import it.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -105,6 +106,44 @@ def mean_task(task: ShardTask) -> Outcome:
 
 def slow_task(task: ShardTask) -> Outcome:
     return make_shard(task, SlowSynthesizer)
+
+
+def held_task(task: ShardTask) -> Outcome:
+    """Slow, and never through with the shard that HELD_SHARD names: a kill always lands within the run."""
+    while task.shard == os.environ["HELD_SHARD"]:
+        time.sleep(0.05)
+    return slow_task(task)
+
+
+class HungrySynthesizer(MeanSynthesizer):
+    """Asks for memory that its process is not allowed, on clip1."""
+
+    def sample(self, clip_id, *args, **kwargs):
+        if clip_id == "clip1":
+            np.ones(2**30, np.uint8)
+        return super().sample(clip_id, *args, **kwargs)
+
+
+def hungry_task(task: ShardTask) -> Outcome:
+    """In a worker that may grow by 512 MB, as under ``ulimit -v``: what is allocated beyond that really fails."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + 512 * 2**20, before[1]))
+    try:
+        return make_shard(task, HungrySynthesizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def bloated_task(task: ShardTask) -> Outcome:
+    """On shard 2, takes more and more memory until someone kills its worker; 3 GB at most."""
+    if task.shard == "train-000002":
+        held = []
+        for _ in range(60):
+            held.append(np.ones(50 * 2**20, np.uint8))
+            time.sleep(0.05)
+        time.sleep(5)
+    return make_shard(task, MeanSynthesizer)
 
 
 def faulty_task(task: ShardTask) -> Outcome:

@@ -21,15 +21,14 @@ from blursynth.make import make
 from blursynth.shards import read_shard
 from blursynth.verify import verify
 
+# The real command; only what a task does is slowed down, so that a kill has something to land in.
 DRIVER = """
 import sys; sys.path.insert(0, {tests!r})
 import make_fakes
 from blursynth.make import make
-try:
-    s = make({src!r}, {out!r}, interp="none", workers={workers}, quiet=True, task=make_fakes.slow_task)
-    print(s); sys.exit(s.exit_code)
-except Exception as e:
-    print(f"{{type(e).__name__}}: {{e}}", file=sys.stderr); sys.exit(getattr(e, "exit_code", 9))
+make.__kwdefaults__["task"] = make_fakes.{task}
+from blursynth.cli import main
+main({argv!r})
 """
 
 
@@ -49,11 +48,39 @@ def whole(src, tmp_path_factory):
     return digests(out)
 
 
-def start(src, out, workers=2, preexec_fn=None):
-    code = DRIVER.format(tests=str(Path(__file__).parent), src=str(src), out=str(out), workers=workers)
+def arguments(src, out, workers, *more):
+    return [
+        "make",
+        "--src",
+        str(src),
+        "--out",
+        str(out),
+        "--interp",
+        "none",
+        "--workers",
+        str(workers),
+        *more,
+    ]
+
+
+def start(src, out, workers=2, task="slow_task", held="", more=("--quiet",), preexec_fn=None):
+    """``held``: the shard that ``held_task`` never gets through with."""
+    argv = arguments(src, out, workers, *more)
+    code = DRIVER.format(tests=str(Path(__file__).parent), argv=argv, task=task)
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=preexec_fn
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=preexec_fn, env=os.environ | {"HELD_SHARD": held},
     )  # fmt: skip
+
+
+def start_held(src, out, whole, **options):
+    """A run that cannot end before it is killed, however busy the machine is: its last shard never gets done."""
+    last = max(sidecars(whole)).removesuffix(".json")
+    return start(src, out, task="held_task", held=last, **options)
+
+
+def sidecars(names):
+    return {n for n in names if n.startswith(("train-0", "val-0")) and n.endswith(".json")}
 
 
 def digests(out):
@@ -63,14 +90,13 @@ def digests(out):
     }
 
 
-def wait_for_shards(process, out, n, timeout=60):
+def wait_for_shards(process, out, n, timeout=300):
     """Until n sidecars are there, so that a kill lands in the middle whatever the machine's pace."""
-    deadline = time.time() + timeout
-    while time.time() < deadline and process.poll() is None:
-        if len(list(Path(out).glob("*-0*.json"))) >= n:
-            return
+    deadline = time.monotonic() + timeout
+    while len(list(Path(out).glob("*-0*.json"))) < n:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"no {n} shards after {timeout} s"
         time.sleep(0.005)
-    assert process.poll() is None, process.communicate()
 
 
 def check_what_is_left(out, whole):
@@ -91,14 +117,12 @@ def resume(src, out):
 
 def test_kill_9_of_everything_then_resume_gives_equal_bytes(src, whole, tmp_path):
     out = tmp_path / "d"
-    process = start(src, out)
+    process = start_held(src, out, whole)
     wait_for_shards(process, out, 4)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     finished = check_what_is_left(out, whole)
-    assert (
-        4 <= finished < len([n for n in whole if n.startswith(("train-0", "val-0")) and n.endswith("json")])
-    ), "killed in the middle"
+    assert 4 <= finished < len(sidecars(whole)), "killed in the middle"
     summary = resume(src, out)
     assert 0 < summary.made < 33 and summary.samples == 33
     assert digests(out) == whole
@@ -107,7 +131,7 @@ def test_kill_9_of_everything_then_resume_gives_equal_bytes(src, whole, tmp_path
 @pytest.mark.slow
 def test_kill_9_of_the_driver_alone_then_resume_at_once(src, whole, tmp_path):
     out = tmp_path / "d"
-    process = start(src, out)
+    process = start_held(src, out, whole)
     wait_for_shards(process, out, 3)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -122,41 +146,30 @@ def test_kill_9_of_the_driver_alone_then_resume_at_once(src, whole, tmp_path):
 )
 def test_ctrl_c_and_sigterm_stop_cleanly(src, whole, tmp_path, sign, workers):
     out = tmp_path / "d"
-    argv = [
-        str(Path(sys.executable).with_name("blursynth")),
-        "make",
-        "--src",
-        str(src),
-        "--out",
-        str(out),
-        "--interp",
-        "none",
-        "--workers",
-        str(workers),
-    ]
     # A test run in a shell's background inherits an ignored SIGINT, and so would the command under test.
-    process = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    process = start_held(
+        src, out, whole, workers=workers, more=(),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_for_shards(process, out, 2)
     os.killpg(process.pid, sign) if sign == signal.SIGINT else os.kill(process.pid, sign)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == (130 if sign == signal.SIGINT else 143), err
     assert "the same command goes on" in err and "Traceback" not in err, err
     assert not list(out.glob("*.part")), "nothing half is left"
     assert json.loads((out / "run.jsonl").read_text().splitlines()[-1])["event"] == "stopped"
-    again = subprocess.run(argv, capture_output=True, text=True)
+    command = [str(Path(sys.executable).with_name("blursynth")), *arguments(src, out, workers)]
+    again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and again.stdout.startswith("33 samples")
     assert verify(out).problems == []
 
 
-def test_a_second_driver_is_turned_away_while_the_first_works(src, tmp_path):
+def test_a_second_driver_is_turned_away_while_the_first_works(src, whole, tmp_path):
     out = tmp_path / "d"
-    process = start(src, out)
+    process = start_held(src, out, whole)
     wait_for_shards(process, out, 1)
     second = start(src, out)
-    _, err = second.communicate(timeout=60)
+    _, err = second.communicate(timeout=300)
     assert second.returncode == 1 and "another make is at work" in err and str(process.pid) in err
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -171,7 +184,7 @@ def test_a_file_size_limit_ends_the_run_with_one_line_and_nothing_half(src, whol
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     process = start(src, out, workers=1, preexec_fn=limit)
-    stdout, err = process.communicate(timeout=120)
+    stdout, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "Traceback" not in err and "File too large" in stdout + err, (
         stdout,
         err,
@@ -201,7 +214,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_ends_the_run_with_one_line_and_what_is_finished_stays(src, whole, small_disk, workers):
     out = small_disk / "d"
     process = start(src, out, workers)
-    stdout, err = process.communicate(timeout=120)
+    stdout, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "Traceback" not in err and "No space left" in stdout + err, (
         stdout,
         err,
@@ -218,19 +231,25 @@ def test_a_read_only_disk_is_one_line(src, small_disk):
     (small_disk / "d").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     process = start(src, small_disk / "d", workers=1)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "Read-only" in err and "Traceback" not in err
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_again_and_again(src, whole, tmp_path):
-    """Each trial is killed up to three times before it is left to finish: nothing lost, nothing doubled."""
-    rng = random.Random(0)
-    for trial in range(6):
+    """Each trial is killed three times, at any moment from its start on: nothing lost, nothing doubled."""
+    rng, total = random.Random(0), len(sidecars(whole))
+    for trial in range(4):
         out = tmp_path / str(trial)
         for _ in range(3):
-            process = start(src, out)
-            time.sleep(rng.uniform(0.2, 3.5))
+            have = len(list(out.glob("*-0*.json")))
+            process = start_held(src, out, whole)
+            # Half of the kills land in the start, before the first new shard; the others anywhere after it.
+            if rng.random() < 0.5:
+                time.sleep(rng.uniform(0.2, 2))
+            else:
+                wait_for_shards(process, out, rng.randint(have, total - 1))
+                time.sleep(rng.uniform(0, 0.1))
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             check_what_is_left(out, whole)

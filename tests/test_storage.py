@@ -23,9 +23,12 @@ from rich.console import Console
 from test_make import digests
 
 from blursynth.cli import main
+from blursynth.explain import explain
 from blursynth.make import make
 from blursynth.output import OutputError
+from blursynth.recipe import RecipeError
 from blursynth.storage import Store, StoreError, staging_folder
+from blursynth.verify import verify
 from deblur_train.config import TrainConfig
 from deblur_train.remote import cache_folder, fetch_shards
 from deblur_train.shards import DataError, index_split
@@ -232,6 +235,32 @@ def test_failed_shards_are_told_in_the_bucket_and_retried(src, bucket):
     assert finished_are_whole(url) == 8 and "failed.json" not in objects(url)
 
 
+def test_verify_and_explain_read_a_bucket_and_leave_nothing_here(src, bucket, tmp_path, monkeypatch):
+    url, key = f"{bucket}/data", "clip1_000018_09"
+    run(src, url)
+    monkeypatch.setattr("blursynth.explain.default_synthesizer", make_fakes.MeanSynthesizer)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    report = verify(url)
+    assert (report.samples, report.problems, report.data) == (8, [], url)
+    told = explain(url, key)
+    assert told.rebuilt is True and told.source == str(src / "clip1")
+    store = Store(url)
+    tar = store.read(["train-000001.tar"])["train-000001.tar"]
+    store.write("train-000001.tar", tar[:700] + b"?" + tar[701:])
+    store.remove("dataset.json")
+    found = verify(url).problems
+    assert [
+        f"{url}/train-000001.tar: its sha256" in found[0],
+        f"{url}/dataset.json: is not there" in found[-1],
+    ]
+    assert str(tmp_path) not in " ".join(found)
+    store.write("recipe.toml", b"x = [")
+    with pytest.raises(RecipeError, match=f"{url}/recipe.toml"):
+        explain(url, key)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 @pytest.mark.slow
 def test_killed_at_seven_moments_the_bucket_ends_the_same(src, bucket, tmp_path):
     url = f"{bucket}/data"
@@ -239,15 +268,16 @@ def test_killed_at_seven_moments_the_bucket_ends_the_same(src, bucket, tmp_path)
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import make_fakes
 from blursynth.make import make
-make({str(src)!r}, {url!r}, interp="none", workers=1, quiet=True, task=make_fakes.slow_task)
+make({str(src)!r}, {url!r}, interp="none", workers=1, quiet=True, task=make_fakes.held_task)
 """
     rng, store, seen = random.Random(4), Store(url), []
+    held = os.environ | {"HELD_SHARD": "val-000003"}  # never done, so that no run ends before it is killed
     for n in range(1, 8):
-        process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-        while process.poll() is None and sum(name.endswith(".tar") for name in store.sizes()) < n:
+        process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, env=held)
+        while sum(name.endswith(".tar") for name in store.sizes()) < n:
+            assert process.poll() is None
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.08))
-        assert process.poll() is None, "killed in the middle"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         seen.append(finished_are_whole(url))
@@ -262,14 +292,10 @@ def test_mistakes_are_one_line(src, bucket, environment, tmp_path):
     assert "create it first" in fails(1, "no bucket 'nowhere-at-all'", *args, "s3://nowhere-at-all/data")
     fails(1, "names no bucket", *args, "s3://")
     fails(1, "Protocol not known: what", *args, "what://x/y")
-    for command in (["verify"], ["inspect"], ["explain"]):
-        fails(
-            2,
-            "copy them first (aws s3 sync",
-            *command,
-            f"{bucket}/data",
-            *(["k"] if command == ["explain"] else []),
-        )
+    fails(2, "copy them first (aws s3 sync", "inspect", f"{bucket}/data")
+    for command, key in (("verify", []), ("explain", ["k"])):
+        fails(2, "holds no shards", command, f"{bucket}/data", *key)
+        fails(1, "no bucket 'nowhere-at-all'", command, "s3://nowhere-at-all/data", *key)
     with pytest.raises(DataError, match="no such bucket or folder"):
         index_split(f"{bucket}/data", "train")
     with pytest.raises(DataError, match="names no bucket"):
@@ -297,6 +323,7 @@ try:
 except ValueError as e:
     print("trainer", e)
 from blursynth.cli import main
+from blursynth.explain import explain
 main(["make", "--src", sys.argv[1], "--out", "s3://b/data", "--interp", "none"])
 """
     done = subprocess.run([sys.executable, "-c", program, str(src)], capture_output=True, text=True)
