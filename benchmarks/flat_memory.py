@@ -1,31 +1,41 @@
 """Is memory flat over thousands of tasks, and what does Dask cost beside joblib on the same work?
 
-    python benchmarks/flat_memory.py [--tasks 2000] [--engines local,dask]
+    python benchmarks/flat_memory.py [--tasks 2000] [--engines local,dask,dask-noprofile,dask-shortlog]
 
 Runs `make` with one sample a shard on small frames and 2 workers (Dask: 2 single-thread worker processes on
-loopback), and reads the memory of the driver and of every process below it while tasks finish.
+loopback), and reads the memory of the driver and of the workers while tasks finish. For Dask also what its workers
+keep of their own: the history of its statistical profiler, an entry a second, 1,000 entries at most
+(distributed.admin.low-level-log-length). `dask-noprofile` switches the profiler off, `dask-shortlog` keeps 20 entries.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
+from dask_cluster import LocalDask
 from kill_resume import make_source
 
 from blursynth.make import make
 from blursynth.outcome import Outcome
 from blursynth.plan import ShardTask
 from blursynth.task import make_shard
+
+CONFIG: dict[str, dict[str, str]] = {
+    "dask": {},
+    "dask-noprofile": {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"},
+    "dask-shortlog": {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "20"},
+}
 
 
 def own_mb() -> float:
@@ -40,6 +50,37 @@ def measured(task: ShardTask) -> Outcome:
     outcome = make_shard(task)
     outcome.peak_mb = own_mb()
     return outcome
+
+
+def kept(dask_worker: Any = None) -> str:
+    """Runs in a Dask worker: how much its own records hold, and how many entries they may have."""
+    told = []
+    for name in ("profile_history", "profile_keys_history", "transfer_incoming_log", "transfer_outgoing_log"):
+        log = getattr(dask_worker, name)
+        told.append(f"{name} {len(log)} of {log.maxlen} entries, {deep_bytes(log) / 2**20:.1f} MB")
+    state = dask_worker.state
+    for name in ("log", "stimulus_log"):
+        log = getattr(state, name)
+        told.append(f"{name} {len(log)} of {log.maxlen} entries, {deep_bytes(log) / 2**20:.1f} MB")
+    return "; ".join(told) + f"; tasks {len(state.tasks)}"
+
+
+def deep_bytes(value: Any) -> int:
+    """Bytes of an object and all it holds, each counted once."""
+    seen, todo, total = set(), [value], 0
+    while todo:
+        v = todo.pop()
+        if id(v) in seen:
+            continue
+        seen.add(id(v))
+        total += sys.getsizeof(v)
+        if isinstance(v, dict):
+            todo += [*v.keys(), *v.values()]
+        elif isinstance(v, (list, tuple, set, frozenset, deque)):
+            todo += list(v)
+        elif hasattr(v, "__dict__"):
+            todo += list(vars(v).values())
+    return total
 
 
 def tell(out: Path, driver: list[float], seconds: float, tasks: int, engine: str) -> None:
@@ -65,81 +106,24 @@ def main() -> None:
         root = Path(tmp)
         make_source(root / "src", clips=20, frames=-(-a.tasks // 20) * 9, size=(96, 64))
         for engine in a.engines.split(","):
-            procs: list[subprocess.Popen[bytes]] = []
-            url = "local"
-            if engine == "dask":
-                env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent)}
-                file = root / "scheduler.json"
-                base = [sys.executable, "-m"]
-                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
-                procs.append(
-                    subprocess.Popen(
-                        [
-                            *base,
-                            "distributed.cli.dask_scheduler",
-                            "--host",
-                            "127.0.0.1",
-                            "--port",
-                            "0",
-                            "--no-dashboard",
-                            "--scheduler-file",
-                            str(file),
-                        ],
-                        **quiet,
-                    )
-                )
-                while not file.exists():
-                    time.sleep(0.05)
-                address = json.loads(file.read_text())["address"]
-                procs += [
-                    subprocess.Popen(
-                        [
-                            *base,
-                            "distributed.cli.dask_worker",
-                            address,
-                            "--nthreads",
-                            "1",
-                            "--no-dashboard",
-                            "--local-directory",
-                            str(root),
-                        ],
-                        **quiet,
-                    )
-                    for _ in range(2)
-                ]
-                url = "dask://" + address.removeprefix("tcp://")
-            try:
+            with contextlib.ExitStack() as stack:
+                dask, url = None, engine
+                if engine != "local":
+                    dask = stack.enter_context(LocalDask(root / f"cluster-{engine}", config=CONFIG[engine]))
+                    url = dask.url
+                options: dict[str, Any] = {"interp": "none", "workers": 2, "engine": url, "quiet": True}
                 # Warm up: workers start and compile outside of what is timed.
-                make(
-                    root / "src",
-                    root / f"warm-{engine}",
-                    interp="none",
-                    workers=2,
-                    engine=url,
-                    max_samples=4,
-                    quiet=True,
-                    task=measured,
-                )
-                driver = [own_mb()]
-                began = time.monotonic()
+                make(root / "src", root / f"warm-{engine}", max_samples=4, task=measured, **options)
+                driver, began = [own_mb()], time.monotonic()
                 summary = make(
-                    root / "src",
-                    root / engine,
-                    interp="none",
-                    workers=2,
-                    engine=url,
-                    shard_samples=1,
-                    max_samples=a.tasks,
-                    quiet=True,
-                    task=measured,
-                )
+                    root / "src", root / engine, shard_samples=1, max_samples=a.tasks, task=measured, **options
+                )  # fmt: skip
                 driver.append(own_mb())
                 assert summary.exit_code == 0 and summary.shards_done == a.tasks, summary
                 tell(root / engine, driver, time.monotonic() - began, a.tasks, engine)
-            finally:
-                for p in reversed(procs):
-                    p.terminate()
-                    p.wait()
+                if dask is not None:
+                    with dask.client() as client:
+                        print("  kept by a worker:", sorted(client.run(kept).values())[-1], flush=True)
 
 
 if __name__ == "__main__":

@@ -220,7 +220,8 @@ def _compare(told: Explanation, sample: dict[str, Any], again: dict[str, bytes])
         notes.append("differs in " + ", ".join(differ))
         for k in differ:
             if k in old and k in again and k != "json":
-                a, b = (decode_image(x[k]).astype(int) for x in (old, again))
+                where = f"{told.shard}.tar: {told.key}.{k}"
+                a, b = (decode_image(x[k], where).astype(int) for x in (old, again))
                 same_shape = a.shape == b.shape
                 notes.append(
                     f"{k}: {f'largest difference {abs(a - b).max()}' if same_shape else 'another size'}"

@@ -133,7 +133,11 @@ def _members(path: Path, faults: list[Fault]) -> Iterable[tuple[str, int, int]]:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
             for m in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
-                if m.isreg() and not m.issparse() and m.offset_data + m.size <= size:
+                if not m.isreg() or m.issparse():
+                    faults.append(
+                        Fault(f"{path.name}:{m.name[:60]!r}", "link, folder or device, not a plain file")
+                    )
+                elif m.offset_data + m.size <= size:
                     yield m.name, m.offset_data, m.size
             # A cut between two members, and garbage, look like the end to tarfile; a real one is a block of zeros.
             file.seek(tar.offset)
