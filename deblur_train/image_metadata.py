@@ -1,0 +1,233 @@
+"""Metadata of image files: EXIF block and ICC profile, taken from the bytes of one file and put into another's.
+
+Byte work on purpose: OpenCV before 4.12 can neither read nor write them, and the containers are simple (JPEG segments,
+PNG chunks, RIFF chunks of WebP, TIFF tags).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+PNG = b"\x89PNG\r\n\x1a\n"
+ICC_MARK = b"ICC_PROFILE\0"
+ICC_LIMIT = 16 << 20  # bytes of a profile; real ones have at most a few million
+ORIENTATION, ICC_TAG = 0x0112, 34675
+
+
+@dataclass(frozen=True)
+class Metadata:
+    exif: bytes | None = None  # the TIFF structure inside an EXIF block
+    icc: bytes | None = None
+    orientation: int = 1  # 1-8
+    cmyk: bool = False  # stored as CMYK or YCCK
+    several: bool = False  # an animation, or pages: decoders give the first picture
+
+
+def read_metadata(data: bytes) -> Metadata:
+    """What JPEG, PNG, WebP or TIFF bytes say beside their pixels; what is nonsense is left out."""
+    try:
+        if data[:2] == b"\xff\xd8":
+            found = _read_jpeg(data)
+        elif data[:8] == PNG:
+            found = _read_png(data)
+        elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            found = _read_webp(data)
+        elif data[:4] in (b"II*\0", b"MM\0*"):
+            entries, following = _directory(data)
+            icc = entries.get(ICC_TAG)
+            at = struct.unpack_from(_order(data) + "I", icc[2])[0] if icc else 0
+            found = Metadata(data, data[at : at + icc[1]] if icc else None, several=following != 0)
+            # The whole file is the structure; its orientation counts, but it is no block for another file.
+            return replace(found, exif=None, orientation=_orientation(data))
+        else:
+            return Metadata()
+    except (struct.error, IndexError, KeyError, zlib.error):
+        return Metadata()
+    return replace(found, orientation=_orientation(found.exif)) if found.exif else found
+
+
+def exif_orientation(data: bytes) -> int:
+    """The orientation tag (1-8) of an image file's bytes; 1 when there is none or it is nonsense."""
+    return read_metadata(data).orientation
+
+
+def for_upright(exif: bytes) -> bytes:
+    """An EXIF block for the restored, upright picture: orientation 1, and no thumbnail (it shows the blurred one)."""
+    block = bytearray(exif)
+    try:
+        order = _order(exif)
+        (at,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, at)
+        for i in range(count):
+            entry = at + 2 + 12 * i
+            if struct.unpack_from(order + "HHI", exif, entry) == (ORIENTATION, 3, 1):
+                struct.pack_into(order + "H", block, entry + 8, 1)
+        struct.pack_into(order + "I", block, at + 2 + 12 * count, 0)
+    except (struct.error, KeyError):
+        return exif
+    return bytes(block)
+
+
+def profile_fits(icc: bytes, grey: bool) -> bool:
+    """Does the profile describe the channels that are written (ICC.1:2022, header bytes 16-19)?"""
+    return icc[16:20] == (b"GRAY" if grey else b"RGB ")
+
+
+def embed(data: bytes, exif: bytes | None, icc: bytes | None) -> bytes:
+    """The bytes of an encoded JPEG, PNG, WebP or TIFF with an EXIF block and a profile added; others as they are.
+
+    A TIFF takes the profile only: its own directory is what an EXIF block would say.
+    """
+    if not exif and not icc:
+        return data
+    if data[:2] == b"\xff\xd8":
+        return _into_jpeg(data, exif, icc)
+    if data[:8] == PNG:
+        chunks = [_png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc))] if icc else []
+        chunks += [_png_chunk(b"eXIf", exif)] if exif else []
+        return data[:33] + b"".join(chunks) + data[33:]  # behind IHDR
+    if data[:4] == b"RIFF":
+        return _into_webp(data, exif, icc)
+    if data[:4] in (b"II*\0", b"MM\0*") and icc:
+        return _into_tiff(data, icc)
+    return data
+
+
+def _order(tiff: bytes) -> str:
+    return {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
+
+
+def _directory(tiff: bytes) -> tuple[dict[int, tuple[int, int, bytes]], int]:
+    """The first directory: {tag: (type, count, its four value bytes)}, and where the next one stands (0: none)."""
+    order = _order(tiff)
+    (at,) = struct.unpack_from(order + "I", tiff, 4)
+    (count,) = struct.unpack_from(order + "H", tiff, at)
+    entries = {}
+    for i in range(count):
+        tag, kind, n = struct.unpack_from(order + "HHI", tiff, at + 2 + 12 * i)
+        entries[tag] = (kind, n, tiff[at + 10 + 12 * i : at + 14 + 12 * i])
+    return entries, struct.unpack_from(order + "I", tiff, at + 2 + 12 * count)[0]
+
+
+def _orientation(tiff: bytes) -> int:
+    """Read entry by entry: a block cut off behind the tag still says how to turn the picture."""
+    try:
+        order = _order(tiff)
+        (at,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, at)
+        for i in range(count):
+            tag, kind, n, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * i)
+            if (tag, kind, n) == (ORIENTATION, 3, 1):
+                return value if 1 <= value <= 8 else 1
+    except (struct.error, KeyError):
+        pass
+    return 1
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start of its content, end) up to the scan."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        yield data[at + 1], at + 4, at + 2 + length
+        at += 2 + length
+
+
+def _read_jpeg(data: bytes) -> Metadata:
+    exif, parts, cmyk = None, {}, False
+    for marker, start, end in _jpeg_segments(data):
+        if marker == 0xE1 and data[start : start + 6] == b"Exif\0\0":
+            exif = exif or data[start + 6 : end]
+        elif marker == 0xE2 and data[start : start + 12] == ICC_MARK:
+            parts[data[start + 12]] = data[start + 14 : end]
+        elif marker in (0xC0, 0xC1, 0xC2, 0xC3):
+            cmyk = data[start + 5] == 4
+    return Metadata(exif, b"".join(parts[k] for k in sorted(parts)) or None, cmyk=cmyk)
+
+
+def _read_png(data: bytes) -> Metadata:
+    found, at = Metadata(), 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        name, content = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        if name == b"eXIf":
+            found = replace(found, exif=content)
+        elif name == b"iCCP":
+            packed = content[content.index(b"\0") + 2 :] if b"\0" in content else b""
+            found = replace(found, icc=zlib.decompressobj().decompress(packed, ICC_LIMIT) or None)
+        elif name == b"acTL":
+            found = replace(found, several=True)
+        at += 12 + length
+    return found
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 12
+    while at + 8 <= len(data):
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        yield data[at : at + 4], data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
+def _read_webp(data: bytes) -> Metadata:
+    chunks = dict(_riff_chunks(data))
+    exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0") or None
+    return Metadata(exif, chunks.get(b"ICCP"), several=b"ANIM" in chunks)
+
+
+def _png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _into_jpeg(data: bytes, exif: bytes | None, icc: bytes | None) -> bytes:
+    def segment(marker: int, content: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+    added = [segment(0xE1, b"Exif\0\0" + exif)] if exif and len(exif) < 65000 else []
+    pieces = [icc[i : i + 65000] for i in range(0, len(icc), 65000)] if icc else []
+    added += [segment(0xE2, ICC_MARK + bytes([i + 1, len(pieces)]) + p) for i, p in enumerate(pieces)]
+    at = 2
+    for marker, _, end in _jpeg_segments(data):
+        if marker != 0xE0:  # JFIF stays first
+            break
+        at = end
+    return data[:at] + b"".join(added) + data[at:]
+
+
+def _into_webp(data: bytes, exif: bytes | None, icc: bytes | None) -> bytes:
+    """In the extended layout (WebP container specification): VP8X, ICCP, the picture, EXIF. The picture is lossless."""
+    chunks = list(_riff_chunks(data))
+    if chunks[0][0] == b"VP8X":
+        head = bytearray(chunks.pop(0)[1])
+    else:
+        (bits,) = struct.unpack_from("<I", chunks[0][1], 1)
+        head = bytearray(10)
+        head[0] = 0x10 if bits >> 28 & 1 else 0
+        head[4:7] = (bits & 0x3FFF).to_bytes(3, "little")
+        head[7:10] = (bits >> 14 & 0x3FFF).to_bytes(3, "little")
+    head[0] |= (0x20 if icc else 0) | (0x08 if exif else 0)
+    chunks = [(b"VP8X", bytes(head)), *([(b"ICCP", icc)] if icc else []), *chunks]
+    chunks += [(b"EXIF", exif)] if exif else []
+    body = b"".join(
+        name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+        for name, content in chunks
+    )
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def _into_tiff(data: bytes, icc: bytes) -> bytes:
+    """The profile and a copy of the first directory with its tag go to the end; the header points there."""
+    order = _order(data)
+    entries, following = _directory(data)
+    data += b"\0" * (len(data) % 2)
+    at_icc = len(data)
+    data += icc + b"\0" * (len(icc) % 2)
+    entries[ICC_TAG] = (7, len(icc), struct.pack(order + "I", at_icc))
+    table = b"".join(
+        struct.pack(order + "HHI", tag, kind, n) + value for tag, (kind, n, value) in sorted(entries.items())
+    )
+    directory = struct.pack(order + "H", len(entries)) + table + struct.pack(order + "I", following)
+    return data[:4] + struct.pack(order + "I", len(data)) + data[8:] + directory
