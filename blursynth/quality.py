@@ -35,11 +35,11 @@ class FlowStats:
     def add(self, forward: np.ndarray, backward: np.ndarray) -> None:
         """Both flows of one interval, float32 (H, W, 2)."""
         f, b = forward[::GRID, ::GRID], backward[::GRID, ::GRID]
-        y, x = np.mgrid[0 : f.shape[0], 0 : f.shape[1]].astype(np.float32)
-        back = cv2.remap(
-            b, x + f[..., 0] / GRID, y + f[..., 1] / GRID, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        f2, b2, e2 = (f**2).sum(2), (back**2).sum(2), ((f + back) ** 2).sum(2)
+        back = cv2.remap(  # type: ignore[call-overload]  # None: both maps in one
+            np.ascontiguousarray(b), _grid(f.shape[0], f.shape[1]) + f / GRID, None, cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )  # fmt: skip
+        f2, b2, e2 = (np.einsum("ijk,ijk->ij", v, v) for v in (f, back, f + back))
         self.length.append(np.sqrt(f2).ravel())
         self.error.append(np.sqrt(e2).ravel())
         # Occlusion test of Sundaram, Brox, Keutzer 2010.
@@ -64,6 +64,14 @@ class FlowStats:
         return (self.total / len(self.length)).astype(np.float32)
 
 
+def _grid(height: int, width: int) -> np.ndarray:
+    """Each pixel's own (x, y), float32 (H, W, 2)."""
+    at = np.empty((height, width, 2), np.float32)
+    at[..., 0] = np.arange(width)
+    at[..., 1] = np.arange(height)[:, None]
+    return at
+
+
 def heldout_db(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> float:
     """PSNR in dB of the middle frame predicted from its neighbours, at half resolution (RGB uint8 (H, W, 3)).
 
@@ -72,12 +80,12 @@ def heldout_db(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> flo
     """
     size = (max(8, before.shape[1] // 2), max(8, before.shape[0] // 2))
     a, m, c = (cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in (before, middle, after))
-    forward, backward = estimate("dis", a, c, 0.5), estimate("dis", c, a, 0.5)
-    y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
+    forward, backward = estimate("dis-coarse", a, c, 0.5), estimate("dis-coarse", c, a, 0.5)
     guess = np.zeros(m.shape, np.float32)
     for image, flow in ((a, (backward - forward) / 4), (c, (forward - backward) / 4)):
-        guess += 0.5 * cv2.remap(
-            image, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        at = _grid(size[1], size[0]) + flow
+        guess += 0.5 * cv2.remap(  # type: ignore[call-overload]
+            image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
     mse = float(np.mean((guess - m) ** 2))
     return round(min(99.0, 10 * np.log10(255**2 / max(mse, 1e-9))), 2)

@@ -76,7 +76,7 @@ def read_still(path: str | Path) -> np.ndarray | None:
         return None
     if img.ndim == 2 or img.shape[2] <= 2:
         return np.repeat(img.reshape(*img.shape[:2], -1)[..., :1], 3, axis=2)
-    return np.ascontiguousarray(img[..., 2::-1])
+    return cv2.cvtColor(img, cv2.COLOR_BGR2RGB if img.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
 
 
 def still_size(path: str | Path) -> tuple[int, int] | None:
