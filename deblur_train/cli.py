@@ -3,56 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from .checkpoint import CheckpointError, version
+from .checkpoint import version
+from .cli_errors import Failed, errors_in_one_line
+from .cli_export import bench_command, export_command
 from .config import ConfigError, builtin_configs, load_config
-from .image_file import ImageError
-from .shards import DataError
-
-
-class Failed(click.ClickException):
-    """Something failed: one line on stderr, exit status 1."""
-
-    exit_code = 1
-
-
-def _errors_in_one_line(work: Callable[[], Any]) -> Any:
-    """Run ``work``; a user's mistake or a bad file ends in one line, never in a traceback."""
-    from .run_folder import TrainError
-
-    try:
-        return work()
-    except ConfigError as e:
-        raise click.UsageError(str(e)) from None
-    except (DataError, CheckpointError, ImageError, TrainError, ImportError) as e:
-        raise Failed(str(e)) from None
-    except OSError as e:
-        raise Failed(f"{e.filename or 'file'}: {e.strerror or e}") from None
-    except RuntimeError as e:
-        # torch has a class of its own for a full GPU, and a bare RuntimeError for full memory on a CPU.
-        if "out of memory" in str(e).lower() or "can't allocate memory" in str(e):
-            raise Failed(
-                "out of memory: lower --batch-size or --crop (fit), or give a smaller --tile (predict)"
-            ) from None
-        if "DataLoader worker" in str(e):  # torch raises it wherever the main process happens to be
-            raise Failed(
-                "a decoding process was killed (out of memory?); go on with --resume, with fewer --workers"
-            ) from None
-        raise
-    except KeyboardInterrupt:
-        raise Failed("interrupted") from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version(), prog_name="deblur-train")
 def main() -> None:
     """Train a DeblurGAN-v2 generator on shards, measure it, and use it."""
+
+
+main.add_command(export_command)
+main.add_command(bench_command)
 
 
 @main.command()
@@ -105,7 +75,7 @@ def fit(config_name: str | None, resume: bool, **options: Any) -> None:
                 soft_wrap=True,
             )
 
-    _errors_in_one_line(work)
+    errors_in_one_line(work)
 
 
 NORM_STATS = click.option(
@@ -195,7 +165,7 @@ def evaluate_command(
                 soft_wrap=True,
             )
 
-    _errors_in_one_line(work)
+    errors_in_one_line(work)
 
 
 def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
@@ -235,7 +205,7 @@ def predict(
                 f"{len(result.failed)} of {len(result.failed) + len(result.written)} images failed; first: {result.failed[0]}"
             )
 
-    _errors_in_one_line(work)
+    errors_in_one_line(work)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,8 @@ class FPNGenerator(nn.Module):
     def restore(self, x: Tensor) -> Tensor:
         """The network itself, for H and W that are multiples of 32 (what an exporter should trace)."""
         for layer in self.modules():
-            if isinstance(layer, InstanceNorm):
+            # Nobody else needs it, and a traced graph must not leave symbols behind in the layers.
+            if isinstance(layer, InstanceNorm) and layer.stats == "local":
                 layer.image_size = (x.shape[-2], x.shape[-1])
         map0, map1, map2, map3, map4 = self.fpn(x)
         maps = [

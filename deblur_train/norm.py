@@ -18,11 +18,14 @@ NormStats = Literal["tracked", "image", "local"]
 
 
 def normalise_by_image(x: Tensor, eps: float) -> Tensor:
-    """Each (item, channel) plane to zero mean and unit (biased) variance; plain arithmetic, so that it exports."""
-    mean = x.mean(dim=(2, 3), keepdim=True)
-    centred = x - mean
+    """Each (item, channel) plane to zero mean and unit (biased) variance; plain arithmetic, so that it exports.
+
+    In float32 whatever ``x`` is: squares of float16 activations overflow.
+    """
+    wide = x.float()
+    centred = wide - wide.mean(dim=(2, 3), keepdim=True)
     var = (centred * centred).mean(dim=(2, 3), keepdim=True)
-    return centred * torch.rsqrt(var + eps)
+    return (centred * torch.rsqrt(var + eps)).to(x.dtype)
 
 
 def _box_mean(x: Tensor, size: tuple[int, int]) -> Tensor:
