@@ -12,6 +12,8 @@ from rich.console import Console
 from .checkpoint import version
 from .cli_errors import Failed, errors_in_one_line
 from .cli_export import bench_command, export_command
+from .cli_options import DEVICE, NORM_STATS, choose_device
+from .cli_predict import predict_command
 from .config import ConfigError, builtin_configs, load_config
 
 
@@ -23,6 +25,7 @@ def main() -> None:
 
 main.add_command(export_command)
 main.add_command(bench_command)
+main.add_command(predict_command)
 
 
 @main.command()
@@ -78,24 +81,6 @@ def fit(config_name: str | None, resume: bool, **options: Any) -> None:
     errors_in_one_line(work)
 
 
-NORM_STATS = click.option(
-    "--norm-stats",
-    type=click.Choice(["tracked", "image", "local"]),
-    default="tracked",
-    show_default=True,
-    help="Norm layers use running statistics, the image's own (as official inference does), or local windows' (TLC).",
-)
-DEVICE = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
-
-
-def _device(wanted: str) -> str:
-    from .train import choose_device
-
-    return choose_device(wanted)
-
-
 @main.command("eval")
 @click.option("--checkpoint", required=True, metavar="C", help="Generator: ours or an official .h5.")
 @click.option("--shards", metavar="DATA", help="Folder of shards to measure on.")
@@ -144,7 +129,13 @@ def evaluate_command(
         )
         console = Console()
         result = evaluate(
-            source, checkpoint, Path(report) if report else None, norm_stats, _device(device), lpips, console
+            source,
+            checkpoint,
+            Path(report) if report else None,
+            norm_stats,
+            choose_device(device),
+            lpips,
+            console,
         )
         mean = result["mean"]
         console.print(f"{result['images']} images, norm statistics: {norm_stats}", highlight=False)
@@ -163,46 +154,6 @@ def evaluate_command(
                 f"written: {report}, {Path(report).with_suffix('.csv')}, {Path(report).with_suffix('.png')}",
                 highlight=False,
                 soft_wrap=True,
-            )
-
-    errors_in_one_line(work)
-
-
-def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
-    if value in ("auto", "off"):
-        return "auto" if value == "auto" else None
-    if not value.isdigit() or int(value) < 128:
-        raise click.BadParameter("must be auto, off, or a number of pixels of at least 128")
-    return int(value)
-
-
-@main.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--checkpoint", required=True, metavar="C", help="Generator: ours or an official .h5.")
-@click.option("--out", required=True, metavar="DIR", help="Folder for the results, under the inputs' names.")
-@click.option(
-    "--tile",
-    default="auto",
-    show_default=True,
-    metavar="auto|off|PX",
-    callback=_tile,
-    help="Go through large images in tiles.",
-)
-@NORM_STATS
-@DEVICE
-def predict(
-    inputs: tuple[str, ...], checkpoint: str, out: str, tile: Any, norm_stats: Any, device: str
-) -> None:
-    """Restore images, or folders of images."""
-    from .predict import predict as restore_files
-
-    def work() -> None:
-        console = Console()
-        result = restore_files(list(inputs), checkpoint, out, tile, norm_stats, _device(device), console)
-        console.print(f"{len(result.written)} restored into {out}", highlight=False, soft_wrap=True)
-        if result.failed:
-            raise Failed(
-                f"{len(result.failed)} of {len(result.failed) + len(result.written)} images failed; first: {result.failed[0]}"
             )
 
     errors_in_one_line(work)

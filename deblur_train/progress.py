@@ -67,6 +67,16 @@ class Meter:
                 highlight=False,
             )
 
+    def tell(self, note: str) -> None:
+        """Other words behind the bar; nothing more is done yet."""
+        self.note = note
+        now = time.monotonic()
+        if self.bar:
+            self.bar.update(self.task, note=note)
+        elif not self.quiet and now - self.printed > 10:
+            self.printed = now
+            self.console.print(f"{self.title} {note}", highlight=False, soft_wrap=True, markup=False)
+
     def say(self, line: str) -> None:
         """A line above the bar."""
         if not self.quiet:

@@ -73,7 +73,8 @@ class VideoReader:
                 av.open(f"file:{path}", options=local) if isinstance(path, Path) else av.open(path)
             )
         except (av.error.FFmpegError, OSError, ValueError) as e:
-            raise VideoError(f"{self.name}: cannot be opened as video: {reason(e)}") from None
+            why = "damaged, cut off before its index, or of another kind"
+            raise VideoError(f"{self.name}: cannot be opened as video ({why}): {reason(e)}") from None
         streams = [
             s for s in self.container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
         ]

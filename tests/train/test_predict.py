@@ -9,12 +9,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from deblur_train import build_generator
+from deblur_train import build_generator, memory
 from deblur_train.checkpoint import save_generator
 from deblur_train.cli import main
 from deblur_train.generator import start_near_identity
-from deblur_train.image_file import Picture, exif_orientation, read_picture, upright, write_picture
-from deblur_train.inference import _starts, auto_tile, restore
+from deblur_train.image_file import Picture, read_picture, upright, write_picture
+from deblur_train.image_metadata import embed, exif_orientation, read_metadata
+from deblur_train.inference import Seams, _ramp, _starts, restore
+from deblur_train.memory import auto_tile, free_memory
+from deblur_train.norm import set_norm_stats
+from deblur_train.restorer import Restorer
+from deblur_train.runtimes import torch_runner
 
 from .shards import make_data, scene
 
@@ -133,30 +138,206 @@ def test_tiny_images(generator, size):
     assert restore(generator, rgb).shape == rgb.shape
 
 
-def test_tiles_equal_the_whole(generator):
-    """With tracked statistics a pixel's answer does not depend on what is far away: no seams."""
-    rgb = scene(4, 300, 420)[0]
-    whole, tiled = restore(generator, rgb).astype(int), restore(generator, rgb, tile=256).astype(int)
-    assert np.abs(whole - tiled).max() <= 3 and np.abs(whole - tiled).mean() < 0.05
-    assert not np.array_equal(restore(generator, rgb), rgb)
+@pytest.mark.parametrize(("size", "tile"), [((512, 768), 384), ((500, 333), 256), ((130, 900), 300)])
+def test_tiles_equal_the_whole(generator, size, tile):
+    """With tracked statistics a pixel's answer does not depend on what is far away: at most 1 code between tiles and
+    whole, everywhere, and tiles agree where they overlap."""
+    rgb, seams = scene(4, *size)[0], Seams()
+    whole, tiled = restore(generator, rgb).astype(int), restore(generator, rgb, tile, seams).astype(int)
+    assert np.abs(whole - tiled).max() <= 1 and (whole != tiled).mean() < 0.01
+    assert np.abs(whole - rgb).max() > 1, "it does restore"
+    assert seams.pixels > 0 and seams.mean < 0.1
+
+
+def test_tiles_of_image_statistics_differ_and_say_so(tmp_path, checkpoint, generator):
+    """Statistics of the image at hand are each tile's own: the difference is measured, and the command warns of it."""
+    left, right = scene(4, 300, 300)[0], np.full((300, 300, 3), 128, np.uint8)
+    rgb, seams = np.hstack([left, right]), Seams()
+    set_norm_stats(generator, "image")
+    whole = restore(generator, rgb).astype(int)
+    tiled = restore(generator, rgb, 256, seams).astype(int)
+    set_norm_stats(generator, "tracked")
+    assert seams.mean > 1.5 and seams.worst >= seams.mean and np.abs(whole - tiled).max() > 3
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", rgb)[1].tobytes())
+    common = ["predict", tmp_path / "a.png", "--checkpoint", checkpoint, "--device", "cpu", "--tile", "256"]
+    result = invoke(*common, "--out", tmp_path / "o", "--norm-stats", "image")
+    assert result.exit_code == 0 and "where they overlap" in result.output, result.output
+    result = invoke(*common, "--out", tmp_path / "p")
+    assert result.exit_code == 0 and "warning" not in result.output
 
 
 @pytest.mark.parametrize(
     ("length", "tile", "overlap"),
-    [(100, 128, 32), (128, 128, 32), (129, 128, 32), (1000, 256, 64), (224, 128, 32)],
+    [(96, 128, 32), (128, 128, 32), (160, 128, 64), (992, 256, 64), (224, 128, 32), (1024, 512, 256)],
 )
 def test_tiles_cover_with_their_overlap(length, tile, overlap):
+    """Every pixel has weight, tiles lie on the pyramid's grid, and one ends where the image does."""
     starts = _starts(length, tile, overlap)
     assert starts[0] == 0 and (starts[-1] + tile == length or length <= tile)
     assert all(b - a <= tile - overlap for a, b in itertools.pairwise(starts))
-    assert len(set(starts)) == len(starts)
+    assert len(set(starts)) == len(starts) and all(s % 32 == 0 for s in starts)
+    weight = np.zeros(length)
+    for s in starts:
+        n = min(tile, length - s)
+        weight[s : s + n] += _ramp(n, s == 0, s + n == length, overlap).numpy()
+    assert weight.min() > 0.49
 
 
-def test_auto_tile_leaves_720p_whole():
-    assert auto_tile(720, 1280, torch.device("cpu")) is None
-    assert auto_tile(20000, 100, torch.device("cpu")) is None
-    side = auto_tile(6000, 8000, torch.device("cpu"))
-    assert side is not None and side % 32 == 0
+def test_auto_tile_follows_free_memory(monkeypatch):
+    """What fits goes whole; what does not is cut so that a tile fits; the real figure is told by the system."""
+    cpu = torch.device("cpu")
+    assert 64 << 20 < free_memory(cpu) < 1 << 46
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2 << 30)
+    assert auto_tile(720, 1280, "mobilenet", cpu) is None and auto_tile(12000, 100, "mobilenet", cpu) is None
+    for backbone, cost in memory.BYTES_PER_PIXEL.items():
+        side = auto_tile(6000, 8000, backbone, cpu)
+        assert side % 32 == 0 and 0.5 < side * side * cost / (2 << 30) < 0.61
+    monkeypatch.setattr(memory, "free_memory", lambda device: 0)
+    assert auto_tile(720, 1280, "mobilenet", cpu) == 256, (
+        "some way on, however little the system says is free"
+    )
+
+
+def profile(space: bytes = b"RGB ", size: int = 3144) -> bytes:
+    return struct.pack(">I", size) + bytes(12) + space + bytes(range(256)) * (size // 256)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".tif"])
+def test_profile_and_exif_come_back(tmp_path, checkpoint, extension):
+    """The profile is the same bytes, the EXIF block says upright and has no thumbnail of the blurred picture left."""
+    pixels = cv2.cvtColor(scene(2, 48, 64)[0], cv2.COLOR_RGB2BGR)
+    tags = struct.pack("<2sHIHHHIIHHIII", b"II", 42, 8, 2, 0x0112, 3, 1, 6, 0x010F, 2, 4, 0x41424300, 999)
+    big = profile(size=90_000 if extension == ".jpg" else 3144)  # a JPEG's goes into more than one segment
+    plain = cv2.imencode(extension, pixels, [cv2.IMWRITE_WEBP_QUALITY, 101] if extension == ".webp" else [])[
+        1
+    ]
+    path = tmp_path / f"a{extension}"
+    path.write_bytes(embed(plain.tobytes(), tags, big))
+    seen = read_metadata(path.read_bytes())
+    assert seen.icc == big and (extension == ".tif" or seen.orientation == 6)
+    result = invoke("predict", path, "--checkpoint", checkpoint, "--out", tmp_path / "o", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    data = (tmp_path / "o" / path.name).read_bytes()
+    after = read_metadata(data)
+    assert after.icc == big and after.orientation == 1
+    got = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert got.shape == ((48, 64, 3) if extension == ".tif" else (64, 48, 3))
+    if extension != ".tif":
+        assert after.exif[:8] == tags[:8] and after.exif[10:18] == tags[10:18]
+        assert struct.unpack_from("<H", after.exif, 18) == (1,) and after.exif[34:38] == bytes(4)
+
+
+def test_other_readers_see_the_profile(tmp_path):
+    """Pillow, where it is installed, agrees on what was written and keeps decoding the pixels."""
+    image = pytest.importorskip("PIL.Image")
+    rgb = scene(2, 40, 56)[0]
+    for extension in (".jpg", ".png", ".webp", ".tif"):
+        path = tmp_path / f"a{extension}"
+        write_picture(path, Picture(rgb, None, False, exif(6), profile()))
+        with image.open(path) as seen:
+            seen.load()
+            assert seen.info["icc_profile"] == profile() and seen.size == (56, 40)
+            if extension != ".tif":
+                assert seen.getexif()[0x0112] == 1
+            if extension != ".jpg":
+                np.testing.assert_array_equal(np.asarray(seen), rgb)
+
+
+def cmyk_jpeg() -> bytes:
+    """A grey 16 x 16 CMYK JPEG: a one-colour scan per component, written by hand from a grey one's tables."""
+    image = pytest.importorskip("PIL.Image")
+    import io
+
+    out = io.BytesIO()
+    image.new("CMYK", (64, 48), (10, 60, 120, 30)).save(out, "JPEG", icc_profile=profile(b"CMYK"))
+    return out.getvalue()
+
+
+def test_what_is_changed_or_left_out_is_said(tmp_path, checkpoint):
+    """CMYK is converted; of pages and animations the first picture is taken; a profile of other channels is dropped."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    frames = [scene(i, 40, 50)[0] for i in range(3)]
+    (folder / "cmyk.jpg").write_bytes(cmyk_jpeg())
+    assert cv2.imwritemulti(str(folder / "pages.tif"), frames)
+    grey = cv2.imencode(".png", frames[0][..., 0])[1].tobytes()
+    (folder / "grey.png").write_bytes(embed(grey, None, profile(b"RGB ")))
+    (folder / "notes.txt").write_text("x")
+    (folder / "anim.gif").write_bytes(b"GIF89a" + bytes(9))
+    (folder / ".half.png.part").write_bytes(b"x")
+    result = invoke("predict", folder, "--checkpoint", checkpoint, "--out", tmp_path / "o", "--device", "cpu")
+    words = result.output.replace("\n", " ")
+    assert result.exit_code == 0 and "3 images restored" in words, result.output
+    assert "cmyk.jpg: CMYK converted to RGB without its profile" in words
+    assert "pages.tif: first of several pictures" in words and "grey.png: colour profile left out" in words
+    assert "left out 1 .gif, 1 .txt" in words or "left out 1 .txt, 1 .gif" in words
+    got = cv2.imread(str(tmp_path / "o" / "cmyk.jpg"))
+    assert got.shape == (48, 64, 3) and read_metadata((tmp_path / "o" / "cmyk.jpg").read_bytes()).icc is None
+    b, g, r = got[24, 32].astype(int)
+    assert r > g > b, "cyan 10, magenta 60, yellow 120: a warm tone"
+    result = invoke("predict", folder / "anim.gif", "--checkpoint", checkpoint, "--out", tmp_path / "p")
+    assert result.exit_code == 1 and "GIF (256 colours) is not supported; convert it" in result.output
+
+
+def test_globs_folders_and_side_by_side(tmp_path, checkpoint):
+    """A quoted glob is expanded here and keeps its structure; results of an earlier run are no input; odd names work."""
+    for name in ("a b/x.png", "a b/y.png", "c[1]/x.png", "out/old.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", scene(0, 32, 40)[0])[1].tobytes())
+    common = ["--checkpoint", checkpoint, "--device", "cpu", "--side-by-side"]
+    out = tmp_path / "in" / "out"
+    result = invoke("predict", f"{tmp_path}/in/*/x.png", *common, "--out", out)
+    assert result.exit_code == 0 and "2 images restored" in result.output, result.output
+    blurred = cv2.imread(str(tmp_path / "in" / "a b" / "x.png"))
+    both = cv2.imread(str(out / "a b" / "x.png"))
+    assert both.shape == (32, 80, 3) and (out / "c[1]" / "x.png").exists()
+    np.testing.assert_array_equal(both[:, :40], blurred)
+    result = invoke("predict", tmp_path / "in", *common, "--out", out)
+    assert result.exit_code == 0 and "3 images restored" in result.output, result.output
+    result = invoke("predict", f"{tmp_path}/in/*.jpg", *common, "--out", out)
+    assert result.exit_code == 1 and "no image or video matches" in result.output
+
+
+def test_thin_and_single_pixels(tmp_path, checkpoint):
+    for name, shape in (("one.png", (1, 1, 3)), ("thin.png", (20000, 8, 3)), ("wide.jpg", (100, 3000, 3))):
+        (tmp_path / name).write_bytes(cv2.imencode(name[-4:], np.full(shape, 99, np.uint8))[1].tobytes())
+    result = invoke(
+        "predict", f"{tmp_path}/*.???", "--checkpoint", checkpoint, "--out", tmp_path / "o", "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    assert cv2.imread(str(tmp_path / "o" / "one.png")).shape == (1, 1, 3)
+    assert cv2.imread(str(tmp_path / "o" / "thin.png")).shape == (20000, 8, 3)
+
+
+class Trap:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (open, (self.path, "w"))
+
+
+def test_checkpoints_of_others_and_with_code_are_refused(tmp_path):
+    """Nothing in a pickle is run, and nothing is written."""
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", scene(0)[0])[1].tobytes())
+    trap = tmp_path / "trapped"
+    torch.save({"model": {"x": Trap(str(trap))}}, tmp_path / "code.pt")
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    (tmp_path / "cut.safetensors").write_bytes(b'\x08\0\0\0\0\0\0\0{"a"')
+    for name, words in (("code.pt", "could run code; refused"), ("other.pt", "not a DeblurGAN-v2 generator")):
+        result = invoke(
+            "predict", tmp_path / "a.png", "--checkpoint", tmp_path / name, "--out", tmp_path / "o"
+        )
+        assert result.exit_code == 1 and words in result.output.replace("\n", " "), result.output
+        assert isinstance(result.exception, SystemExit)
+    result = invoke(
+        "predict", tmp_path / "a.png", "--checkpoint", tmp_path / "cut.safetensors", "--out", tmp_path / "o"
+    )
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert not trap.exists() and not (tmp_path / "o").exists()
 
 
 def test_a_bad_image_is_named_and_the_others_are_done(tmp_path, checkpoint):
@@ -172,7 +353,7 @@ def test_a_bad_image_is_named_and_the_others_are_done(tmp_path, checkpoint):
         "predict", folder, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu"
     )
     assert result.exit_code == 1 and "Traceback" not in result.output
-    assert "4 of 5 images failed" in result.output
+    assert "4 failed of 5 inputs" in result.output
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"good.png"}
 
 
@@ -180,8 +361,11 @@ def test_a_bad_image_is_named_and_the_others_are_done(tmp_path, checkpoint):
     ("arguments", "code", "words"),
     [
         (["{t}/missing.png"], 1, "no such file"),
-        (["{t}/empty"], 1, "no image in this folder"),
+        (["{t}/empty"], 1, "no image or video in this folder"),
         (["{t}/a.png", "--tile", "3"], 2, "at least 128"),
+        (["{t}/a.png", "--temporal", "2"], 2, "must be odd"),
+        (["{t}/a.png", "--out", "{t}/a.png"], 1, "cannot be made a folder"),
+        (["{t}/a.png", "--out", "/proc/x"], 1, "cannot be made a folder"),
         (["{t}/a.png", "--out", "{t}"], 1, "would overwrite it"),
         (["{t}/a.png", "{t}/a.png"], 1, "two inputs would be written here"),
         (["{t}/a.png", "--checkpoint", "{t}/a.png"], 1, "neither a safetensors"),
@@ -251,3 +435,11 @@ def test_eval_mistakes_end_in_one_line(tmp_path, checkpoint, monkeypatch, argume
     result = invoke("eval", "--checkpoint", checkpoint, *[a.format(t=tmp_path) for a in arguments])
     assert result.exit_code == code and words in result.output.replace("\n", " "), result.output
     assert isinstance(result.exception, SystemExit)
+
+
+def test_an_exported_runner_restores_as_its_checkpoint_does(generator):
+    """What `--checkpoint model.onnx` takes: another runtime behind the same function, tiles included."""
+    rgb = scene(3, 160, 200)[0]
+    through = Restorer(torch_runner(generator), tile=128)
+    np.testing.assert_array_equal(through(rgb), Restorer(generator, tile=128)(rgb))
+    assert through.tiled == 1 and not through.warning()
