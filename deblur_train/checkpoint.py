@@ -89,16 +89,7 @@ def read_torch(path: Path) -> Any:
                 f"{path}: holds objects other than tensors, which could run code; refused. Save a plain state dict instead"
             ) from None
         raise CheckpointError(f"{path}: damaged PyTorch file") from None
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-        IndexError,
-        AttributeError,
-        TypeError,
-    ) as e:
+    except Exception as e:  # there is no end to what an unpickler raises over damaged bytes
         raise CheckpointError(f"{path}: damaged or truncated PyTorch file ({type(e).__name__})") from None
 
 
@@ -137,7 +128,8 @@ def read_state(path: str | Path) -> tuple[State, dict[str, str]]:
             AttributeError,
             RuntimeError,
         ) as e:
-            raise CheckpointError(f"{path}: damaged safetensors file: {e}") from None
+            why = "".join(c if c.isprintable() else "?" for c in str(e))  # it quotes the file
+            raise CheckpointError(f"{path}: damaged safetensors file: {why}") from None
     else:
         held = read_torch(path)
         for name in ("model", "state_dict", "ema", "generator"):
