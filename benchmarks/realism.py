@@ -32,7 +32,7 @@ Frames = list[np.ndarray]  # RGB uint8 (H, W, 3)
 INNER = np.s_[8:-8, 8:-8]
 
 
-def ours(interp: str, fps_up: int, **options: float) -> Callable[[Frames], np.ndarray]:
+def ours(interp: str, fps_up: int, **options: float | str) -> Callable[[Frames], np.ndarray]:
     recipe = Recipe(interp=interp, fps_up=fps_up, **options)  # type: ignore[arg-type]
 
     def run(frames: Frames) -> np.ndarray:

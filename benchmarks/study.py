@@ -34,7 +34,7 @@ OURS: dict[str, Any] = {
     "interp": "dis",
     "crf": "srgb",
     "highlights": "auto",
-    "noise": "restore+realblur",
+    "noise": "restore+iso",
     "fps_up": 16,
 }
 SETS: dict[str, dict[str, Any]] = {
@@ -44,6 +44,8 @@ SETS: dict[str, dict[str, Any]] = {
     "+noise": OURS | {"highlights": "off"},
     "ours": OURS,
 }
+CLIPS = ("bikes.mp4", "max-heromode.mp4", "solidWhiteRight.mp4")
+"""Real clips to train on: small ones, of licences that allow it (BSD, Apache-2.0 or MIT, MIT)."""
 SHOT_NOISE, READ_NOISE = 1e-3, 3e-5
 """Variance of the test scenes' noise, a * light + b with white at 1: a small sensor at a few hundred ISO."""
 Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: RGB uint8 (H, W, 3)
@@ -71,7 +73,8 @@ def write_sources(media: Path, src: Path, scenes: int) -> None:
     if done.exists():
         return
     src.mkdir(parents=True, exist_ok=True)
-    for clip in sorted((media / "video").glob("*.mp4")):
+    for name in CLIPS:
+        clip = media / "video" / name
         link = src / clip.name
         if not link.is_symlink():
             link.symlink_to(clip.resolve())

@@ -108,7 +108,11 @@ def main() -> None:
 @click.option("--crf", metavar="srgb|gamma2.2|display|FILE.npy", help="Response curve.  [default: srgb]")
 @click.option("--crf-out", metavar="CURVE", help="Response of the simulated camera.  [default: the source's]")
 @click.option("--highlights", metavar="off|A|LO-HI|rsblur|auto", help="Restore clipped light.")
-@click.option("--noise", metavar="off|rsblur|realblur|restore|B1,B2", help="Camera noise of the blur.")
+@click.option(
+    "--noise",
+    metavar="off|rsblur|realblur|iso|restore|restore+CAMERA|B1,B2",
+    help="Camera noise of the blur.",
+)
 @click.option("--jpeg", metavar="off|Q|LO-HI", help="The camera's JPEG on the blur.")
 @click.option("--target-camera", metavar="clean|jpeg", help="The target: clean, or with the blur's JPEG.")
 @click.option("--gate", metavar="off|default|NAME<VALUE,...", help="Reject poor samples.")

@@ -11,12 +11,14 @@ on real blur. All figures here are in linear light, white = 1.
   demosaicing, and no noise where the light is at white.
 - ``restore``, ``restore:LEVEL``: the source's own noise is measured (noise_estimate.py) and what averaging removed is
   put back, to LEVEL times the standard deviation of one source frame; LEVEL is 1 where not given.
-- ``restore+rsblur``, ``restore+realblur``: `restore`, or that camera's noise where it is more than the source has:
+- ``iso``: the same at a gain drawn per sample, for a data set that serves cameras from low to high sensitivity.
+- ``restore+rsblur``, ``restore+realblur``, ``restore+iso``: `restore`, or that camera's noise where it is more than the source has:
   codecs remove noise, so that there is often nothing left in a video to measure.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,6 +37,10 @@ REALBLUR = (8.89e-5, 2.94e-5)
 """(b1, b2) of RealBlur's camera as released: 8.8915e-05, 2.9430e-05."""
 SPREAD = (0.5, 1.5)
 """Both are multiplied by a uniform draw from this range, per sample."""
+ISO_GAIN = (0.5, 16.0)
+"""`iso`: RSBlur's camera at gains from this range, drawn log-uniformly per sample, for users' cameras differ more than
+one camera's frames. In units of white, b1 grows with the gain and b2, read noise, with its square root: at high gain
+most of it comes before the amplifier."""
 RED_GAIN = (1.9, 2.4)
 BLUE_GAIN = (1.5, 1.9)
 """White balance, drawn per sample."""
@@ -51,7 +57,7 @@ class NoiseModel:
     """kind: what a setting asks for; b1, b2: RAW noise; spread: whether both are varied per sample; level: see
     `restore`; least: camera whose noise stands in where the source has less."""
 
-    kind: Literal["rsblur", "realblur", "raw", "restore"]
+    kind: Literal["rsblur", "realblur", "iso", "raw", "restore"]
     b1: float = 0.0
     b2: float = 0.0
     spread: bool = False
@@ -60,14 +66,16 @@ class NoiseModel:
 
 
 def parse_noise(text: str) -> NoiseModel | None:
-    """off, rsblur, realblur, B1,B2, restore, restore:LEVEL or restore+CAMERA. Raises CameraError."""
+    """off, a CAMERA (rsblur, realblur, iso), B1,B2, restore, restore:LEVEL or restore+CAMERA. Raises CameraError."""
     if text == "off":
         return None
     if text == "rsblur":
         return NoiseModel("rsblur", *RSBLUR, spread=True)
     if text == "realblur":
         return NoiseModel("realblur", *REALBLUR, spread=True)
-    if text in ("restore+rsblur", "restore+realblur"):
+    if text == "iso":
+        return NoiseModel("iso", *RSBLUR)
+    if text in ("restore+rsblur", "restore+realblur", "restore+iso"):
         return NoiseModel("restore", least=parse_noise(text.partition("+")[2]))
     try:
         if text == "restore" or text.startswith("restore:"):
@@ -81,8 +89,8 @@ def parse_noise(text: str) -> NoiseModel | None:
     except ValueError:
         pass
     raise CameraError(
-        f"noise {text!r} is not off, rsblur, realblur, B1,B2 (0 to 0.1), restore, restore:LEVEL (0 to 10), "
-        "restore+rsblur or restore+realblur"
+        f"noise {text!r} is not off, rsblur, realblur, iso, B1,B2 (0 to 0.1), restore, restore:LEVEL (0 to 10), "
+        "restore+rsblur, restore+realblur or restore+iso"
     )
 
 
@@ -123,6 +131,9 @@ def _raw(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     low, high = SPREAD if noise.spread else (1.0, 1.0)
     b1, b2 = noise.b1 * rng.uniform(low, high), noise.b2 * rng.uniform(low, high)
+    if noise.kind == "iso":
+        gain = math.exp(rng.uniform(math.log(ISO_GAIN[0]), math.log(ISO_GAIN[1])))
+        b1, b2 = b1 * gain, b2 * math.sqrt(gain)
     red, blue = rng.uniform(*RED_GAIN), rng.uniform(*BLUE_GAIN)
     pattern = PATTERNS[rng.integers(len(PATTERNS))]
     clipped = np.clip(linear, 0, 1)

@@ -97,8 +97,8 @@ class Recipe(Strict):
     )
     noise: str = Field(
         "off",
-        description="camera noise of the blur: off; rsblur, realblur or B1,B2 (Poisson-Gauss in a Bayer RAW); "
-        "restore or restore:LEVEL (the source's own, which averaging removed); restore+rsblur or restore+realblur "
+        description="camera noise of the blur: off; rsblur, realblur, iso or B1,B2 (Poisson-Gauss in a Bayer RAW; iso: gain drawn per sample); "
+        "restore or restore:LEVEL (the source's own, which averaging removed); restore+rsblur, restore+realblur or restore+iso "
         "(the source's own, or that camera's where it is more)",
     )
     jpeg: str = Field(

@@ -6,7 +6,7 @@ import pytest
 
 from blursynth.bayer import PATTERNS, demosaic, mosaic, srgb_to_camera
 from blursynth.camera import CameraError, load_response
-from blursynth.noise import add_noise, parse_noise, raw_noise
+from blursynth.noise import ISO_GAIN, RSBLUR, add_noise, parse_noise, raw_noise
 from blursynth.noise_estimate import QUANTILE, QUANTILE_OF_NOISE, estimate_noise
 from blursynth.recipe import Recipe
 from blursynth.synthesis import Synthesizer
@@ -41,8 +41,22 @@ def test_settings():
     "bad", ["on", "", "1e-4", "1,2,3", "0,1e-3", "-1e-4,0", "restore:0", "restore:x", "nan,nan"]
 )
 def test_a_bad_setting_says_what_is_allowed(bad):
-    with pytest.raises(CameraError, match="off, rsblur, realblur, B1,B2"):
+    with pytest.raises(CameraError, match="off, rsblur, realblur, iso, B1,B2"):
         parse_noise(bad)
+
+
+def test_iso_draws_a_gain_that_scales_shot_noise_fully_and_read_noise_by_its_root():
+    linear = np.full((8, 8, 3), 0.2, np.float32)
+    drawn = []
+    for seed in range(200):
+        meta = add_noise(linear, SRGB, parse_noise("iso"), [], np.random.default_rng(seed), 1.0)[1]
+        assert meta and meta["kind"] == "iso"
+        gain = meta["b1"] / RSBLUR[0]
+        assert np.isclose(meta["b2"], RSBLUR[1] * np.sqrt(gain))
+        drawn.append(np.log(gain))
+    low, high = np.log(ISO_GAIN)
+    assert low <= min(drawn) < low + 0.2 and high - 0.2 < max(drawn) <= high
+    assert abs(np.mean(drawn) - (low + high) / 2) < 0.25  # log-uniform: centred in the logarithm
 
 
 # -- RAW
