@@ -36,7 +36,9 @@ def join(device: str) -> torch.device:
 
 
 def leave() -> None:
+    """End together: a rank that closes its connections while another still uses them takes that one down."""
     if dist.is_available() and dist.is_initialized():
+        barrier()
         dist.destroy_process_group()
 
 

@@ -26,7 +26,13 @@ def launch(ranks: int, *arguments: str, timeout: int = 240) -> subprocess.Comple
         f"--nproc-per-node={ranks}",
         *arguments,
     ]
-    return subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+    for attempt in range(2):
+        done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+        # On a loaded machine gloo's own accept thread can abort a rank while it connects (pytorch/gloo issue 514): once
+        # in CI, never in a dozen runs by hand. Anything else, and a second abort, is a failure of ours.
+        if attempt == 1 or "exitcode  : -6" not in done.stderr:
+            break
+    return done
 
 
 @pytest.mark.slow
