@@ -41,7 +41,9 @@ def main(seeds: str, speed: float, settings: str) -> None:
     for setting in settings.split(","):
         run = realism.ours("dis", 16, highlights=setting)
         made = [run(frames) for frames, _ in scenes]
-        db = np.mean([psnr(m[realism.INNER], t[realism.INNER]) for m, (_, t) in zip(made, scenes, strict=True)])
+        db = np.mean(
+            [psnr(m[realism.INNER], t[realism.INNER]) for m, (_, t) in zip(made, scenes, strict=True)]
+        )
         share = sum(map(blown, made)) / sum(blown(t) for _, t in scenes)
         table.add_row(setting, f"{db:.2f}", f"{share:.2f}")
     Console(width=100).print(table)
