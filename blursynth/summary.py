@@ -11,6 +11,9 @@ from typing import Any
 
 from blursynth.outcome import Outcome
 
+DAMAGE = ("decode", "unreadable", "truncated", "empty")
+"""Reasons that are no property of the footage, as a cut is, but a file that is broken."""
+
 
 @dataclass
 class Summary:
@@ -54,10 +57,14 @@ class Summary:
         self.peak_mb = max(self.peak_mb, outcome.peak_mb)
 
     @property
+    def damaged(self) -> int:
+        """Broken source files and samples lost to broken frames."""
+        return sum(self.rejects[r] for r in DAMAGE) + sum(r in DAMAGE for _, r, _ in self.clip_rejects)
+
+    @property
     def exit_code(self) -> int:
-        return (
-            1 if self.failed or self.errors or self.stopped or (not self.dry_run and not self.samples) else 0
-        )
+        broken = self.failed or self.errors or self.stopped or self.damaged
+        return 1 if broken or (not self.dry_run and not self.samples) else 0
 
     def facts(self) -> dict[str, Any]:
         """For the run log."""
@@ -128,6 +135,10 @@ class Summary:
             lines.append(f"  failed shard {shard}: {why}")
         if self.failed or self.errors:
             lines.append("  run the same command with --retry-failed to make just those again")
+        if self.damaged:
+            lines.append(
+                "  damaged sources: the rest is made; mend or remove them (blursynth audit tells where)"
+            )
         if not self.samples and not self.failed and not self.stopped:
             lines.append("  no sample was kept: see the reasons above, and blursynth audit")
         if self.stopped:

@@ -155,7 +155,7 @@ def test_bad_clips_among_good_ones_are_counted(src, tmp_path):
         1,
     )
     assert (
-        code == 0
+        code == 1
         and "not used:" in out
         and "broken.mp4" in out
         and "too-short" in out

@@ -123,7 +123,7 @@ def test_a_clip_that_is_damaged_under_way_fails_its_shards_only(src, whole, tmp_
 
 
 def test_clips_that_are_damaged_from_the_start_are_named_and_counted(tmp_path):
-    """No retry mends them: the data set is what the sound frames give, and says what was left out and why."""
+    """No retry mends them: the data set is what the sound frames give, says what was left out and why, and ends with 1."""
     src = tmp_path / "src"
     src.mkdir()
     write_video(src / "good.mp4", moving(30))
@@ -139,7 +139,8 @@ def test_clips_that_are_damaged_from_the_start_are_named_and_counted(tmp_path):
         [BLURSYNTH, "make", "--src", str(src), "--out", str(tmp_path / "d"), "--interp", "none", "--workers", "1"],
         capture_output=True, text=True,
     )  # fmt: skip
-    assert "Traceback" not in done.stderr and done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr and done.returncode == 1, done.stderr
+    assert "damaged sources" in done.stdout
     assert "text.mp4" in done.stdout and "rejected" in done.stdout, done.stdout
     index = json.loads((tmp_path / "d" / "dataset.json").read_text())
     assert ["text.mp4" in n["source"] for n in index["not_used"]] == [True], index["not_used"]
