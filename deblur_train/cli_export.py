@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from .checkpoint import write_atomically
 from .cli_errors import errors_in_one_line
@@ -147,21 +146,23 @@ def bench_command(
             kinds = [False] if path.suffix.lower() in EXPORTED else [k == "compile" for k in torch_runtimes]
             runners += [(str(path), open_any(path, used, norm_stats, compiled)) for compiled in kinds]
         console = Console(highlight=False, soft_wrap=True)
-        table = Table(
-            "file", "runtime", "size", "median ms", "least ms", "frames/s", "MP/s", "speed-up", "GMAC"
-        )
         rows = bench(runners, sizes, rounds)
+        # Plain columns: a drawn table loses its figures where a terminal is narrow or there is none.
+        wide = max(4, *(len(name) for name, _ in runners))
+        heads = f"{'median ms':>10}{'least ms':>10}{'frames/s':>10}{'MP/s':>8}{'speed-up':>10}{'GMAC':>8}"
+        console.print(f"{'file':{wide}}  {'runtime':11} {'size':10}{heads}")
         for row in rows:
+            start = f"{row.name:{wide}}  "
             size = f"{row.height}x{row.width}"
             if isinstance(row, Skipped):
-                table.add_row(row.name, "-", size, row.reason)
+                console.print(f"{start}{'-':11} {size:10}  {row.reason}", markup=False)
                 continue
-            values = (row.median_ms, row.least_ms, row.frames_per_s, row.megapixels_per_s)
             gmacs = "-" if row.gmacs is None else f"{row.gmacs:.1f}"
-            table.add_row(
-                row.name, row.runtime, size, *(f"{v:.3g}" for v in values), f"{row.speedup:.2f}x", gmacs
+            console.print(
+                f"{start}{row.runtime:11} {size:10}{row.median_ms:10.1f}{row.least_ms:10.1f}"
+                f"{row.frames_per_s:10.2f}{row.megapixels_per_s:8.2f}{row.speedup:9.2f}x{gmacs:>8}",
+                markup=False,
             )
-        console.print(table)
         backbones = sorted({r.info["backbone"] for _, r in runners if r.info.get("backbone")})
         counted = {name: count(name) for name in backbones}
         for name, (macs, parameters) in counted.items():

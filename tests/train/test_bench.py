@@ -99,6 +99,9 @@ def test_the_command(tmp_path, checkpoint):
         tmp_path / "b.json",
     )
     assert result.exit_code == 0, result.output
+    table = [line.split() for line in result.output.splitlines() if line.startswith(str(checkpoint))]
+    assert [line[2] for line in table] == ["32x64", "32x64", "40x40", "40x40"]
+    assert all(len(line) == 9 and float(line[3]) > 0 for line in table), "no column is cut short"
     assert "10.2 kMAC" in result.output and "1.19 M parameters" in result.output
     held = json.loads((tmp_path / "b.json").read_text())
     assert [(r["height"], r["width"], r["runtime"]) for r in held["rows"]] == [
