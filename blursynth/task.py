@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from blursynth import __version__
+from blursynth.allocator import keep_freed_memory
 from blursynth.fingerprint import SourceChanged, check_source
 from blursynth.outcome import Outcome, fill_outcome
 from blursynth.output import at_work
@@ -60,7 +61,7 @@ def make_shard(
     outcome = Outcome(task.shard, worker=f"{socket.gethostname()}:{os.getpid()}")
     try:
         if not _finished(task, outcome):
-            _single_thread()
+            _settle_in()
             with at_work(task.out):
                 _make(task, outcome, synthesizer or default_synthesizer)
     except SourceChanged as e:
@@ -221,10 +222,11 @@ def default_synthesizer(recipe: Recipe, rife_weights: str | None) -> SampleMaker
     return Synthesizer(recipe, rife_weights)
 
 
-def _single_thread() -> None:
+def _settle_in() -> None:
     """Engines run one task a core; threads inside would only fight (and DeepFlow gets slower with two)."""
     import cv2
 
+    keep_freed_memory()
     cv2.setNumThreads(1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
