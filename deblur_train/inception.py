@@ -1,5 +1,8 @@
-"""Inception-ResNet-v2 (Szegedy et al. 2016), with the layer arithmetic and key names of the public PyTorch port that
-official DeblurGAN-v2 checkpoints hold: batch norm eps 1e-3, unpadded stem, residual scales 0.17, 0.10 and 0.20."""
+"""Inception-ResNet-v2 (Szegedy et al. 2016), with the key names of official DeblurGAN-v2 checkpoints.
+
+The layer arithmetic is that of the public PyTorch port they hold: batch norm eps 1e-3, unpadded stem, residual scales
+0.17, 0.10 and 0.20.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One training step: the networks, their losses and optimisers. Fast without changing a value of any loss:
+"""One training step: the networks, their losses and optimisers. Fast without changing a value of any loss.
 
-the generator runs once a step for both players; the discriminators are frozen while the generator learns, so their
+The generator runs once a step for both players; the discriminators are frozen while the generator learns, so their
 weight gradients are not computed for nothing; what carries no gradient runs without a graph; memory is channels_last;
 the optimisers are fused.
 """
