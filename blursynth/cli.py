@@ -92,7 +92,7 @@ def main() -> None:
     help="Source frames a sample exposes; N-M draws per sample; hint: as the clip is named.  [default: 9]",
 )
 @click.option("--stride", type=int, help="Frames between window starts.  [default: the window]")
-@click.option("--fps", type=float, help="Source frames per second, where the source does not say.")
+@click.option("--fps", type=float, help="Source frames per second, in place of what the source says.")
 @click.option("--profile", metavar="box|triangle|FILE.npy", help="Weight of the light over the exposure.")
 @click.option(
     "--duty",
