@@ -48,7 +48,9 @@ class Recipe(Strict):
     stride: int | None = Field(
         None, ge=1, description="frames between window starts; default: the window length"
     )
-    fps: float | None = Field(None, gt=0, description="source frames per second, in place of what the file says")
+    fps: float | None = Field(
+        None, gt=0, description="source frames per second, in place of what the file says"
+    )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the source clips that go to val")
     seed: int = Field(0, ge=0, description="seed of every random draw")
     max_samples: int | None = Field(

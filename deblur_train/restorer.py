@@ -16,7 +16,9 @@ from .norm import NormStats
 from .runtimes import EXPORTED, Runner, open_exported
 
 Tile = int | Literal["auto"] | None
-NOTICED = 0.15  # codes of 255, on average, from which tiles are worth a warning; tracked statistics stay at 0.02
+NOTICED = (
+    0.15  # codes of 255, on average, from which tiles are worth a warning; tracked statistics stay at 0.02
+)
 
 
 class Restorer:
