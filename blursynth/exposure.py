@@ -282,12 +282,15 @@ def _accumulate(acc, light0, light1, quasi0, quasi1, fwd, bwd, w, h, start, stop
     return steps, longest
 
 
-def quasi(light: np.ndarray) -> np.ndarray:
+def quasi(light: np.ndarray, restored: bool = True) -> np.ndarray:
     """Frame to sample from between nodes: light (H, W, 4) float32, pre-filtered; unchanged around clipped light.
 
     Light above 1 (restored highlights) is a step of several whites, where the filter's negative lobes would ring.
+    restored: whether there can be any; the search for it costs as much as the filter.
     """
     out = cv2.sepFilter2D(light, -1, QUASI, QUASI, borderType=cv2.BORDER_REPLICATE)
+    if not restored:
+        return out
     hot = cv2.bitwise_not(cv2.inRange(light, (-1.0,) * 4, (1.0,) * 4))
     if cv2.countNonZero(hot):
         near = cv2.dilate(hot, np.ones((5, 5), np.uint8)) > 0

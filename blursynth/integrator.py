@@ -52,10 +52,10 @@ class Integrator:
             return estimate_pair("dis", first, second, min(RIFE_STATS_SCALE, self.recipe.flow_scale))
         return estimate_pair(self.recipe.interp, first, second, self.recipe.flow_scale)
 
-    def place(self, light: np.ndarray) -> tuple[Any, Any]:
-        """A frame's light, float32 (H, W, 4), and its `quasi` version, on the device."""
+    def place(self, light: np.ndarray, restored: bool) -> tuple[Any, Any]:
+        """A frame's light, float32 (H, W, 4), and its `quasi` version, on the device. restored: light above 1 is in it."""
         if self.recipe.device == "cpu":
-            return light, exposure.quasi(light)
+            return light, exposure.quasi(light, restored)
         from . import exposure_torch
 
         there = exposure_torch.to_device(light, self.recipe.device)

@@ -176,11 +176,13 @@ class Synthesizer:
                 (moment - 5e-4).astype(np.float32), (moment + 5e-4).astype(np.float32), np.ones(2, np.float32)
             )
             instant = self.integrator.collect(frames, at)
-        light, smooth = self.integrator.place(self._light(frames[0], highlight))
+        light, smooth = self.integrator.place(self._light(frames[0], highlight), highlight > 0)
         for i in range(len(frames) - 1):
             pair = self._pair(clip_id, first + i, frames[i], frames[i + 1])
             stats.add(pair.forward, pair.backward)
-            next_light, next_smooth = self.integrator.place(self._light(frames[i + 1], highlight))
+            next_light, next_smooth = self.integrator.place(
+                self._light(frames[i + 1], highlight), highlight > 0
+            )
             exposure.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
             if instant is not None:  # one moment has one phase: the pre-filter would sharpen it
                 instant.add(i, (light, next_light), (light, next_light), pair.forward, pair.backward)
