@@ -207,9 +207,10 @@ def usable_workers(wanted: int, lanes: int) -> int:
 
 
 def _start_worker(worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process saves and then ends the workers itself.
+    # Ctrl-C, and the SIGTERM of a batch system, reach the whole process group; the main process saves and then ends the
+    # workers itself, and a worker whose main process is gone ends on its own.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if (
         cv2.getNumThreads() != 1
     ):  # a spawned worker; a forked one has inherited the setting (see load_batches)

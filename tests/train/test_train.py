@@ -206,8 +206,11 @@ def test_sigkill_at_a_random_step_then_resume_is_bit_exact(data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_cleanly(data, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "to"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg)]
+)
+def test_a_signal_saves_and_exits_cleanly(data, tmp_path, number, to):
+    """Sent to the process alone, or, as a batch system does, to its decoding workers as well."""
     config = write_config(
         tmp_path / "c.toml",
         steps=5000,
@@ -220,9 +223,10 @@ def test_a_signal_saves_and_exits_cleanly(data, tmp_path, number):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     wait_for_step(tmp_path / "run" / "log.jsonl", 3, process)
-    process.send_signal(number)
+    to(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in err + out
     assert "stopped after step" in err and "--resume" in err
