@@ -62,7 +62,7 @@ def run_make(src: Path, interp: str, window: int) -> tuple[float, float]:
     """(CPU seconds, peak memory in MB) of one `blursynth make` with one worker; non-overlapping windows."""
     with tempfile.TemporaryDirectory() as out:
         command = [BIN, "make", "--src", src, "--out", out, "--window", window, "--interp", interp, "--crf", "srgb",
-                   "--highlights", "off", "--noise", "off", "--gate", "off", "--val-fraction", "0", "--quiet"]  # fmt: skip
+                   "--highlights", "off", "--noise", "off", "--gate", "off", "--val-fraction", "0", "--workers", "1", "--quiet"]  # fmt: skip
         process = subprocess.Popen([str(c) for c in command], env=ENV, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
