@@ -1,6 +1,10 @@
 import pytest
 import torch
 
+from deblur_train import build_generator
+from deblur_train.checkpoint import save_generator
+from deblur_train.generator import start_near_identity
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
@@ -9,3 +13,14 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A mobilenet-dsc that gives its input back."""
+    torch.manual_seed(0)
+    generator = build_generator("mobilenet-dsc")
+    start_near_identity(generator, 0.0)
+    path = tmp_path_factory.mktemp("c") / "identity.safetensors"
+    save_generator(path, "mobilenet-dsc", generator.state_dict())
+    return path

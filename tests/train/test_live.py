@@ -11,7 +11,6 @@ import torch
 from click.testing import CliRunner
 
 from deblur_train import build_generator
-from deblur_train.checkpoint import save_generator
 from deblur_train.cli import main
 from deblur_train.generator import start_near_identity
 from deblur_train.image_file import ImageError
@@ -184,16 +183,6 @@ def test_pipes(tmp_path):
         open_source("97")
     with pytest.raises(ImageError, match="no such file"):
         open_source(str(tmp_path / "none.mp4"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    g = build_generator("mobilenet-dsc")
-    start_near_identity(g, 0.0)
-    path = tmp_path_factory.mktemp("c") / "identity.safetensors"
-    save_generator(path, "mobilenet-dsc", g.state_dict())
-    return path
 
 
 def invoke(*args) -> object:

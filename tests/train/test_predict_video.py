@@ -8,29 +8,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
-from deblur_train import build_generator
 from deblur_train.ahead import ahead
-from deblur_train.checkpoint import save_generator
 from deblur_train.cli import main
-from deblur_train.generator import start_near_identity
 from deblur_train.predict_video import restore_video
 from deblur_train.video_file import Shot, VideoError, VideoReader
 from deblur_train.video_writer import Encoding, choose_codec
 
 from .films import panning, read_film, rotated, texture, write_film
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    g = build_generator("mobilenet-dsc")
-    start_near_identity(g, 0.0)
-    path = tmp_path_factory.mktemp("c") / "identity.safetensors"
-    save_generator(path, "mobilenet-dsc", g.state_dict())
-    return path
 
 
 def invoke(*args) -> object:
