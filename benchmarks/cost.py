@@ -35,7 +35,7 @@ BIN = Path(sys.executable).parent / "blursynth"
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 SIZES = ((360, 640), (720, 1280), (1080, 1920))
 PARTS = {  # a row of the table: the functions (file, name) whose cumulative time it is
-    "flow, both directions": [("flow.py", "estimate_pair")],
+    "flow, both directions": [("integrator.py", "flows")],
     "integration": [("exposure.py", "add")],
     "frames to linear light": [("synthesis.py", "_light"), ("integrator.py", "place")],
     "light to codes, noise": [("noise.py", "add_noise"), ("exposure.py", "linear")],

@@ -127,8 +127,8 @@ def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(flow, size, interpolation=cv2.INTER_LINEAR) * scale
 
 
-def estimate(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """Flow from `first` to `second`, RGB uint8 (H, W, 3) display-encoded, as float32 (H, W, 2).
+def estimate_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.0) -> PairFlow:
+    """Flows between two frames, RGB uint8 (H, W, 3) display-encoded, both directions.
 
     scale below 1 estimates on frames shrunk by it. Raises ValueError for an unknown kind and RuntimeError with
     the repair where OpenCV lacks DeepFlow.
@@ -138,20 +138,19 @@ def estimate(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.
     if kind == "deepflow-opencv" and not hasattr(getattr(cv2, "optflow", None), "createOptFlow_DeepFlow"):
         raise RuntimeError(REPAIR)
     h, w = first.shape[:2]
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (first, second)]
+    a, b = (_grey(f, scale) for f in (first, second))
+    if np.array_equal(a, b):
+        return PairFlow(*np.zeros((2, h, w, 2), np.float32))  # a still pair moves by exactly nothing
+    rows, columns = (max(1, round(n * scale)) for n in (h, w))  # without the padding
+    solved = (resize_flow(FLOWS[kind](*pair), a.shape[::-1])[:rows, :columns] for pair in ((a, b), (b, a)))
+    return PairFlow(*(resize_flow(flow, (w, h)) for flow in solved))
+
+
+def _grey(rgb: np.ndarray, scale: float) -> np.ndarray:
+    """What flow is estimated on: uint8, shrunk by scale, padded to MIN_SIDE."""
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if scale != 1.0:
-        size = (max(1, round(w * scale)), max(1, round(h * scale)))
-        grey = [cv2.resize(g, size, interpolation=cv2.INTER_AREA) for g in grey]
-    gh, gw = grey[0].shape
-    pad_h, pad_w = max(0, MIN_SIDE - gh), max(0, MIN_SIDE - gw)
-    if pad_h or pad_w:
-        grey = [cv2.copyMakeBorder(g, 0, pad_h, 0, pad_w, cv2.BORDER_REPLICATE) for g in grey]
-    if np.array_equal(grey[0], grey[1]):
-        return np.zeros((h, w, 2), np.float32)  # a still pair moves by exactly nothing
-    flow = resize_flow(FLOWS[kind](grey[0], grey[1]), (gw + pad_w, gh + pad_h))[:gh, :gw]
-    return resize_flow(flow, (w, h))
-
-
-def estimate_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.0) -> PairFlow:
-    """Both directions of `estimate`."""
-    return PairFlow(estimate(kind, first, second, scale), estimate(kind, second, first, scale))
+        size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    below, beside = (max(0, MIN_SIDE - n) for n in grey.shape)
+    return cv2.copyMakeBorder(grey, 0, below, 0, beside, cv2.BORDER_REPLICATE) if below or beside else grey

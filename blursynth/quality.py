@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from .flow import estimate
+from .flow import estimate_pair
 
 GRID = 4
 DEFAULT_GATE = "occluded<0.25,fb_error_px<4"
@@ -80,10 +80,10 @@ def heldout_db(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> flo
     """
     size = (max(8, before.shape[1] // 2), max(8, before.shape[0] // 2))
     a, m, c = (cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in (before, middle, after))
-    forward, backward = estimate("dis-coarse", a, c, 0.5), estimate("dis-coarse", c, a, 0.5)
-    guess = np.zeros(m.shape, np.float32)
-    for image, flow in ((a, (backward - forward) / 4), (c, (forward - backward) / 4)):
-        at = _grid(size[1], size[0]) + flow
+    pair = estimate_pair("dis-coarse", a, c, 0.5)
+    guess, here = np.zeros(m.shape, np.float32), _grid(size[1], size[0])
+    quarter = (pair.backward - pair.forward) / 4
+    for image, at in ((a, here + quarter), (c, here - quarter)):
         guess += 0.5 * cv2.remap(  # type: ignore[call-overload]
             image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
