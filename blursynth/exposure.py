@@ -134,10 +134,8 @@ def _sample2(flow, w, h, x, y):
 def _between(quasi0, quasi1, w, h, x, y, t, fx, fy, bx, by, s):
     """s * light at (x, y) and time t where both flows agree: SuperSloMo's two-sided sample."""
     u = np.float32(1) - t
-    sx, sy = (
-        fx + bx,
-        fy + by,
-    )  # -u t F01 + t^2 F10 = t (t (F01 + F10) - F01), and the same from the other frame
+    # -u t F01 + t^2 F10 = t (t (F01 + F10) - F01), and the same from the other frame.
+    sx, sy = fx + bx, fy + by
     a0, a1, a2, a3 = _sample4(quasi0, w, h, x + t * (t * sx - fx), y + t * (t * sy - fy), u * s)
     c0, c1, c2, c3 = _sample4(quasi1, w, h, x + u * (u * sx - bx), y + u * (u * sy - by), t * s)
     return a0 + c0, a1 + c1, a2 + c2, a3 + c3
