@@ -13,7 +13,9 @@ Position. The number of the next batch says everything; a resumed run recomputes
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TypedDict
@@ -208,12 +210,10 @@ def usable_workers(wanted: int, lanes: int) -> int:
 
 def _start_worker(worker: int) -> None:
     # Ctrl-C, and the SIGTERM of a batch system, reach the whole process group; the main process saves and then ends the
-    # workers itself, and a worker whose main process is gone ends on its own.
+    # workers itself (see _decoded), and a worker whose main process is gone ends on its own.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if (
-        cv2.getNumThreads() != 1
-    ):  # a spawned worker; a forked one has inherited the setting (see load_batches)
+    if cv2.getNumThreads() != 1:  # a spawned worker; a forked one has inherited the setting (see _decoded)
         cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
@@ -223,7 +223,15 @@ def load_batches(stream: CropStream, workers: int, pin_memory: bool = False) -> 
 
     Raises DataError when nothing (more) can be decoded or a worker died.
     """
-    workers = usable_workers(workers, stream.options.lanes)
+    batches = _decoded(stream, usable_workers(workers, stream.options.lanes), pin_memory)
+    # A caller need not use the stream up or close it. Left to the interpreter's exit, the workers would get a SIGTERM,
+    # which they ignore, and be waited for without end.
+    weak = weakref.ref(batches)
+    atexit.register(lambda: (left := weak()) and left.close())
+    return batches
+
+
+def _decoded(stream: CropStream, workers: int, pin_memory: bool) -> Generator[Batch, None, None]:
     source: Iterator[Batch] = iter(stream)
     if workers:
         # Before the fork, in the parent: a child that inherits OpenCV's thread pool without its threads hangs in the
@@ -238,18 +246,21 @@ def load_batches(stream: CropStream, workers: int, pin_memory: bool = False) -> 
             worker_init_fn=_start_worker,
         )
         source = iter(loader)
-    while True:
-        try:
+    try:
+        while True:
             batch = next(source)
-        except RuntimeError as e:
-            if "DataLoader worker" not in str(e):
-                raise
-            raise DataError(
-                "a decoding process was killed (out of memory?); lower --workers or data.frames_in_flight and --resume"
-            ) from None
-        if batch["error"]:
-            raise DataError(batch["error"])
-        yield batch
+            if batch["error"]:
+                raise DataError(batch["error"])
+            yield batch
+    except RuntimeError as e:
+        if "DataLoader worker" not in str(e):
+            raise
+        raise DataError(
+            "a decoding process was killed (out of memory?); lower --workers or data.frames_in_flight and --resume"
+        ) from None
+    finally:
+        if workers:  # by name: a traceback may keep the iterator, and so its workers, alive
+            source._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def to_device(images: Tensor, device: torch.device, channels_last: bool = True) -> Tensor:

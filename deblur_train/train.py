@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +120,12 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     waited, marked, since = 0.0, time.perf_counter(), at.step
     interrupted = False
     board = Board(folder if config.run.tensorboard and chief else None)
-    with stop_signals() as stop, Meter(console, "training", config.steps, at.step, quiet=not chief) as meter:
+    # Closed in any case, for that ends the decoding workers.
+    with (
+        closing(batches),
+        stop_signals() as stop,
+        Meter(console, "training", config.steps, at.step, quiet=not chief) as meter,
+    ):
         while at.step < config.steps and not interrupted:
             before = time.perf_counter()
             taken = [next(batches) for _ in range(accumulate)]
@@ -182,7 +188,6 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
             marked += time.perf_counter() - pause  # samples_per_s is the rate of training alone
             meter.advance(note)
     board.close()
-    batches.close()  # ends the decoding workers
 
     if chief:
         save_png(folder / "curves.png", curves(log.rows()))

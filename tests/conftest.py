@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,8 @@ def real_clips() -> Path:
     if not REAL_CLIPS.is_dir():
         pytest.skip(f"real clips are not at {REAL_CLIPS}")
     return REAL_CLIPS
+
+
+def pytest_unconfigure() -> None:
+    """A process that cannot end after its last test says where it hangs, and fails, instead of running into CI's limit."""
+    faulthandler.dump_traceback_later(120, exit=True)

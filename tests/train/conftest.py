@@ -1,3 +1,5 @@
+import multiprocessing
+
 import pytest
 import torch
 
@@ -13,6 +15,13 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_left():
+    """Whatever happens in a test, the decoding workers end with what they worked for."""
+    yield
+    assert not multiprocessing.active_children()
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,7 @@
+import multiprocessing
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -54,6 +58,28 @@ def test_workers_start_after_opencv_used_its_threads_here(data):
     batches = load_batches(stream(data), 2)
     assert next(batches)["number"] == 0
     batches.close()
+
+
+ABANDONED = """
+import sys
+from deblur_train.data import CropOptions, CropStream, load_batches
+from deblur_train.shards import index_split
+o = CropOptions(batch_size=2, crop=32, crops_per_frame=3, frames_in_flight=2, lanes=4)
+batches = load_batches(CropStream(index_split(sys.argv[1], "train"), o, 3, 0, 1, 0), 2)
+next(batches)
+if sys.argv[2] == "fails":
+    raise SystemExit("a mistake of the caller's")
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "fails"])
+def test_a_stream_left_open_does_not_keep_the_program_from_ending(data, how):
+    """The workers ignore SIGTERM, with which multiprocessing ends them at exit before it waits for them."""
+    command = [sys.executable, "-c", ABANDONED, str(data), how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.strip()) == (
+        (0, "") if how == "ends" else (1, "a mistake of the caller's")
+    )
 
 
 def test_seeds_and_ranks_differ(data):
@@ -137,6 +163,7 @@ def test_nothing_decodable_is_one_clear_error(tmp_path, workers):
     with pytest.raises(DataError, match="none of the 1 samples can be decoded") as e:
         next(load_batches(stream(tmp_path), workers))
     assert "\n" not in str(e.value)
+    assert e.tb is not None and not multiprocessing.active_children()  # not even while the traceback is kept
 
 
 def test_workers_divide_the_lanes():
