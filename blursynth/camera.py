@@ -7,6 +7,7 @@ Encoding rounds in the display domain, which is the same as comparing light with
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -48,7 +49,24 @@ class Response:
 
     def encode(self, linear: np.ndarray) -> np.ndarray:
         """float (H, W, 3) linear light -> uint8 (H, W, 3) codes; light outside 0..1 is clipped."""
-        return _encode(np.ascontiguousarray(linear, np.float32), self.edges, _starts(self.edges))
+        return _encode(np.ascontiguousarray(linear, np.float32), self._above, self._starts, self._hops)
+
+    @cached_property
+    def _above(self) -> np.ndarray:
+        """(256, 3): the light from which a code is too low; never for 255."""
+        return np.concatenate([self.edges, np.full((1, 3), np.inf, np.float32)])
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """(SLOTS + 1, 3) uint8: the least code whose light may fall in each slot of 0..1."""
+        slots = np.arange(SLOTS + 1, dtype=np.float32) / SLOTS
+        codes = [np.searchsorted(self.edges[:, c], slots, side="right") for c in range(3)]
+        return np.stack(codes, 1).astype(np.uint8)
+
+    @cached_property
+    def _hops(self) -> int:
+        """The most codes that a slot's light can lie above the slot's start."""
+        return int(np.diff(self._starts.astype(int), axis=0).max())
 
 
 def translate(rgb: np.ndarray, source: Response, camera: Response) -> np.ndarray:
@@ -80,23 +98,17 @@ def jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
-def _starts(edges: np.ndarray) -> np.ndarray:
-    """(SLOTS + 1, 3) int32: the least code whose light may fall in each slot of 0..1."""
-    slots = np.arange(SLOTS + 1, dtype=np.float32) / SLOTS
-    return np.stack([np.searchsorted(edges[:, c], slots, side="right") for c in range(3)], 1).astype(np.int32)
-
-
 @njit(cache=True, error_model="numpy")
-def _encode(linear, edges, starts):
+def _encode(linear, above, starts, hops):
     h, w = linear.shape[0], linear.shape[1]
     out = np.empty((h, w, 3), np.uint8)
     for y in range(h):
         for x in range(w):
             for c in range(3):
                 v = min(max(linear[y, x, c], np.float32(0)), np.float32(1))
-                code = starts[int(v * np.float32(SLOTS)), c]
-                while code < 255 and v >= edges[code, c]:
-                    code += 1
+                code = np.intp(starts[int(v * np.float32(SLOTS)), c])
+                for _ in range(hops):  # no branch: whether light is above the edge is a coin's toss
+                    code += v >= above[code, c]
                 out[y, x, c] = code
     return out
 

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exposure import APART, BLEND, FADE, ONE_SIDED, QUASI, SHORT_PATH, SHORT_PX, SPREAD, STEP_PX, Shutter
+from .exposure import QUASI, Shutter
+from .exposure_loop import APART, BLEND, FADE, ONE_SIDED, SHORT_PATH, SHORT_PX, SPREAD, STEP_PX, STILL
 from .recipe import RecipeError
 
 CHUNK = 1 << 20
@@ -95,7 +96,7 @@ class _Interval:
         )
 
     def contested(self, at: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """s * light (M, 4) where the flows disagree: the vote of motions of `exposure._contested`."""
+        """s * light (M, 4) where the flows disagree: the vote of motions of `exposure_loop._contested`."""
         w, h = self.w, self.light0.shape[0] // self.w
         x, y, u = at % w, at // w, 1 - t
         out = self.between(at, t, torch.full_like(t, float(BLEND)))
@@ -160,10 +161,13 @@ class Exposure:
         k *= span[of_row] > 0
         self.steps += int(k.sum())
         self.longest = max(self.longest, int(k.max()))
-        wide = torch.zeros_like(k, dtype=torch.bool)
         many = (k > 1).nonzero()[:, 0]
-        for part in many.split(CHUNK):
-            wide[part] = scene.apart2(part) > float(APART[0]) + float(APART[1]) * move2[part]
+        # The first pixel of each block of two by two decides for all four.
+        firsts = torch.arange(h * w, device=self.device).view(h, w)[::2, ::2]
+        apart = torch.cat([scene.apart2(part) for part in firsts.reshape(-1).split(CHUNK)])
+        disputed = apart > float(APART[0]) + float(APART[1]) * move2[firsts.reshape(-1)]
+        wide = disputed.view(firsts.shape).repeat_interleave(2, 0).repeat_interleave(2, 1)[:h, :w].reshape(-1)
+        wide &= k > 1
         for n_last, t in ((False, lo), (True, hi)):
             self._ends(i, scene, t, span, k, of_row, move2, wide, n_last)
         for contested in (False, True):
@@ -189,7 +193,7 @@ class Exposure:
         """First or last node of every exposed pixel, at its row's time t (H,)."""
         on = (k > 0).nonzero()[:, 0]
         at_source = ((t == 0) | (t == 1))[of_row]
-        walks = ~at_source & (move2 >= 1e-6)
+        walks = ~at_source & (move2 >= float(STILL) ** 2)
         for chosen, sampler in (
             (~walks, None),
             (walks & ~wide, scene.between),

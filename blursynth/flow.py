@@ -60,8 +60,9 @@ def coarse_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 LEAST_SOLVED = 160
 """Frames are not shrunk below this short side, px: on a 272-row clip, halves cost 0.25 dB of the blur."""
-FAST_PX = 3.75
-"""A flow whose 99.9th percentile is longer, px of the shrunk frames, is searched again with small patches."""
+FAST_PX, FAST_SHARE = 3.75, 0.001
+"""A flow that is longer than this, px of the shrunk frames, in more than this share of it is searched again with small
+patches."""
 
 
 def _flow_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -78,7 +79,7 @@ def _flow_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (a, b))
     flow = coarse_flow(a, b)
     length2 = np.einsum("ijk,ijk->ij", flow, flow)
-    if np.percentile(length2, 99.9) > FAST_PX**2:
+    if np.count_nonzero(length2 > FAST_PX**2) > FAST_SHARE * length2.size:
         flow = _dis(0, 4, 2).calc(a, b, None)  # type: ignore[call-overload]
     return flow
 

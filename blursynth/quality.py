@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numba import njit
 
 from .flow import estimate_pair
 
@@ -34,17 +35,11 @@ class FlowStats:
 
     def add(self, forward: np.ndarray, backward: np.ndarray) -> None:
         """Both flows of one interval, float32 (H, W, 2)."""
-        f, b = forward[::GRID, ::GRID], backward[::GRID, ::GRID]
-        back = cv2.remap(  # type: ignore[call-overload]  # None: both maps in one
-            np.ascontiguousarray(b), _grid(f.shape[0], f.shape[1]) + f / GRID, None, cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )  # fmt: skip
-        f2, b2, e2 = (np.einsum("ijk,ijk->ij", v, v) for v in (f, back, f + back))
-        self.length.append(np.sqrt(f2).ravel())
-        self.error.append(np.sqrt(e2).ravel())
-        # Occlusion test of Sundaram, Brox, Keutzer 2010.
-        self.hidden.append(float(np.mean(e2 > 0.01 * (f2 + b2) + 0.5)))
-        self.total = f.copy() if self.total is None else self.total + f
+        motion, length, error, hidden = _compare(forward, backward, GRID)
+        self.length.append(length)
+        self.error.append(error)
+        self.hidden.append(hidden / len(length))
+        self.total = motion if self.total is None else self.total + motion
 
     def summary(self) -> dict[str, float]:
         """The flow group of a sample's JSON."""
@@ -62,6 +57,34 @@ class FlowStats:
         """Mean motion over the window, float32 (H / 4, W / 4, 2), px per interval of the full-size picture."""
         assert self.total is not None
         return (self.total / len(self.length)).astype(np.float32)
+
+
+@njit(cache=True, error_model="numpy")
+def _compare(forward, backward, grid):
+    """Every `grid`th pixel's forward flow, its length, by how much the backward flow there misses it, and how many
+    pixels the occlusion test of Sundaram, Brox, Keutzer 2010 finds."""
+    h, w = forward.shape[0], forward.shape[1]
+    rows, columns = (h + grid - 1) // grid, (w + grid - 1) // grid
+    motion = np.empty((rows, columns, 2), np.float32)
+    length, error = np.empty(rows * columns, np.float32), np.empty(rows * columns, np.float32)
+    hidden = 0
+    for i in range(rows):
+        for j in range(columns):
+            fx, fy = forward[i * grid, j * grid, 0], forward[i * grid, j * grid, 1]
+            x = min(max(np.float32(j * grid) + fx, np.float32(0)), np.float32(w - 1))
+            y = min(max(np.float32(i * grid) + fy, np.float32(0)), np.float32(h - 1))
+            x0, y0 = min(int(x), w - 2), min(int(y), h - 2)
+            a, b = x - np.float32(x0), y - np.float32(y0)
+            top_x = (1 - a) * backward[y0, x0, 0] + a * backward[y0, x0 + 1, 0]
+            top_y = (1 - a) * backward[y0, x0, 1] + a * backward[y0, x0 + 1, 1]
+            low_x = (1 - a) * backward[y0 + 1, x0, 0] + a * backward[y0 + 1, x0 + 1, 0]
+            low_y = (1 - a) * backward[y0 + 1, x0, 1] + a * backward[y0 + 1, x0 + 1, 1]
+            bx, by = (1 - b) * top_x + b * low_x, (1 - b) * top_y + b * low_y
+            f2, b2, e2 = fx * fx + fy * fy, bx * bx + by * by, (fx + bx) ** 2 + (fy + by) ** 2
+            motion[i, j, 0], motion[i, j, 1] = fx, fy
+            length[i * columns + j], error[i * columns + j] = np.sqrt(f2), np.sqrt(e2)
+            hidden += e2 > 0.01 * (f2 + b2) + 0.5
+    return motion, length, error, hidden
 
 
 def _grid(height: int, width: int) -> np.ndarray:

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exposure import SHORT_PATH, SHORT_PX, STEP_PX, Shutter
+from .exposure import Shutter
+from .exposure_loop import SHORT_PATH, SHORT_PX, STEP_PX
 from .exposure_torch import check_device
 from .ifnet import IFNet, load_ifnet, pad, warp
 from .recipe import RecipeError

@@ -226,9 +226,14 @@ def load_batches(stream: CropStream, workers: int, pin_memory: bool = False) -> 
     batches = _decoded(stream, usable_workers(workers, stream.options.lanes), pin_memory)
     # A caller need not use the stream up or close it. Left to the interpreter's exit, the workers would get a SIGTERM,
     # which they ignore, and be waited for without end.
-    weak = weakref.ref(batches)
-    atexit.register(lambda: (left := weak()) and left.close())
+    atexit.register(_close, weakref.ref(batches))
     return batches
+
+
+def _close(weak: weakref.ref[Generator[Batch, None, None]]) -> None:
+    batches = weak()
+    if batches is not None:
+        batches.close()
 
 
 def _decoded(stream: CropStream, workers: int, pin_memory: bool) -> Generator[Batch, None, None]:
