@@ -69,6 +69,32 @@ class Response:
         return int(np.diff(self._starts.astype(int), axis=0).max())
 
 
+@dataclass(frozen=True)
+class Curve:
+    """What a setting of ``crf`` stands for: one response, or a range of gammas that each sample draws its own from."""
+
+    response: Response
+    gammas: tuple[float, float] | None = None
+
+    def draw(self, u: float) -> Response:
+        """The response of one sample, from a uniform draw u in [0, 1)."""
+        if self.gammas is None:
+            return self.response
+        low, high = self.gammas
+        return load_response(f"gamma{low + u * (high - low):.3f}")  # rounded: its name says all of it
+
+
+def parse_curve(name: str) -> Curve:
+    """A response of `load_response`, or gammaLO-HI. Raises CameraError."""
+    both = name.removeprefix("gamma").split("-")
+    if not name.startswith("gamma") or len(both) != 2:
+        return Curve(load_response(name))
+    low, _ = (load_response(f"gamma{g}") for g in both)
+    if float(both[0]) > float(both[1]):
+        raise CameraError(f"crf {name!r}: the first gamma is larger than the second")
+    return Curve(low, (float(both[0]), float(both[1])))
+
+
 def translate(rgb: np.ndarray, source: Response, camera: Response) -> np.ndarray:
     """uint8 (H, W, 3) codes of one response as the codes that another gives the same light."""
     table = camera.encode(source.light[:, None, :])
@@ -134,7 +160,7 @@ def load_response(name: str) -> Response:
         return _response(name, (code / 255) ** gamma, (half / 255) ** gamma)
     if name.endswith(".npy"):
         return _from_file(Path(name))
-    raise CameraError(f"crf {name!r} is not srgb, gamma2.2, display or a FILE.npy")
+    raise CameraError(f"crf {name!r} is not srgb, gamma2.2, a range as gamma1-2.6, display or a FILE.npy")
 
 
 def _srgb(v: np.ndarray) -> np.ndarray:

@@ -105,7 +105,9 @@ def main() -> None:
 @click.option("--readout-ms", type=float, help="Rolling shutter: first row's exposure to the last's.")
 @click.option("--flow-scale", type=float, help="Compute flow at this scale of the frame.")
 @click.option("--rife-weights", metavar="FILE", help="Weights for --interp rife.")
-@click.option("--crf", metavar="srgb|gamma2.2|display|FILE.npy", help="Response curve.  [default: srgb]")
+@click.option(
+    "--crf", metavar="srgb|gamma2.2|gamma1-2.6|display|FILE.npy", help="Response curve.  [default: srgb]"
+)
 @click.option("--crf-out", metavar="CURVE", help="Response of the simulated camera.  [default: the source's]")
 @click.option("--highlights", metavar="off|A|LO-HI|rsblur|auto", help="Restore clipped light.")
 @click.option(

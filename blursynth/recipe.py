@@ -87,7 +87,9 @@ class Recipe(Strict):
 
     # The camera.
     crf: str = Field(
-        "srgb", description="the source's response curve: srgb, gamma2.2, display (no curve), or FILE.npy"
+        "srgb",
+        description="the source's response curve: srgb, gamma2.2, gamma1-2.6 (drawn per sample, where the curve is "
+        "not known), display (no curve), or FILE.npy",
     )
     crf_out: str = Field(
         "", description="response of the simulated camera, on blur and target alike; empty: the source's"

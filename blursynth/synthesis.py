@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .camera import CameraError, jpeg, load_response, parse_jpeg, translate
+from .camera import CameraError, jpeg, load_response, parse_curve, parse_jpeg, translate
 from .exposure import Shutter, make_shutter
 from .flow import PairFlow, estimate_pair
 from .flow_colours import encode_flow_thumb
@@ -43,12 +43,13 @@ class Synthesizer:
         """Raises RecipeError naming the setting that cannot be used (curve, gate, weights...)."""
         self.recipe = recipe
         try:
-            self.response = load_response(recipe.crf)
-            self.camera = load_response(recipe.crf_out) if recipe.crf_out else self.response
+            self.curve = parse_curve(recipe.crf)
+            self.camera = load_response(recipe.crf_out) if recipe.crf_out else None
             self.gates = parse_gate(recipe.gate)
             self.noise = parse_noise(recipe.noise)
         except (CameraError, GateError) as e:
             raise RecipeError(str(e)) from None
+        self.response = self.curve.response  # of the sample at work
         self.highlights = parse_highlights(recipe.highlights)
         self.profile = load_profile(recipe.profile)
         self.integrator = Integrator(recipe, rife_weights)
@@ -73,6 +74,8 @@ class Synthesizer:
         noise_rng = np.random.default_rng(rng.integers(0, 2**63, size=4))
         duty = recipe.draw_duty(draws[0])
         highlight = self.highlights.draw(draws[1])
+        self.response = self.curve.draw(draws[3])
+        curve = recipe.crf if self.curve.gammas is None else self.response.name
 
         stats = FlowStats()
         if recipe.interp == "none":
@@ -90,7 +93,7 @@ class Synthesizer:
         blur, noise_meta = add_noise(
             linear, self.response, self.noise, frames, noise_rng, exposure["effective_frames"], self.camera
         )
-        if self.camera is not self.response:
+        if self.camera is not None:
             sharp = translate(sharp, self.response, self.camera)
         quality_span = parse_jpeg(recipe.jpeg)
         jpeg_quality = None
@@ -134,13 +137,13 @@ class Synthesizer:
         if self.integrator.rife is not None:
             meta["rife_sha256"] = self.integrator.rife.sha256
         camera = {
-            "crf": recipe.crf_out or recipe.crf,
+            "crf": recipe.crf_out or curve,
             "highlights": round(highlight, 6) if highlight else None,
             "noise": noise_meta,
             "jpeg": jpeg_quality,
         }
         if recipe.crf_out:
-            camera["crf_source"] = recipe.crf
+            camera["crf_source"] = curve
         stored = None
         if recipe.store == "linear16":
             stored = np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from typing import Any, Literal
 
 import cv2
@@ -84,13 +85,13 @@ def redraw_noise(linear: np.ndarray, kind: NoiseKind, crf: str, rng: np.random.G
 
 
 def encode(linear: np.ndarray, crf: str) -> np.ndarray:
-    """Linear light 0..1 to display-encoded 0..1 by ``srgb`` (IEC 61966-2-1), ``gamma2.2`` or ``display`` (no curve)."""
+    """Linear light 0..1 to display-encoded 0..1 by ``srgb`` (IEC 61966-2-1), ``gamma2.2`` (any number) or ``display`` (no curve)."""
     if crf == "srgb":
         return np.where(
             linear <= 0.0031308, 12.92 * linear, 1.055 * np.power(np.maximum(linear, 1e-8), 1 / 2.4) - 0.055
         )
-    if crf == "gamma2.2":
-        return np.power(linear, 1 / 2.2)
+    if re.fullmatch(r"gamma\d+(\.\d+)?", crf):
+        return np.power(linear, 1 / float(crf.removeprefix("gamma")))
     if crf == "display":
         return linear
     raise ValueError(

@@ -197,6 +197,21 @@ def test_another_output_curve_is_put_on_blur_and_target_alike():
     assert (s.camera["crf"], s.camera["crf_source"]) == ("gamma2.2", "srgb")
 
 
+def test_a_range_of_gammas_is_drawn_per_sample_and_named():
+    """The blur is the mean by the gamma that the sample names."""
+    frames, names = gliding(5, 2), set()
+    recipe = Recipe(interp="none", crf="gamma1-2.6")
+    for seed in range(6):
+        s = make(recipe, frames, seed=seed)
+        gamma = float(s.camera["crf"].removeprefix("gamma"))
+        mean = np.mean([(f / 255.0) ** gamma for f in frames], axis=0) ** (1 / gamma) * 255
+        assert 1 <= gamma <= 2.6 and np.abs(s.blur_rgb - mean).max() <= 0.51
+        names.add(gamma)
+    assert len(names) == 6
+    with pytest.raises(RecipeError, match="first gamma is larger"):
+        Synthesizer(Recipe(crf="gamma2.6-1"))
+
+
 def test_jpeg_is_on_the_blur_and_on_the_target_where_asked():
     frames = gliding(5, 2)
     plain = make(Recipe(interp="dis"), frames)

@@ -219,6 +219,7 @@ def test_response_curves_have_known_values():
     assert encode(np.array([0.0, 0.0031308, 0.21404114, 1.0]), "srgb") == pytest.approx(
         [0, 0.04045, 0.5, 1], abs=1e-4
     )
+    assert encode(np.array([0.5]), "gamma1.5")[0] == pytest.approx(0.5 ** (2 / 3))
     assert encode(np.array([0.5]), "gamma2.2")[0] == pytest.approx(0.72974, abs=1e-4)
     with pytest.raises(ValueError, match="response curve"):
         encode(np.zeros(1), "file.npy")
