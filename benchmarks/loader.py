@@ -22,8 +22,10 @@ from pair_shards import sample_json, write_shard
 from torch.utils.data import DataLoader, Dataset
 
 from deblur_train.augment import Augment
-from deblur_train.data import CropOptions, CropStream, load_batches, to_device
+from deblur_train.data import CropOptions, CropStream
+from deblur_train.loader import load_batches
 from deblur_train.shards import index_split
+from deblur_train.tensors import to_device
 
 CROP, BATCH = 256, 4
 

@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 
 from blursynth.camera import load_response
-from blursynth.exposure import Exposure, Shutter, quasi
+from blursynth.exposure import Exposure, quasi
 from blursynth.flow import estimate_pair
 from blursynth.rife import Rife, find_weights
+from blursynth.shutter import Shutter
 
 NAMES = ("frame10.png", "frame10i11.png", "frame11.png")
 

@@ -1,6 +1,6 @@
 """Does the recipe matter? One small generator, the same clips, steps and seeds; only the synthesis differs.
 
-    python benchmarks/study.py --media ../shared/media --work scratch/study [--steps 1000] [--seeds 0,1,2] [--jobs 2]
+    python benchmarks/study.py --media ../shared/media --work scratch/study [--steps 6000] [--seeds 0,1,2] [--jobs 2]
 
 Five training sets, each adding one stage to the one before: (a) `display`, the plain mean of display-encoded frames
 (GoPro's recipe); (b) `linear`, the mean of light; `+flow`, light integrated along the motion; `+noise`; (c) `ours`, with
@@ -44,6 +44,7 @@ SETS: dict[str, dict[str, Any]] = {
     "+noise": OURS | {"highlights": "off"},
     "ours": OURS,
 }
+CONFIG = Path(__file__).with_name("study.toml")
 CLIPS = ("bikes.mp4", "max-heromode.mp4", "solidWhiteRight.mp4")
 """Real clips to train on: small ones, of licences that allow it (BSD, Apache-2.0 or MIT, MIT)."""
 WINDOW = 3
@@ -137,9 +138,7 @@ def train(work: Path, name: str, seed: int, steps: int) -> None:
     if (run / "finished").exists():
         return
     config = work / f"seed{seed}.toml"
-    base = (Path(__file__).parents[1] / "pipelines" / "train-demo.toml").read_text()
-    base = base.replace("steps = 400", f"steps = {steps}\nseed = {seed}").replace("crop = 96", "crop = 128")
-    config.write_text(base)
+    config.write_text(CONFIG.read_text().replace("steps = 6000", f"steps = {steps}\nseed = {seed}"))
     command = [
         sys.executable,
         "-m",
@@ -198,10 +197,10 @@ def picture(work: Path, names: list[str], sets: dict[str, list[Pair]]) -> np.nda
 @click.command(help=__doc__)
 @click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("scratch/study"))
-@click.option("--steps", default=1000)
+@click.option("--steps", default=6000)
 @click.option("--seeds", default="0,1,2")
-@click.option("--scenes", default=30)
-@click.option("--samples", default=150, help="Windows in each training set.")
+@click.option("--scenes", default=40)
+@click.option("--samples", default=300, help="Windows in each training set.")
 @click.option("--jobs", default=2, help="Runs trained side by side, one thread each.")
 @click.option("--sets", "names", default=",".join(SETS))
 def main(

@@ -19,6 +19,7 @@ from truth import psnr
 from blursynth import exposure as ex
 from blursynth.camera import load_response
 from blursynth.flow import estimate_pair
+from blursynth.shutter import make_shutter
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
@@ -40,7 +41,7 @@ def main(speeds: str, seeds: str, size: str, out: str) -> None:
             pairs = [estimate_pair("dis", a, b) for a, b in pairwise(frames)]
             flows = [(p.forward, p.backward) for p in pairs]
             lights = [response.decode(f) for f in frames]
-            shutter = ex.make_shutter(h, 8)
+            shutter = make_shutter(h, 8)
             row = []
             for k in STEPS:
                 blur = response.encode(ex.integrate_light(lights, flows, shutter, k))

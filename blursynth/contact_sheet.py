@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from blursynth.shards import decode_image
+from blursynth.image_codec import decode_image
 
 SHEET_WIDTH = 1600  # px of the contact sheet
 SHEET_COLUMNS = 5

@@ -13,12 +13,14 @@ from pydantic import ValidationError
 
 from blursynth import __version__
 from blursynth.contact_sheet import contact_sheet
+from blursynth.image_codec import decode_image
 from blursynth.output import OutputError
 from blursynth.plan import PlanClip, Run, WindowSpec
-from blursynth.recipe import Recipe, RecipeError, explain_validation
+from blursynth.recipe import Recipe, RecipeError
+from blursynth.recipe_file import explain_validation
 from blursynth.sample_json import parse_sample_json
 from blursynth.shard_files import ShardFiles
-from blursynth.shards import ShardError, decode_image, read_shard
+from blursynth.shards import ShardError, read_shard
 from blursynth.sources import Clip, SourceError, clip_sha256, find_clips
 from blursynth.summary import RunLog
 from blursynth.task import default_synthesizer, sample_members
@@ -112,7 +114,7 @@ def explain(
     prefix = window.rsplit("_", 2)[0]
     source = PlanClip(clip, shard.partition("-")[0], prefix, s["sha256"])
     spec = WindowSpec(0, s["first"], s["last"], tiles=2**31)
-    from blursynth.synthesis import load_profile
+    from blursynth.shutter import load_profile
 
     frames, reason, times = _read(source, spec)
     weights = frame_weights(meta, load_profile(recipe.profile))
@@ -193,7 +195,7 @@ def frame_weights(meta: dict[str, Any], profile: np.ndarray | None = None) -> np
     """(N,) share of the light that each source frame of the window stands for, in the middle row; sums to 1.
 
     Args:
-        profile: weight of the light over the exposure, as ``synthesis.load_profile`` gives it; None for a box.
+        profile: weight of the light over the exposure, as ``shutter.load_profile`` gives it; None for a box.
     """
     e, s = meta["exposure"], meta["source"]
     n = s["last"] - s["first"] + 1

@@ -19,52 +19,15 @@ Four choices make this both fast and close to a true exposure (figures in benchm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from .exposure_loop import accumulate, mean
+from .shutter import Shutter
 
 QUASI = np.array([-1 / 12, 14 / 12, -1 / 12], np.float32)
 """Pre-filter that makes phase-averaged bilinear sampling exact to fourth order."""
-
-
-@dataclass(frozen=True)
-class Shutter:
-    """When each row collects light, in frames from the window's first frame.
-
-    start, stop: float32 (H,), the row's exposure; profile: float32 (P,), weight over [start, stop], linearly
-    interpolated; all ones is a box.
-    """
-
-    start: np.ndarray
-    stop: np.ndarray
-    profile: np.ndarray
-
-    @property
-    def boxed(self) -> bool:
-        return bool(np.all(self.profile == self.profile[0]))
-
-
-def make_shutter(
-    height: int, intervals: int, duty: float = 1.0, readout: float = 0.0, profile: np.ndarray | None = None
-) -> Shutter:
-    """Exposure of a window of `intervals` frame intervals, centred in it.
-
-    duty: share of the window that is exposed (0, 1]. readout: frames between the first row's exposure and the
-    last's (rolling shutter); rows are symmetric about the window's centre. The exposure is shortened where the
-    readout would push it out of the window.
-
-    Raises ValueError where readout leaves no exposure.
-    """
-    length = min(duty * intervals, intervals - readout)
-    if length <= 0:
-        raise ValueError(f"readout of {readout:.3g} frames leaves no exposure in {intervals} intervals")
-    offset = readout * ((np.arange(height) + 0.5) / height - 0.5)
-    start = intervals / 2 - length / 2 + offset
-    ones = np.ones(2, np.float32) if profile is None else np.asarray(profile, np.float32)
-    return Shutter(start.astype(np.float32), (start + length).astype(np.float32), ones)
 
 
 def quasi(light: np.ndarray, restored: bool = True) -> np.ndarray:

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exposure import QUASI, Shutter
+from .exposure import QUASI
 from .exposure_loop import APART, BLEND, FADE, ONE_SIDED, SHORT_PATH, SHORT_PX, SPREAD, STEP_PX, STILL
 from .recipe import RecipeError
+from .shutter import Shutter
 
 CHUNK = 1 << 20
 """Pixels walked together: bounds what a step holds beside the interval's own frames, flows and step counts."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from . import exposure
-from .exposure import Shutter
 from .flow import PairFlow, estimate_pair
 from .recipe import Recipe
+from .shutter import Shutter
 
 if TYPE_CHECKING:
     from .rife import Rife

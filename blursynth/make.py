@@ -26,7 +26,8 @@ from blursynth.output import Output, OutputError
 from blursynth.output_remote import open_output
 from blursynth.plan import Plan, ShardTask, make_plan
 from blursynth.progress import Progress
-from blursynth.recipe import Recipe, RecipeError, RunOptions, explain_validation, load_recipe
+from blursynth.recipe import Recipe, RecipeError, RunOptions
+from blursynth.recipe_file import explain_validation, load_recipe
 from blursynth.sources import SourceError, assign_splits, find_clips
 from blursynth.summary import RunLog, Summary
 from blursynth.task import make_shard

@@ -16,7 +16,8 @@ from typing import IO, Any
 
 from blursynth import __version__
 from blursynth.plan import Plan
-from blursynth.recipe import Recipe, dump_recipe
+from blursynth.recipe import Recipe
+from blursynth.recipe_file import dump_recipe
 from blursynth.shards import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches, write_atomic
 
 OWN_FILES = ("recipe.toml", "dataset.json", "_info.json", "run.jsonl", "failed.json")

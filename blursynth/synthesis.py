@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from .camera import CameraError, jpeg, load_response, parse_curve, parse_jpeg, translate
-from .exposure import Shutter, make_shutter
 from .flow import PairFlow, estimate_pair
 from .flow_colours import encode_flow_thumb
 from .highlights import parse_highlights
 from .integrator import Integrator
 from .noise import add_noise, parse_noise
-from .npy_file import read_npy
 from .quality import FlowStats, GateError, clipped_share, failed_gate, heldout_db, parse_gate, score
 from .recipe import Recipe, RecipeError
+from .shutter import Shutter, load_profile, make_shutter
 
 
 @dataclass
@@ -247,26 +245,3 @@ def integrate_exposure(
             raise ValueError(f"frames must be uint8 (H, W, 3) of one shape, got {f.dtype} {f.shape}")
     rng = np.random.default_rng(recipe.seed)
     return Synthesizer(recipe).sample("frames", frames, 0, fps, rng).blur_rgb
-
-
-def load_profile(name: str) -> np.ndarray | None:
-    """Weights over the exposure: None for a box, (0, 1, 0) for a triangle, or a FILE.npy of shape (P,), P >= 2.
-
-    Raises RecipeError.
-    """
-    if name == "box":
-        return None
-    if name == "triangle":
-        return np.array([0, 1, 0], np.float32)
-    path = Path(name)
-    if path.suffix != ".npy":
-        raise RecipeError(f"profile {name!r} is not box, triangle or a FILE.npy")
-    try:
-        p = read_npy(path).astype(np.float32)
-    except (OSError, ValueError) as e:
-        raise RecipeError(f"profile {path}: {e}") from None
-    if p.ndim != 1 or len(p) < 2 or not np.all(np.isfinite(p)) or p.min() < 0 or p.sum() <= 0:
-        raise RecipeError(
-            f"profile {path}: need a 1-d array of at least two weights, none negative, some positive"
-        )
-    return p

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from blursynth.image_codec import decode_image
 from blursynth.lookalikes import near_duplicates, picture_hash
 from blursynth.sample_json import parse_sample_json
 from blursynth.shard_files import ShardFiles
-from blursynth.shards import ShardError, decode_image, read_shard, read_sidecar
+from blursynth.shards import ShardError, read_shard, read_sidecar
 
 HASHES_PER_CLIP = 12  # frames of a clip that are compared with other splits, spread by their keys
 

@@ -23,7 +23,7 @@ class Augment:
 
     ``article``: horizontal flip, brightness/contrast, shift-scale-rotate, the same for both images, and coarse dropout
     on the input only. ``dihedral``: the eight lossless flips and quarter turns. Normalisation by 0.5 happens on the
-    device (:func:`deblur_train.data.to_device`), where it costs a quarter of the bytes to carry.
+    device (:func:`deblur_train.tensors.to_device`), where it costs a quarter of the bytes to carry.
     """
 
     def __init__(self, kind: AugmentKind) -> None:

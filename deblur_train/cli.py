@@ -14,7 +14,8 @@ from .cli_errors import Failed, errors_in_one_line
 from .cli_export import bench_command, export_command
 from .cli_options import DEVICE, NORM_STATS, choose_device
 from .cli_predict import predict_command
-from .config import ConfigError, builtin_configs, load_config
+from .config import ConfigError
+from .config_file import builtin_configs, load_config
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -13,10 +13,7 @@ Position. The number of the next batch says everything; a resumed run recomputes
 
 from __future__ import annotations
 
-import atexit
-import signal
-import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -24,10 +21,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from .augment import Augment, AugmentKind, NoiseKind, redraw_noise
-from .shards import DataError, DecodeError, ShardIndex, ShardReader
+from .shard_reader import DecodeError, ShardReader
+from .shards import DataError, ShardIndex
 
 
 class Batch(TypedDict):
@@ -201,89 +199,3 @@ def _at_least(image: np.ndarray, size: int) -> np.ndarray:
         return image
     mode = cv2.BORDER_REFLECT_101 if min(h, w) > 1 else cv2.BORDER_REPLICATE
     return cv2.copyMakeBorder(image, 0, max(0, size - h), 0, max(0, size - w), mode)
-
-
-def usable_workers(wanted: int, lanes: int) -> int:
-    """The largest number of workers, at most ``wanted``, that divides the lanes evenly (0: decode in this process)."""
-    return max((n for n in range(1, lanes + 1) if lanes % n == 0 and n <= wanted), default=0)
-
-
-def _start_worker(worker: int) -> None:
-    # Ctrl-C, and the SIGTERM of a batch system, reach the whole process group; the main process saves and then ends the
-    # workers itself (see _decoded), and a worker whose main process is gone ends on its own.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if cv2.getNumThreads() != 1:  # a spawned worker; a forked one has inherited the setting (see _decoded)
-        cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-
-
-def load_batches(stream: CropStream, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
-    """Run the stream in ``workers`` processes (0: in this one); the batches are the same and in the same order.
-
-    Raises DataError when nothing (more) can be decoded or a worker died.
-    """
-    batches = _decoded(stream, usable_workers(workers, stream.options.lanes), pin_memory)
-    # A caller need not use the stream up or close it. Left to the interpreter's exit, the workers would get a SIGTERM,
-    # which they ignore, and be waited for without end.
-    atexit.register(_close, weakref.ref(batches))
-    return batches
-
-
-def _close(weak: weakref.ref[Generator[Batch, None, None]]) -> None:
-    batches = weak()
-    if batches is not None:
-        batches.close()
-
-
-def _decoded(stream: CropStream, workers: int, pin_memory: bool) -> Generator[Batch, None, None]:
-    source: Iterator[Batch] = iter(stream)
-    if workers:
-        # Before the fork, in the parent: a child that inherits OpenCV's thread pool without its threads hangs in the
-        # first call that resizes the pool.
-        cv2.setNumThreads(1)
-        loader: DataLoader[Batch] = DataLoader(
-            stream,
-            batch_size=None,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            prefetch_factor=4,
-            worker_init_fn=_start_worker,
-        )
-        source = iter(loader)
-    try:
-        while True:
-            batch = next(source)
-            if batch["error"]:
-                raise DataError(batch["error"])
-            yield batch
-    except RuntimeError as e:
-        if "DataLoader worker" not in str(e):
-            raise
-        raise DataError(
-            "a decoding process was killed (out of memory?); lower --workers or data.frames_in_flight and --resume"
-        ) from None
-    finally:
-        if workers:  # by name: a traceback may keep the iterator, and so its workers, alive
-            source._shutdown_workers()  # type: ignore[attr-defined]
-
-
-def to_device(images: Tensor, device: torch.device, channels_last: bool = True) -> Tensor:
-    """uint8 0..255 to float32 [-1, 1] (mean and deviation 0.5) on ``device``."""
-    x = images.to(device, non_blocking=True)
-    memory = torch.channels_last if channels_last else torch.contiguous_format
-    return x.to(torch.float32, memory_format=memory).div_(127.5).sub_(1.0)
-
-
-def image_to_tensor(rgb: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """``(H, W, 3)`` uint8 or uint16 RGB to ``(1, 3, H, W)`` float32 in [-1, 1], channels last."""
-    half = np.iinfo(rgb.dtype).max / 2
-    x = torch.from_numpy(np.ascontiguousarray(rgb).astype(np.float32)).to(device)
-    return (x / half - 1.0).permute(2, 0, 1).unsqueeze(0)
-
-
-def tensor_to_image(x: Tensor, dtype: type = np.uint8) -> np.ndarray:
-    """``(1, 3, H, W)`` in [-1, 1] to ``(H, W, 3)`` RGB of an integer type, rounded to nearest."""
-    peak = np.iinfo(dtype).max
-    y = (x[0].float().clamp(-1, 1) + 1) * (peak / 2)
-    return y.round().permute(1, 2, 0).cpu().numpy().astype(dtype)

@@ -22,7 +22,8 @@ from .metrics import edge_retention, lpips_metric, psnr, ssim
 from .norm import NormStats
 from .plot import contact_sheet, save_png
 from .progress import Meter
-from .shards import DataError, DecodeError, ShardReader, index_split
+from .shard_reader import DecodeError, ShardReader
+from .shards import DataError, index_split
 
 Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: (H, W, 3) uint8 RGB
 PSNR_CAP = 100.0  # dB, stands for equal images in means

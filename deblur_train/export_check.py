@@ -11,7 +11,8 @@ import numpy as np
 from .evaluate import PSNR_CAP, pairs_from_shards
 from .metrics import psnr
 from .runtimes import Runner
-from .shards import DataError, DecodeError
+from .shard_reader import DecodeError
+from .shards import DataError
 from .signature import Size
 
 SIZES: tuple[Size, Size] = ((160, 192), (101, 135))  # whole blocks, and a size that is padded and cropped

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import image_to_tensor, tensor_to_image
 from .generator import STRIDE, reflect_to
+from .tensors import image_to_tensor, tensor_to_image
 
 OVERLAP = (
     256  # pixels between neighbouring tiles, half of it given away: there the tile's own border still tells

@@ -22,7 +22,8 @@ from .checkpoint import (
     version,
     write_atomically,
 )
-from .config import TrainConfig, dump_config
+from .config import TrainConfig
+from .config_file import dump_config
 from .generator import FPNGenerator
 from .step import Learner
 

@@ -15,8 +15,10 @@ from rich.console import Console
 from . import distributed
 from .board import Board
 from .checkpoint import write_atomically
-from .config import ModelConfig, TrainConfig, dump_config
-from .data import CropOptions, CropStream, load_batches, to_device, usable_workers
+from .config import ModelConfig, TrainConfig
+from .config_file import dump_config
+from .data import CropOptions, CropStream
+from .loader import load_batches, usable_workers
 from .plot import curves, save_png
 from .pretrained import load_vgg19
 from .progress import Meter
@@ -34,6 +36,7 @@ from .schedule import backbone_frozen, learning_rate
 from .shards import index_split, require_samples
 from .step import Learner
 from .stop import stop_signals
+from .tensors import to_device
 from .validate import read_validation_frames, validate
 
 

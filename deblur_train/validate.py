@@ -10,7 +10,8 @@ from .generator import build_generator
 from .inference import restore
 from .metrics import psnr, ssim
 from .norm import set_norm_stats
-from .shards import DecodeError, Sample, ShardIndex, ShardReader
+from .shard_reader import DecodeError, ShardReader
+from .shards import Sample, ShardIndex
 from .step import Learner
 
 

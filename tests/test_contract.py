@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from make_fakes import frames_folder
 
+from blursynth.image_codec import decode_image
 from blursynth.make import make
 from blursynth.recipe import Recipe
-from blursynth.shards import decode_image, read_shard
+from blursynth.shards import read_shard
 
 # From DESIGN section 3; more keys may be added, these hold.
 KEYS = {

@@ -17,8 +17,9 @@ from films import moving, write_picture, write_video
 import blursynth.cli
 import deblur_train.cli
 from blursynth.cli import make_command
-from blursynth.recipe import RecipeError, RunOptions, builtin_recipes, load_recipe
-from deblur_train.config import builtin_configs, find_config, load_config
+from blursynth.recipe import RecipeError, RunOptions
+from blursynth.recipe_file import builtin_recipes, load_recipe
+from deblur_train.config_file import builtin_configs, find_config, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

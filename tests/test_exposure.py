@@ -6,6 +6,7 @@ import pytest
 from blursynth import exposure as ex
 from blursynth.camera import load_response
 from blursynth.recipe import Recipe
+from blursynth.shutter import make_shutter
 from blursynth.synthesis import Synthesizer, integrate_exposure
 
 
@@ -57,7 +58,7 @@ def test_translation_gives_the_analytic_box_blur(d):
     light = texture(1)
     frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(4)]
     flows = [constant_flow(96, 128, *d)] * 3
-    got = ex.integrate_light(frames, flows, ex.make_shutter(96, 3), 16)
+    got = ex.integrate_light(frames, flows, make_shutter(96, 3), 16)
     want = box_exposure(light, *d, 0, 3)
     margin = np.s_[32:-32, 32:-32] if max(map(abs, d)) > 6 else INNER
     error = (got - want)[margin]
@@ -89,7 +90,7 @@ def test_energy_is_conserved_in_linear_light():
     light = texture(3)
     d = (5.3, 3.9)
     frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(4)]
-    got = ex.integrate_light(frames, [constant_flow(96, 128, *d)] * 3, ex.make_shutter(96, 3))
+    got = ex.integrate_light(frames, [constant_flow(96, 128, *d)] * 3, make_shutter(96, 3))
     mean = np.mean([f[..., :3].mean((0, 1)) for f in frames], 0)
     assert np.allclose(got.mean((0, 1)), mean, rtol=0.01)
 
@@ -97,7 +98,7 @@ def test_energy_is_conserved_in_linear_light():
 def test_a_constant_gain_scales_the_exposure():
     frames = [pad4(shifted(texture(4), 2.6 * i, 1.1 * i)) for i in range(3)]
     flows = [constant_flow(96, 128, 2.6, 1.1)] * 2
-    shutter = ex.make_shutter(96, 2)
+    shutter = make_shutter(96, 2)
     one = ex.integrate_light(frames, flows, shutter)
     half = ex.integrate_light([f * np.float32([0.5, 0.5, 0.5, 1]) for f in frames], flows, shutter)
     assert np.allclose(half, one * 0.5, atol=1e-6)
@@ -107,8 +108,8 @@ def test_contradicting_flows_are_drawn_towards_the_cross_fade():
     light = texture(5)
     frames = [pad4(light), pad4(light)]
     there, back = constant_flow(96, 128, 21.0, -17.0)
-    believed = ex.integrate_light(frames, [(there, back)], ex.make_shutter(96, 1))
-    doubted = ex.integrate_light(frames, [(there, there)], ex.make_shutter(96, 1))
+    believed = ex.integrate_light(frames, [(there, back)], make_shutter(96, 1))
+    doubted = ex.integrate_light(frames, [(there, there)], make_shutter(96, 1))
     assert np.abs(believed - light).mean() > 0.05
     assert np.abs(doubted - light).mean() < 0.75 * np.abs(believed - light).mean()
 
@@ -117,7 +118,7 @@ def test_duty_exposes_the_middle_of_the_window():
     light = texture(6)
     d = (3.3, 1.4)
     frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(5)]
-    got = ex.integrate_light(frames, [constant_flow(96, 128, *d)] * 4, ex.make_shutter(96, 4, duty=0.5))
+    got = ex.integrate_light(frames, [constant_flow(96, 128, *d)] * 4, make_shutter(96, 4, duty=0.5))
     assert np.abs(got - box_exposure(light, *d, 1, 3))[INNER].max() < 0.006
 
 
@@ -125,7 +126,7 @@ def test_triangle_profile_weighs_the_centre():
     light = texture(7)
     d = (3.7, -1.4)
     frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(5)]
-    shutter = ex.make_shutter(96, 4, profile=np.array([0, 1, 0], np.float32))
+    shutter = make_shutter(96, 4, profile=np.array([0, 1, 0], np.float32))
     got = ex.integrate_light(frames, [constant_flow(96, 128, *d)] * 4, shutter)
     want = box_exposure(light, *d, 0, 4, weight=lambda s: 1 - abs(2 * s - 1))
     assert np.abs(got - want)[INNER].max() < 0.006
@@ -137,7 +138,7 @@ def test_rolling_shutter_exposes_each_row_at_its_own_time():
     light = texture(8)
     d = (4.0, 0.0)
     frames = [pad4(shifted(light, d[0] * i, 0)) for i in range(5)]
-    shutter = ex.make_shutter(h, 4, duty=0.5, readout=1.0)
+    shutter = make_shutter(h, 4, duty=0.5, readout=1.0)
     got = ex.integrate_light(frames, [constant_flow(h, w, *d)] * 4, shutter)
     for row in (30, 48, 70):
         start = 1 + (row + 0.5) / h - 0.5
@@ -147,14 +148,14 @@ def test_rolling_shutter_exposes_each_row_at_its_own_time():
 
 def test_readout_longer_than_the_window_is_refused():
     with pytest.raises(ValueError, match="no exposure"):
-        ex.make_shutter(96, 4, readout=4.0)
+        make_shutter(96, 4, readout=4.0)
 
 
 def test_sub_steps_follow_the_motion_and_stop_at_the_limit():
     h, w = 48, 64
     frames = [pad4(texture(9, h, w))] * 2
     for d, limit, most in ((0.2, 16, 1), (2.0, 16, 2), (6.0, 16, 4), (40.0, 16, 16), (40.0, 4, 4)):
-        e = ex.Exposure(h, w, ex.make_shutter(h, 1), limit)
+        e = ex.Exposure(h, w, make_shutter(h, 1), limit)
         e.add(0, (frames[0], frames[1]), (frames[0], frames[1]), *constant_flow(h, w, d, 0))
         assert e.longest == most
 

@@ -12,6 +12,7 @@ from blursynth import exposure_torch as et
 from blursynth.camera import load_response
 from blursynth.flow import PairFlow, estimate_pair
 from blursynth.recipe import Recipe, RecipeError
+from blursynth.shutter import Shutter, make_shutter
 from blursynth.synthesis import Synthesizer
 
 SRGB = load_response("srgb")
@@ -43,9 +44,7 @@ def moving_disc(speed: tuple[float, float], count: int = 3, h: int = 120, w: int
     return frames
 
 
-def both(
-    frames: list[np.ndarray], flows: list[PairFlow], shutter: ex.Shutter, device: str, most=16, lamp=0.0
-):
+def both(frames: list[np.ndarray], flows: list[PairFlow], shutter: Shutter, device: str, most=16, lamp=0.0):
     """The exposure of frames by numba and by torch, after comparing their counts of steps."""
     h, w = frames[0].shape[:2]
     lights = [SRGB.decode(f, lamp) for f in frames]
@@ -59,13 +58,13 @@ def both(
     return a.linear(), b.linear()
 
 
-def shutters(h: int) -> dict[str, ex.Shutter]:
+def shutters(h: int) -> dict[str, Shutter]:
     moment = 1.0 + 0.7 * ((np.arange(h) + 0.5) / h - 0.5)
     instant = ((moment + d).astype(np.float32) for d in (-5e-4, 5e-4))
     return {
-        "box": ex.make_shutter(h, 2),
-        "triangle, part, rolling": ex.make_shutter(h, 2, 0.61, 0.5, np.array([0, 1, 0], np.float32)),
-        "instant of each row": ex.Shutter(*instant, np.ones(2, np.float32)),
+        "box": make_shutter(h, 2),
+        "triangle, part, rolling": make_shutter(h, 2, 0.61, 0.5, np.array([0, 1, 0], np.float32)),
+        "instant of each row": Shutter(*instant, np.ones(2, np.float32)),
     }
 
 
@@ -96,7 +95,7 @@ def test_the_vote_was_put_to_the_test():
 def test_chunks_change_nothing(device, monkeypatch):
     frames = moving_disc((9.5, 4.2), 2)
     flows = [estimate_pair("dis", *frames)]
-    shutter = ex.make_shutter(120, 1, 0.8)
+    shutter = make_shutter(120, 1, 0.8)
     whole = both(frames, flows, shutter, device)[1]
     monkeypatch.setattr(et, "CHUNK", 777)
     assert np.abs(both(frames, flows, shutter, device)[1] - whole).max() < 1e-6

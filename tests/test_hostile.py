@@ -24,14 +24,16 @@ from hypothesis import strategies as st
 
 import blursynth
 from blursynth.explain import find_sample, read_recipe
+from blursynth.image_codec import decode_image, encode_image
 from blursynth.image_header import MAX_PIXELS, image_size
 from blursynth.outcome import Outcome, fill_outcome
 from blursynth.output import OutputError
 from blursynth.preview_index import index_shards
-from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
+from blursynth.recipe import Recipe, RecipeError, RunOptions
+from blursynth.recipe_file import load_recipe
 from blursynth.sample_json import parse_sample_json
 from blursynth.shard_files import ShardFiles
-from blursynth.shards import KEY, ShardError, decode_image, encode_image, parse_sidecar, read_shard
+from blursynth.shards import KEY, ShardError, parse_sidecar, read_shard
 from blursynth.stills import read_still
 from blursynth.summary import RunLog
 from blursynth.verify import verify
@@ -245,7 +247,8 @@ def test_decompression_bombs_take_no_memory(tmp_path):
     code = """
 import resource, sys
 from pathlib import Path
-from blursynth.shards import ShardError, decode_image
+from blursynth.image_codec import decode_image
+from blursynth.shards import ShardError
 from blursynth.stills import read_still
 files = sorted(Path(sys.argv[1]).iterdir())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -273,7 +276,7 @@ def test_a_profile_or_curve_file_is_never_unpickled(tmp_path):
             return Path.touch, (mark,)
 
     from blursynth.camera import CameraError, load_response
-    from blursynth.synthesis import load_profile
+    from blursynth.shutter import load_profile
 
     np.save(tmp_path / "evil.npy", np.array([Evil()], dtype=object), allow_pickle=True)
     for load in (load_profile, load_response):

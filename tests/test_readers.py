@@ -17,8 +17,9 @@ import make_fakes
 import pytest
 from make_fakes import frames_folder
 
+from blursynth.image_codec import decode_image
 from blursynth.make import make
-from blursynth.shards import decode_image, read_shard
+from blursynth.shards import read_shard
 
 PYTHON = os.environ.get("BLURSYNTH_READERS_PYTHON", sys.executable)
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "readers.py"

@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 
 from blursynth.plan import make_plan
-from blursynth.recipe import (
-    DEFAULT,
-    Recipe,
-    RecipeError,
-    builtin_recipes,
-    dump_recipe,
-    find_recipe,
-    load_recipe,
-)
+from blursynth.recipe import Recipe, RecipeError
+from blursynth.recipe_file import DEFAULT, builtin_recipes, dump_recipe, find_recipe, load_recipe
 from blursynth.sources import Clip
 from blursynth.video import ClipInfo
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from blursynth.recipe import Recipe, RecipeError, builtin_recipes, load_recipe
+from blursynth.recipe import Recipe, RecipeError
+from blursynth.recipe_file import builtin_recipes, load_recipe
 from blursynth.synthesis import Synthesizer
 from deblur_train.augment import redraw_noise
 

@@ -17,6 +17,7 @@ from blursynth import rife
 from blursynth.camera import load_response
 from blursynth.ifnet import IFNet, build_ifnet, load_ifnet, warp
 from blursynth.recipe import Recipe, RecipeError
+from blursynth.shutter import Shutter, make_shutter
 from blursynth.synthesis import Synthesizer
 
 SRGB = load_response("srgb")
@@ -199,7 +200,7 @@ def test_weights_of_an_installed_wheel_are_found_without_importing_it(tmp_path, 
 # The exposure
 
 
-def collect(net, frames: list[np.ndarray], flow, shutter: ex.Shutter, most: int = 16) -> rife.RifeExposure:
+def collect(net, frames: list[np.ndarray], flow, shutter: Shutter, most: int = 16) -> rife.RifeExposure:
     """Exposure of linear frames (H, W, 4); the network sees codes."""
     codes = [SRGB.encode(f[..., :3]) for f in frames]
     got = rife.RifeExposure(net, codes, shutter, most)
@@ -214,13 +215,13 @@ def test_known_motion_gives_the_true_blur_as_the_other_integrators_do(d):
     light = texture(1)
     frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(3)]
     flow = constant_flow(96, 128, *d)
-    parted = ex.make_shutter(96, 2, 0.7, 0.4, np.array([0, 1, 0], np.float32))
+    parted = make_shutter(96, 2, 0.7, 0.4, np.array([0, 1, 0], np.float32))
     # numba chooses steps row by row: in parted rows the two agree once steps are many.
-    for shutter, bound in ((ex.make_shutter(96, 2), 1e-4), (parted, 0.008 if abs(d[0]) > 4 else 0.03)):
+    for shutter, bound in ((make_shutter(96, 2), 1e-4), (parted, 0.008 if abs(d[0]) > 4 else 0.03)):
         got = collect(KnownMotion(d), frames, flow, shutter)
         want = ex.integrate_light(frames, [flow] * 2, shutter)
         assert np.abs(got.linear() - want)[8:-8, 8:-8].max() < bound
-    error = (collect(KnownMotion(d), frames, flow, ex.make_shutter(96, 2)).linear()) - box_exposure(
+    error = (collect(KnownMotion(d), frames, flow, make_shutter(96, 2)).linear()) - box_exposure(
         light, *d, 0, 2
     )
     assert np.sqrt(np.mean(error[32:-32, 32:-32] ** 2)) < 0.0025
@@ -229,15 +230,15 @@ def test_known_motion_gives_the_true_blur_as_the_other_integrators_do(d):
 def test_source_frames_carry_the_ends_and_steps_follow_motion():
     frames = [pad4(shifted(texture(1), 4.3 * i, 2.2 * i)) for i in range(3)]
     net = KnownMotion((4.3, 2.2))
-    got = collect(net, frames, constant_flow(96, 128, 4.3, 2.2), ex.make_shutter(96, 2))
+    got = collect(net, frames, constant_flow(96, 128, 4.3, 2.2), make_shutter(96, 2))
     assert got.longest == 4  # 4.83 px in steps of at most 1.5
     assert [round(float(t[0]), 3) for t in net.asked] == [0.25, 0.5, 0.75] * 2
     assert got.steps == 2 * 4 * 96 * 128
     few = KnownMotion((4.3, 2.2))
-    assert collect(few, frames, constant_flow(96, 128, 4.3, 2.2), ex.make_shutter(96, 2), 2).longest == 2
+    assert collect(few, frames, constant_flow(96, 128, 4.3, 2.2), make_shutter(96, 2), 2).longest == 2
     assert len(few.asked) == 2
     none = KnownMotion((4.3, 2.2))
-    plain = collect(none, frames, constant_flow(96, 128, 4.3, 2.2), ex.make_shutter(96, 2), 1).linear()
+    plain = collect(none, frames, constant_flow(96, 128, 4.3, 2.2), make_shutter(96, 2), 1).linear()
     assert not none.asked
     assert np.allclose(plain, (frames[0] / 4 + frames[1] / 2 + frames[2] / 4)[..., :3], atol=1e-6)
 
@@ -255,7 +256,7 @@ def test_an_instant_of_each_row_is_what_numba_samples():
     d = (4.3, -2.2)
     frames = [pad4(shifted(texture(2), d[0] * i, d[1] * i)) for i in range(2)]
     moment = np.linspace(0.2, 0.8, 96)
-    instant = ex.Shutter(*((moment + v).astype(np.float32) for v in (-5e-4, 5e-4)), np.ones(2, np.float32))
+    instant = Shutter(*((moment + v).astype(np.float32) for v in (-5e-4, 5e-4)), np.ones(2, np.float32))
     flow = constant_flow(96, 128, *d)
     got = collect(KnownMotion(d), frames, flow, instant).linear()
     assert np.abs(got - ex.integrate_light(frames, [flow], instant))[8:-8, 8:-8].max() < 1e-4

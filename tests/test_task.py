@@ -13,9 +13,10 @@ import pytest
 from make_fakes import FaultySynthesizer, MeanSynthesizer, frames_folder, mean_task
 
 from blursynth.fingerprint import source_stamp
+from blursynth.image_codec import decode_image
 from blursynth.plan import Run, WindowSpec, make_plan
 from blursynth.recipe import Recipe
-from blursynth.shards import decode_image, read_shard, read_sidecar
+from blursynth.shards import read_shard, read_sidecar
 from blursynth.sources import find_clips
 from blursynth.task import make_shard, sample_rng
 from blursynth.windows import read_windows

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from deblur_train.shards import REQUIRED, DecodeError, ShardReader, index_shard, index_split, problem_with
+from deblur_train.shard_reader import DecodeError, ShardReader
+from deblur_train.shards import REQUIRED, index_shard, index_split, problem_with
 
 from .shards import encode, meta, sample, scene, write_tar
 

@@ -8,16 +8,10 @@ import pytest
 import torch
 
 from deblur_train.augment import NOISE_LEVELS, Augment, encode, redraw_noise
-from deblur_train.data import (
-    CropOptions,
-    CropStream,
-    image_to_tensor,
-    load_batches,
-    tensor_to_image,
-    to_device,
-    usable_workers,
-)
+from deblur_train.data import CropOptions, CropStream
+from deblur_train.loader import load_batches, usable_workers
 from deblur_train.shards import DataError, index_split
+from deblur_train.tensors import image_to_tensor, tensor_to_image, to_device
 
 from .shards import make_data, sample, scene, write_tar
 
@@ -62,7 +56,8 @@ def test_workers_start_after_opencv_used_its_threads_here(data):
 
 ABANDONED = """
 import sys
-from deblur_train.data import CropOptions, CropStream, load_batches
+from deblur_train.data import CropOptions, CropStream
+from deblur_train.loader import load_batches
 from deblur_train.shards import index_split
 o = CropOptions(batch_size=2, crop=32, crops_per_frame=3, frames_in_flight=2, lanes=4)
 batches = load_batches(CropStream(index_split(sys.argv[1], "train"), o, 3, 0, 1, 0), 2)

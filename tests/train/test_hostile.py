@@ -25,20 +25,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from deblur_train.checkpoint import CheckpointError, load_generator, read_state, read_torch
-from deblur_train.config import ConfigError, TrainConfig, load_config
+from deblur_train.config import ConfigError, TrainConfig
+from deblur_train.config_file import load_config
 from deblur_train.image_file import ImageError, read_picture
 from deblur_train.remote import _facts
 from deblur_train.run_folder import restore_run
-from deblur_train.shards import (
-    KEY,
-    MAX_PIXELS,
-    DecodeError,
-    ShardReader,
-    decode_linear16,
-    decode_rgb,
-    index_shard,
-    problem_with,
-)
+from deblur_train.shard_reader import DecodeError, ShardReader, decode_linear16, decode_rgb
+from deblur_train.shards import KEY, MAX_PIXELS, index_shard, problem_with
 from deblur_train.step import Learner
 
 from .shards import encode, meta, sample, scene, write_tar
@@ -182,7 +175,7 @@ def test_decompression_bombs_take_no_memory(tmp_path):
 import resource, sys
 from pathlib import Path
 from deblur_train.image_file import ImageError, read_picture
-from deblur_train.shards import DecodeError, decode_rgb
+from deblur_train.shard_reader import DecodeError, decode_rgb
 files = sorted(Path(sys.argv[1]).iterdir())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for p in files:
