@@ -89,7 +89,12 @@ def parse_curve(name: str) -> Curve:
     both = name.removeprefix("gamma").split("-")
     if not name.startswith("gamma") or len(both) != 2:
         return Curve(load_response(name))
-    low, _ = (load_response(f"gamma{g}") for g in both)
+    try:
+        low, _ = (load_response(f"gamma{g}") for g in both)
+    except CameraError:
+        raise CameraError(
+            f"crf {name!r}: a range of gammas needs two numbers from 0.1 to 10, as in gamma1-2.6"
+        ) from None
     if float(both[0]) > float(both[1]):
         raise CameraError(f"crf {name!r}: the first gamma is larger than the second")
     return Curve(low, (float(both[0]), float(both[1])))
