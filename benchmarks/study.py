@@ -6,7 +6,8 @@ Five training sets, each adding one stage to the one before: (a) `display`, the 
 (GoPro's recipe); (b) `linear`, the mean of light; `+flow`, light integrated along the motion; `+noise`; (c) `ours`, with
 highlights. All are made from the same windows of the clips and of scenes rendered from the CC0 stills. Evaluated on
 what none trained on: scenes of other pictures with a true exposure and camera noise, REDS and GoPro pairs, Levin's real
-blur. Every stage skips what is finished, so a killed study goes on. Result: table on stdout, study.json and study.png.
+blur. Three real clips and 40 scenes, windows of three frames, the config of study.toml.
+Every stage skips what is finished, so a killed study goes on. Result: table on stdout, study.json and study.png.
 """
 
 from __future__ import annotations
