@@ -72,7 +72,7 @@ def _sample4(fetch, im, w, h, x, y, s):
 
 
 @njit(inline="always")
-def _sample2(flow, w, h, x, y):
+def sample2(flow, w, h, x, y):
     """Bilinear sample of a flat (H * W * 2) flow."""
     p, w00, w01, w10, w11 = _clamped(x, y, w, h)
     i = p * U(2)
@@ -113,8 +113,8 @@ def _contested(light0, light1, quasi0, quasi1, fwd, bwd, w, h, p, x, y, t, fx, f
     for candidate in range(2):
         mx, my = (fx, fy) if candidate == 0 else (-bx, -by)
         ax, ay, cx, cy = x - t * mx, y - t * my, x + u * mx, y + u * my
-        qx, qy = _sample2(fwd, w, h, ax, ay)
-        px, py = _sample2(bwd, w, h, cx, cy)
+        qx, qy = sample2(fwd, w, h, ax, ay)
+        px, py = sample2(bwd, w, h, cx, cy)
         spread = SPREAD[0] + SPREAD[1] * (mx * mx + my * my)
         in0 = one / (one + ((qx - mx) ** 2 + (qy - my) ** 2) / spread)
         in1 = one / (one + ((px + mx) ** 2 + (py + my) ** 2) / spread)
@@ -170,8 +170,8 @@ def _find_disputed(disputed, reach, fwd, bwd, y, w, h):
         px, py = np.float32(2 * j), np.float32(y)
         q = (U(y) * U(w) + U(2) * U(j)) * U(2)
         fx, fy, bx, by = fwd[q], fwd[q + U(1)], bwd[q], bwd[q + U(1)]
-        gx, gy = _sample2(bwd, w, h, px + fx, py + fy)
-        hx, hy = _sample2(fwd, w, h, px + bx, py + by)
+        gx, gy = sample2(bwd, w, h, px + fx, py + fy)
+        hx, hy = sample2(fwd, w, h, px + bx, py + by)
         apart2 = max((fx + gx) ** 2 + (fy + gy) ** 2, (bx + hx) ** 2 + (by + hy) ** 2)
         far = reach[U(2) * U(j)]
         disputed[U(j)] = apart2 > APART[0] + APART[1] * far * far

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numba import njit
 
+from .exposure_loop import sample2
 from .flow import estimate_pair
 
 GRID = 4
@@ -35,7 +36,7 @@ class FlowStats:
 
     def add(self, forward: np.ndarray, backward: np.ndarray) -> None:
         """Both flows of one interval, float32 (H, W, 2)."""
-        motion, length, error, hidden = _compare(forward, backward, GRID)
+        motion, length, error, hidden = _compare(forward, np.ascontiguousarray(backward), GRID)
         self.length.append(length)
         self.error.append(error)
         self.hidden.append(hidden / len(length))
@@ -68,18 +69,11 @@ def _compare(forward, backward, grid):
     motion = np.empty((rows, columns, 2), np.float32)
     length, error = np.empty(rows * columns, np.float32), np.empty(rows * columns, np.float32)
     hidden = 0
+    flat = backward.reshape(-1)
     for i in range(rows):
         for j in range(columns):
             fx, fy = forward[i * grid, j * grid, 0], forward[i * grid, j * grid, 1]
-            x = min(max(np.float32(j * grid) + fx, np.float32(0)), np.float32(w - 1))
-            y = min(max(np.float32(i * grid) + fy, np.float32(0)), np.float32(h - 1))
-            x0, y0 = min(int(x), w - 2), min(int(y), h - 2)
-            a, b = x - np.float32(x0), y - np.float32(y0)
-            top_x = (1 - a) * backward[y0, x0, 0] + a * backward[y0, x0 + 1, 0]
-            top_y = (1 - a) * backward[y0, x0, 1] + a * backward[y0, x0 + 1, 1]
-            low_x = (1 - a) * backward[y0 + 1, x0, 0] + a * backward[y0 + 1, x0 + 1, 0]
-            low_y = (1 - a) * backward[y0 + 1, x0, 1] + a * backward[y0 + 1, x0 + 1, 1]
-            bx, by = (1 - b) * top_x + b * low_x, (1 - b) * top_y + b * low_y
+            bx, by = sample2(flat, w, h, np.float32(j * grid) + fx, np.float32(i * grid) + fy)
             f2, b2, e2 = fx * fx + fy * fy, bx * bx + by * by, (fx + bx) ** 2 + (fy + by) ** 2
             motion[i, j, 0], motion[i, j, 1] = fx, fy
             length[i * columns + j], error[i * columns + j] = np.sqrt(f2), np.sqrt(e2)
