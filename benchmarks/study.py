@@ -1,6 +1,6 @@
 """Does the recipe matter? One small generator, the same clips, steps and seeds; only the synthesis differs.
 
-    python benchmarks/study.py --media ../shared/media --work scratch/study [--steps 6000] [--seeds 0,1,2] [--jobs 2]
+    python benchmarks/study.py --media ../shared/media --work scratch/study [--steps 10000] [--seeds 0,1,2] [--jobs 2]
 
 Five training sets, each adding one stage to the one before: (a) `display`, the plain mean of display-encoded frames
 (GoPro's recipe); (b) `linear`, the mean of light; `+flow`, light integrated along the motion; `+noise`; (c) `ours`, with
@@ -33,16 +33,17 @@ from deblur_train.metrics import psnr
 
 OURS: dict[str, Any] = {
     "interp": "dis",
-    "crf": "srgb",
+    "crf": "gamma1-2.6",
     "highlights": "auto",
     "noise": "restore+iso",
     "fps_up": 16,
 }
 SETS: dict[str, dict[str, Any]] = {
     "display": OURS | {"interp": "none", "crf": "display", "highlights": "off", "noise": "off"},
-    "linear": OURS | {"interp": "none", "highlights": "off", "noise": "off"},
-    "+flow": OURS | {"highlights": "off", "noise": "off"},
-    "+noise": OURS | {"highlights": "off"},
+    "linear": OURS | {"interp": "none", "crf": "srgb", "highlights": "off", "noise": "off"},
+    "+flow": OURS | {"crf": "srgb", "highlights": "off", "noise": "off"},
+    "+noise": OURS | {"crf": "srgb", "highlights": "off"},
+    "+lights": OURS | {"crf": "srgb"},
     "ours": OURS,
 }
 CONFIG = Path(__file__).with_name("study.toml")
@@ -139,7 +140,7 @@ def train(work: Path, name: str, seed: int, steps: int) -> None:
     if (run / "finished").exists():
         return
     config = work / f"seed{seed}.toml"
-    config.write_text(CONFIG.read_text().replace("steps = 6000", f"steps = {steps}\nseed = {seed}"))
+    config.write_text(CONFIG.read_text().replace("steps = 10000", f"steps = {steps}\nseed = {seed}"))
     command = [
         sys.executable,
         "-m",
@@ -198,7 +199,7 @@ def picture(work: Path, names: list[str], sets: dict[str, list[Pair]]) -> np.nda
 @click.command(help=__doc__)
 @click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("scratch/study"))
-@click.option("--steps", default=6000)
+@click.option("--steps", default=10000)
 @click.option("--seeds", default="0,1,2")
 @click.option("--scenes", default=40)
 @click.option("--samples", default=300, help="Windows in each training set.")

@@ -37,9 +37,11 @@ REALBLUR = (8.89e-5, 2.94e-5)
 """(b1, b2) of RealBlur's camera as released: 8.8915e-05, 2.9430e-05."""
 SPREAD = (0.5, 1.5)
 """Both are multiplied by a uniform draw from this range, per sample."""
-ISO_GAIN = (0.5, 16.0)
+ISO_GAIN = (1 / 16, 16.0)
 """`iso`: RSBlur's camera at gains from this range, drawn log-uniformly per sample, for users' cameras differ more than
-one camera's frames. In units of white, b1 grows with the gain and b2, read noise, with its square root: at high gain
+one camera's frames. At gain 1 white is 10,000 photons; a large sensor at base sensitivity holds up to ten times as many,
+and a photograph halved in size averages four pixels, hence the lower end: a network that never meets a clean picture
+takes fine texture for noise. In units of white, b1 grows with the gain and b2, read noise, with its square root: at high gain
 most of it comes before the amplifier."""
 RED_GAIN = (1.9, 2.4)
 BLUE_GAIN = (1.5, 1.9)

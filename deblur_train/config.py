@@ -104,6 +104,12 @@ class ScheduleConfig(Strict):
     frozen_share: float = Field(
         default=0.01, ge=0, le=1, description="share of the steps with a frozen backbone"
     )
+    norm_tracked_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the steps, the last ones, in which the generator's norm layers normalise by their tracked statistics, as in use",
+    )
     flat_share: float = Field(
         default=0.5, ge=0, le=1, description="paper: share at the full rate, before the linear decay"
     )

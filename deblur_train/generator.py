@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate, pad
 
 from .inception import InceptionResNetV2
 from .mobilenet import TAPS, mobilenet_features
-from .norm import InstanceNorm
+from .norm import BatchNorm, InstanceNorm
 
 Backbone = Literal["mobilenet", "mobilenet-dsc", "inception"]
 BACKBONES: tuple[Backbone, ...] = ("mobilenet", "mobilenet-dsc", "inception")
@@ -197,6 +197,17 @@ class FPNGenerator(nn.Module):
     def freeze_backbone(self, frozen: bool) -> None:
         """Stop or resume training the backbone's parameters (its norm layers go on tracking statistics)."""
         self.fpn.backbone.requires_grad_(not frozen)
+
+    def fix_norms(self, fixed: bool) -> None:
+        """In training: normalise by the tracked statistics, which then stay, or by each batch's own.
+
+        Statistics of a small crop tell the network what is in it, and inference on the tracked ones takes that away.
+        Layers trained on with fixed statistics meet the same arithmetic in use (frozen batch norm against the
+        inconsistency of training and test: Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm").
+        """
+        for layer in self.modules():
+            if isinstance(layer, InstanceNorm | BatchNorm):
+                layer.train(not fixed)
 
 
 def xavier_init(model: nn.Module, skip: nn.Module | None = None) -> None:

@@ -37,3 +37,8 @@ def backbone_frozen(c: ScheduleConfig, step: int, steps: int) -> bool:
     """Whether the backbone is frozen in this step; the article's warm-up phase is so as a whole."""
     share = c.warmup_share if c.kind == "article" else c.frozen_share
     return step < round(steps * share)
+
+
+def norms_tracked(c: ScheduleConfig, step: int, steps: int) -> bool:
+    """Whether the generator's norm layers normalise by their tracked statistics in this step (the last ones)."""
+    return step >= steps - round(steps * c.norm_tracked_share)

@@ -86,12 +86,15 @@ class Learner:
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
 
-    def step(self, pairs: list[Pair], lr: float, freeze_backbone: bool = False) -> dict[str, Tensor]:
+    def step(
+        self, pairs: list[Pair], lr: float, freeze_backbone: bool = False, fix_norms: bool = False
+    ) -> dict[str, Tensor]:
         """One step of both players on ``pairs`` of (blur, sharp), each ``(N, 3, H, W)`` in [-1, 1]; several accumulate.
 
         Returns detached values: loss_g, loss_d, content, adversarial, grad_norm and the content loss's parts.
         """
         self.generator.freeze_backbone(freeze_backbone)
+        self.generator.fix_norms(fix_norms)
         values: dict[str, Tensor] = {}
         share = 1.0 / len(pairs)
         # One batch: its fake serves both players. Several: graphs of all would pile up, so the generator runs again.

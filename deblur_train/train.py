@@ -32,7 +32,7 @@ from .run_folder import (
     save_state,
     save_weights,
 )
-from .schedule import backbone_frozen, learning_rate
+from .schedule import backbone_frozen, learning_rate, norms_tracked
 from .shards import index_split, require_samples
 from .step import Learner
 from .stop import stop_signals
@@ -140,7 +140,10 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
                 meter.say(f"warning: passed over {fault}")
 
             lr = learning_rate(config.schedule, at.step, config.steps)
-            values = learner.step(pairs, lr, backbone_frozen(config.schedule, at.step, config.steps))
+            frozen, fixed = (
+                f(config.schedule, at.step, config.steps) for f in (backbone_frozen, norms_tracked)
+            )
+            values = learner.step(pairs, lr, frozen, fixed)
             at.step, at.batch = at.step + 1, at.batch + accumulate
             sums = {k: sums[k] + v for k, v in values.items()} if sums else values
             finite &= torch.isfinite(values["loss_g"]) & torch.isfinite(values["grad_norm"])

@@ -5,7 +5,7 @@ import pytest
 
 from deblur_train.config import ConfigError, ScheduleConfig, TrainConfig
 from deblur_train.config_file import builtin_configs, dump_config, find_config, load_config
-from deblur_train.schedule import backbone_frozen, learning_rate
+from deblur_train.schedule import backbone_frozen, learning_rate, norms_tracked
 
 
 def test_builtin_configs_load_by_either_name_and_round_trip(tmp_path):
@@ -90,6 +90,13 @@ def test_modern_schedule_warms_up_and_ends_at_the_least_rate():
     assert r[10:] == sorted(r[10:], reverse=True)
     assert r[54] == pytest.approx((1e-3 + 1e-6) / 2, rel=0.02)
     assert [backbone_frozen(c, s, 100) for s in (0, 4, 5)] == [True, True, False]
+
+
+def test_norms_are_tracked_in_the_last_steps():
+    c = ScheduleConfig(norm_tracked_share=0.3)
+    assert [norms_tracked(c, s, 10) for s in range(10)] == [False] * 7 + [True] * 3
+    assert not any(norms_tracked(ScheduleConfig(), s, 10) for s in range(10))
+    assert all(norms_tracked(ScheduleConfig(norm_tracked_share=1), s, 10) for s in range(10))
 
 
 @pytest.mark.parametrize("kind", ["paper", "article", "modern"])

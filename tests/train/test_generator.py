@@ -80,6 +80,24 @@ def test_freezing_the_backbone():
     assert "fpn.features" not in with_grad and "fpn.td1" in with_grad
 
 
+def test_fixed_norms_train_what_inference_computes():
+    torch.manual_seed(0)
+    g = build_generator("mobilenet-dsc").train()
+    x = image(0, [2, 3, 64, 64])
+    for _ in range(3):
+        g(x)  # tracks statistics
+    before = {k: v.clone() for k, v in g.named_buffers()}
+    g.fix_norms(True)
+    y = g(x)
+    y.square().sum().backward()
+    assert all(torch.equal(v, before[k]) for k, v in g.named_buffers())
+    assert all(p.grad is not None for p in g.parameters())
+    assert torch.equal(y, g.eval()(x))
+    g.train().fix_norms(False)
+    assert not torch.equal(y, g(x))
+    assert not all(torch.equal(v, before[k]) for k, v in g.named_buffers())
+
+
 def test_instance_norm_equals_torchs():
     x = image(0, [3, 5, 9, 7])
     own, theirs = InstanceNorm(5).train(), nn.InstanceNorm2d(5, track_running_stats=True).train()

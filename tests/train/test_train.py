@@ -424,6 +424,17 @@ def test_every_option_trains_and_resumes(data, tmp_path, changes):
     assert torch.load(tmp_path / "b" / "last.pt", weights_only=True)["step"] == 2
 
 
+def test_norm_statistics_stand_still_in_their_share_of_the_steps(data, tmp_path):
+    never = {"schedule": {"norm_tracked_share": 0.0}}
+    always = {"schedule": {"norm_tracked_share": 1.0}}
+    for name, changes in (("never", never), ("always", always)):
+        fit(tiny(tmp_path / name, data, steps=2, **changes), console=quiet())
+    moved, still = (
+        load_file(tmp_path / n / "last.safetensors")["smooth.1.running_var"] for n in ("never", "always")
+    )
+    assert not torch.equal(moved, torch.ones_like(moved)) and torch.equal(still, torch.ones_like(still))
+
+
 def test_perceptual_weights_are_used(data, tmp_path):
     torch.save(VGG19Features().state_dict(), tmp_path / "vgg.pth")
     result = invoke(
