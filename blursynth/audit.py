@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from .audit_verdict import WINDOW, Verdict, judge
 from .audit_view import audit_text
 from .clip_stats import (
     blend_residual,
@@ -32,9 +32,6 @@ from .sources import Clip, find_clips
 from .video import Frame, read_frames
 
 __all__ = ["AuditReport", "ClipAudit", "IntervalChecker", "audit_clip", "audit_source"]
-
-_WINDOW = 9  # the default window: what "usable windows" counts
-Verdict = Literal["ok", "warn", "reject"]
 
 
 class _Strict(BaseModel):
@@ -70,7 +67,7 @@ class ClipAudit(_Strict):
     noise_sigma: float = Field(description="code values")
     motion_px: float = Field(description="median motion a frame, full-size px")
     motion_p95_px: float
-    windows: int = Field(description=f"windows of {_WINDOW} frames, end to end, that hold no bad interval")
+    windows: int = Field(description=f"windows of {WINDOW} frames, end to end, that hold no bad interval")
     windows_possible: int
     verdict: Verdict
     advice: list[str]
@@ -170,7 +167,7 @@ def audit_clip(
     found = tally.found
     duplicates = sorted({*found["duplicate"], *tally.checker.revised})
     bad = {i for v in found.values() for i in v} | set(duplicates)
-    starts = range(0, n - _WINDOW + 1, _WINDOW)
+    starts = range(0, n - WINDOW + 1, WINDOW)
     samples = np.array(tally.samples) if tally.samples else np.zeros((1, 3))
     motion = np.array(tally.motion) if tally.motion else np.zeros((1, 2))
     sharpness = np.sqrt(tally.energy.mean(axis=1))
@@ -200,7 +197,7 @@ def audit_clip(
         noise_sigma=float(np.median(samples[:, 2])),
         motion_px=float(np.median(motion[:, 0])),
         motion_p95_px=float(np.median(motion[:, 1])),
-        windows=sum(not bad.intersection(range(s + 1, s + _WINDOW)) for s in starts),
+        windows=sum(not bad.intersection(range(s + 1, s + WINDOW)) for s in starts),
         windows_possible=len(starts),
         verdict="ok",
         advice=[],
@@ -216,67 +213,3 @@ def _timing(clip: Clip) -> tuple[float | None, float | None]:
     if not index.timed or len(index.pts) < 2:
         return None, None
     return 1.0 / (float(np.median(np.diff(index.pts))) * index.tick_s), index.jitter
-
-
-def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
-    """Verdict and advice out of the figures. "reject": nothing good comes of this clip as it is."""
-    stop, warn = [], []
-    if a.windows_possible and not a.windows:
-        stop.append(
-            f"no window of {_WINDOW} frames is free of cuts, repeats and faults: try a shorter --window"
-        )
-    if a.duplicate_period or len(a.duplicates) > 0.3 * a.read:
-        share = len(a.duplicates) / a.read
-        true = f" (about {a.fps * (1 - share):.3g} fps in truth)" if a.fps else ""
-        stop.append(
-            f"{share:.0%} of the frames are repeats{true}: find the original, or drop the repeats first"
-        )
-    elif a.duplicates:
-        warn.append(f"{len(a.duplicates)} repeated frames: windows across them are left out")
-    if a.blend_period and not a.duplicate_period:
-        stop.append(
-            f"every {_nth(a.blend_period)} frame is a blend of its neighbours (converted rate): find the original"
-        )
-    elif a.soft_period and not a.duplicate_period:
-        warn.append(
-            f"every {_nth(a.soft_period)} frame is softer than the others (interpolated?): find the original"
-        )
-    if not a.windows_possible:
-        warn.append(f"only {a.read} frames: too short for a window of {_WINDOW}")
-    lost = {k: n for k, n in sorted(a.faults.items()) if k != "size"}
-    if lost:
-        kinds = ", ".join(f"{n} {k}" for k, n in lost.items())
-        warn.append(f"frames that cannot be read or trusted: {kinds}; copy or extract the clip again")
-    if "size" in a.faults:
-        warn.append(
-            f"{a.faults['size']} frames of another size than {a.width}x{a.height}: keep one film a folder"
-        )
-    if a.gaps:
-        warn.append(f"{len(a.gaps)} places where frames are missing (timestamps or file numbers)")
-    if a.rate_jitter is not None and a.rate_jitter > 0.25 and a.read > 2:
-        warn.append("variable frame rate: exposure times are only approximate")
-    if a.soft_share > 0.2:
-        warn.append(
-            f"{a.soft_share:.0%} of the frames are blurred already: use --gate default, or a faster shutter"
-        )
-    if a.clipped_high > 0.02:
-        warn.append(
-            f"{a.clipped_high:.1%} of the pixels are clipped: streaks come out grey without --highlights"
-        )
-    if a.motion_p95_px > 24:
-        warn.append(
-            f"fast motion ({a.motion_p95_px:.0f} px a frame): flow is at its limit, prefer a higher frame rate"
-        )
-    elif a.motion_p95_px < 0.5:
-        warn.append("hardly anything moves: samples will be almost sharp")
-    if a.fps is None:
-        warn.append("frame rate unknown: give --fps, or exposure times stay empty")
-    elif a.fps < 90:
-        warn.append(
-            f"{a.fps:.4g} fps is no high rate: {_WINDOW} frames last {1000 * (_WINDOW - 1) / a.fps:.0f} ms; use a short --window"
-        )
-    return ("reject" if stop else "warn" if warn else "ok"), stop + warn
-
-
-def _nth(n: int) -> str:
-    return {2: "2nd", 3: "3rd"}.get(n, f"{n}th")

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blursynth.atomic_file import write_atomic
 from blursynth.plan import PlanClip
-from blursynth.shards import dump_json, write_atomic
+from blursynth.shards import dump_json
 from blursynth.sources import Clip, Reject, clip_sha256
 
 

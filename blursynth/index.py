@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from blursynth import __version__
+from blursynth.atomic_file import write_atomic
 from blursynth.output import CARD_MARK, Output
 from blursynth.plan import Plan
-from blursynth.shards import SCHEMA, dump_json, write_atomic
+from blursynth.shards import SCHEMA, dump_json
 from blursynth.summary import human_bytes
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +26,9 @@ from blursynth.progress import Progress
 from blursynth.recipe import Recipe, RecipeError, RunOptions
 from blursynth.recipe_file import explain_validation, load_recipe
 from blursynth.sources import SourceError, assign_splits, find_clips
+from blursynth.stop import Terminated, stop_signals
 from blursynth.summary import RunLog, Summary
 from blursynth.task import make_shard
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: stop as cleanly as on Ctrl-C."""
 
 
 @dataclass
@@ -235,20 +229,3 @@ def _provenance(plan: Plan) -> dict[str, Any]:
     names = {p.clip.dataset for p in plan.clips if p.clip.dataset}
     keep = {"title", "home", "licence", "citation"}
     return {d.id: d.model_dump(include=keep) for d in load_manifest().datasets if d.id in names}
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
-        yield
-        return
-
-    def stop(signum: int, frame: Any) -> None:
-        raise Terminated
-
-    old = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)

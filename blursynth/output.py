@@ -12,17 +12,18 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from blursynth import __version__
+from blursynth.atomic_file import write_atomic
+from blursynth.folder_lock import STATE, flock
 from blursynth.plan import Plan
 from blursynth.recipe import Recipe
 from blursynth.recipe_file import dump_recipe
-from blursynth.shards import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches, write_atomic
+from blursynth.shards import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
 
 OWN_FILES = ("recipe.toml", "dataset.json", "_info.json", "run.jsonl", "failed.json")
 CARD_MARK = "<!-- dataset card by blursynth -->"
-STATE = ".blursynth"  # of this machine: lock, hash cache; not part of the data
 
 
 class OutputError(Exception):
@@ -31,30 +32,6 @@ class OutputError(Exception):
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def _flock(file: IO[str], exclusive: bool, wait: bool) -> bool:
-    """Lock an open file; the system unlocks it when the process ends, however it ends. False when another holds it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs at once are the user's to avoid
-        return True
-    try:
-        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # a network folder without locks
-        return True
-    return True
-
-
-@contextlib.contextmanager
-def at_work(out: str) -> Iterator[None]:
-    """Held by a worker while it makes a shard, so that the next run waits for it (see ``Output.lock``)."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # no such folder: a task outside a run
-            _flock(stack.enter_context((Path(out) / STATE / "workers").open("a")), exclusive=False, wait=True)
-        yield
 
 
 class Output:
@@ -81,7 +58,7 @@ class Output:
                 f"{self.path}: cannot write there ({e.strerror}); give another --out", 1
             ) from None
         with file:
-            if not _flock(file, exclusive=True, wait=False):
+            if not flock(file, exclusive=True, wait=False):
                 file.seek(0)
                 raise OutputError(
                     f"{self.path}: another make is at work there ({file.read().strip()}); wait for it or give another --out",
@@ -96,9 +73,9 @@ class Output:
     def _wait_for_orphans(self) -> None:
         """A killed run's workers may live a moment longer and finish their shard: not under a new run's hands."""
         with (self.state / "workers").open("a") as f:
-            if not _flock(f, exclusive=True, wait=False):
+            if not flock(f, exclusive=True, wait=False):
                 print(f"{self.path}: waiting for tasks of an earlier run to end", file=sys.stderr)
-                _flock(f, exclusive=True, wait=True)
+                flock(f, exclusive=True, wait=True)
 
     def refuse_mix(self, recipe: Recipe, plan: Plan) -> None:
         """Raises OutputError when shards of another recipe, version or source lie here, naming what differs."""

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blursynth.atomic_file import write_atomic
 from blursynth.output import OWN_FILES, Output, OutputError
 from blursynth.plan import Plan
 from blursynth.recipe import Recipe
-from blursynth.shards import SHARD_NAME, ShardError, parse_sidecar, read_sidecar, tar_matches, write_atomic
+from blursynth.shards import SHARD_NAME, ShardError, parse_sidecar, read_sidecar, tar_matches
 from blursynth.storage import Store, StoreError, is_url, local_path, staging_folder
 
 ATTEMPTS = 2  # an upload that arrives as other bytes is sent once more

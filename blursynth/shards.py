@@ -13,11 +13,11 @@ import json
 import os
 import re
 import tarfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from blursynth.atomic_file import part_name, sync_folder, write_atomic
 from blursynth.tar_headers import FAULTS, BoundedHeader
 
 SCHEMA = 1
@@ -35,36 +35,6 @@ def dump_json(value: Any, indent: int | None = 1) -> bytes:
     """The one way JSON is written, so that equal values are equal bytes. NaN and infinity are refused."""
     # ASCII, because a file name that is not valid UTF-8 survives as an escape only.
     return (json.dumps(value, indent=indent, allow_nan=False) + "\n").encode()
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader, or a power cut, sees the old one or the new one. Raises OSError."""
-    part = part_name(path)
-    try:
-        with part.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def part_name(path: Path) -> Path:
-    """A name no other writer uses: a task that a cluster runs twice at once must not share its half-written file."""
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in this folder survive a power cut, where the system can."""
-    with contextlib.suppress(OSError):  # Windows and some network folders cannot open a folder
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 class _Tee(io.RawIOBase):

@@ -18,9 +18,9 @@ import numpy as np
 from blursynth import __version__
 from blursynth.allocator import keep_freed_memory
 from blursynth.fingerprint import SourceChanged, check_source
+from blursynth.folder_lock import at_work
 from blursynth.image_codec import encode_image
 from blursynth.outcome import Outcome, fill_outcome
-from blursynth.output import at_work
 from blursynth.plan import PlanClip, ShardTask, WindowSpec, tile_corners
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.shards import SCHEMA, ShardError, ShardWriter, dump_json, read_sidecar, tar_matches

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blursynth.atomic_file import write_atomic
 from blursynth.image_codec import decode_image, encode_image
-from blursynth.shards import KEY, ShardError, ShardWriter, read_shard, read_sidecar, tar_matches, write_atomic
+from blursynth.shards import KEY, ShardError, ShardWriter, read_shard, read_sidecar, tar_matches
 
 SIDE = {"recipe_sha256": "r", "plan_sha256": "p", "counts": {"written": 1, "rejected": {}}}
 
