@@ -11,7 +11,9 @@ on real blur. All figures here are in linear light, white = 1.
   demosaicing, and no noise where the light is at white.
 - ``restore``, ``restore:LEVEL``: the source's own noise is measured (noise_estimate.py) and what averaging removed is
   put back, to LEVEL times the standard deviation of one source frame; LEVEL is 1 where not given.
-- ``iso``: the same at a gain drawn per sample, for a data set that serves cameras from low to high sensitivity.
+- ``iso``: the same at a gain drawn per sample, for a data set that serves cameras from low to high sensitivity. Only
+  the noise is demosaiced: the frames went through a mosaic in their own camera, and a second one would take detail
+  from the blurred picture that its sharp target keeps, which a network would learn to draw into every picture.
 - ``restore+rsblur``, ``restore+realblur``, ``restore+iso``: `restore`, or that camera's noise where it is more than the source has:
   codecs remove noise, so that there is often nothing left in a video to measure.
 """
@@ -37,12 +39,11 @@ REALBLUR = (8.89e-5, 2.94e-5)
 """(b1, b2) of RealBlur's camera as released: 8.8915e-05, 2.9430e-05."""
 SPREAD = (0.5, 1.5)
 """Both are multiplied by a uniform draw from this range, per sample."""
-ISO_GAIN = (1 / 16, 16.0)
+ISO_GAIN = (0.25, 32.0)
 """`iso`: RSBlur's camera at gains from this range, drawn log-uniformly per sample, for users' cameras differ more than
-one camera's frames. At gain 1 white is 10,000 photons; a large sensor at base sensitivity holds up to ten times as many,
-and a photograph halved in size averages four pixels, hence the lower end: a network that never meets a clean picture
-takes fine texture for noise. In units of white, b1 grows with the gain and b2, read noise, with its square root: at high gain
-most of it comes before the amplifier."""
+one camera's frames. At gain 1 white is 10,000 photons: the range goes from 40,000, a large sensor at base sensitivity,
+to 310, a phone's small pixels at ISO 800 or so, where exposures grow long. In units of white, b1 grows with the gain and
+b2, read noise, with its square root: at high gain most of it comes before the amplifier."""
 RED_GAIN = (1.9, 2.4)
 BLUE_GAIN = (1.5, 1.9)
 """White balance, drawn per sample."""
@@ -139,7 +140,7 @@ def _raw(
     red, blue = rng.uniform(*RED_GAIN), rng.uniform(*BLUE_GAIN)
     pattern = PATTERNS[rng.integers(len(PATTERNS))]
     clipped = np.clip(linear, 0, 1)
-    noisy = raw_noise(clipped, b1, b2, red, blue, pattern, rng)
+    noisy = raw_noise(clipped, b1, b2, red, blue, pattern, rng, detail=noise.kind == "iso")
     np.copyto(noisy, 1, where=clipped >= 1)
     meta = {"kind": noise.kind, "b1": b1, "b2": b2, "red_gain": red, "blue_gain": blue, "pattern": pattern}
     return noisy, meta
@@ -153,10 +154,12 @@ def raw_noise(
     blue_gain: float,
     pattern: Pattern,
     rng: np.random.Generator,
+    detail: bool = False,
 ) -> np.ndarray:
     """float32 (H, W, 3) linear sRGB, 0..1, as a camera with this noise delivers it; float32, may leave 0..1.
 
-    b1: light of one photon in the unbalanced RAW domain; b2: standard deviation of the read noise there.
+    b1: light of one photon in the unbalanced RAW domain; b2: standard deviation of the read noise there. detail: the
+    noise alone goes through demosaicing, and `linear` keeps its detail.
     """
     to_camera = srgb_to_camera()
     balanced = mosaic(cv2.transform(linear, to_camera.astype(np.float32)), pattern)
@@ -167,7 +170,10 @@ def raw_noise(
     few = raw < np.float32(POISSON_BELOW * b1)
     photons = rng.poisson(raw[few] / np.float32(b1))
     noisy[few] = photons * np.float32(b1) + np.float32(b2) * normal[few]
-    return cv2.transform(demosaic(noisy * gains, pattern), np.linalg.inv(to_camera).astype(np.float32))
+    to_srgb = np.linalg.inv(to_camera).astype(np.float32)
+    if detail:  # demosaicing is linear
+        return linear + cv2.transform(demosaic((noisy - raw) * gains, pattern), to_srgb)
+    return cv2.transform(demosaic(noisy * gains, pattern), to_srgb)
 
 
 def _restore(

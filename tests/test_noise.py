@@ -219,3 +219,15 @@ def test_restore_adds_what_is_missing_only():
     )
     assert meta["left"] == 1
     assert np.array_equal(codes, SRGB.encode(smooth(1, 64, 64)))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_iso_demosaics_the_noise_and_leaves_the_detail(pattern):
+    """Demosaicing is linear: the same draw, with the picture's own demosaicing error taken off."""
+    light = np.random.default_rng(1).random((24, 32, 3)).astype(np.float32)
+    args = (light, 1e-3, 2e-3, 2.0, 1.7, pattern)
+    whole, kept = (raw_noise(*args, np.random.default_rng(5), detail=d) for d in (False, True))
+    clean = raw_noise(light, 1e-12, 0.0, 2.0, 1.7, pattern, np.random.default_rng(5))
+    assert np.abs(clean - light).max() > 0.1  # random colours: a mosaic cannot hold them
+    assert np.allclose(kept - light, whole - clean, atol=2e-5)
+    assert (kept - light).std() > 0.01
