@@ -231,3 +231,19 @@ def test_iso_demosaics_the_noise_and_leaves_the_detail(pattern):
     assert np.abs(clean - light).max() > 0.1  # random colours: a mosaic cannot hold them
     assert np.allclose(kept - light, whole - clean, atol=2e-5)
     assert (kept - light).std() > 0.01
+
+
+@pytest.mark.parametrize("setting, kept", [("iso", True), ("restore+realblur", True), ("realblur", False)])
+def test_detail_survives_iso_and_restoring_but_not_the_published_pipeline(setting, kept):
+    """A clean source whose colours no mosaic can hold; the camera's noise is small beside the demosaicing error."""
+    frame = np.random.default_rng(2).integers(0, 120, (32, 40, 3), np.uint8)
+    linear = np.ascontiguousarray(SRGB.decode(frame)[..., :3])
+    errors = []
+    for seed in range(8):
+        noisy, meta = add_noise(
+            linear, SRGB, parse_noise(setting), [frame] * 3, np.random.default_rng(seed), 3.0
+        )
+        assert meta is not None
+        errors.append((meta["b1"] if "b1" in meta else 1.0, np.abs(SRGB.decode(noisy)[..., :3] - linear).mean()))
+    least_noise, error = min(errors)
+    assert least_noise < 2e-4 and (error < 0.012) == kept, (least_noise, error)
