@@ -110,14 +110,17 @@ def test_sets(media: Path) -> dict[str, list[Pair]]:
     return sets
 
 
-def scene_pair(seed: int, speed: float) -> Pair:
-    """A three-frame true exposure with lights and noise in linear light, and its noise-free centre frame."""
+def scene_pair(seed: int, speed: float, gain: float = 1.0) -> Pair:
+    """A three-frame true exposure with lights and noise in linear light, and its noise-free centre frame.
+
+    gain: of the noise's variance.
+    """
     scene = truth.Scene(seed, size=(360, 640), speed=speed, lights=True)
     count, sub = WINDOW, 32
     light = np.mean([scene.at((k + 0.5) / sub, (count - 1) / 2) for k in range(sub * (count - 1))], axis=0)
     light = np.clip(light, 0, 1)  # the sensor saturates before it is read
     noise = np.random.default_rng(seed).standard_normal(light.shape)
-    blur = truth.to_srgb8(light + noise * np.sqrt(SHOT_NOISE * light + READ_NOISE))
+    blur = truth.to_srgb8(light + noise * np.sqrt(gain * (SHOT_NOISE * light + READ_NOISE)))
     sharp = truth.to_srgb8(scene.at((count - 1) / 2, (count - 1) / 2))
     return np.ascontiguousarray(blur[..., ::-1]), np.ascontiguousarray(sharp[..., ::-1])
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from .checkpoint import version
 from .cli_errors import Failed, errors_in_one_line
 from .cli_export import bench_command, export_command
-from .cli_options import DEVICE, NORM_STATS, choose_device
+from .cli_options import DEVICE, NORM_STATS, checkpoint_option, choose_device
 from .cli_predict import predict_command
 from .config import ConfigError
 from .config_file import builtin_configs, load_config
@@ -83,7 +83,7 @@ def fit(config_name: str | None, resume: bool, **options: Any) -> None:
 
 
 @main.command("eval")
-@click.option("--checkpoint", required=True, metavar="C", help="Generator: ours or an official .h5.")
+@checkpoint_option("ours or an official .h5")
 @click.option("--shards", metavar="DATA", help="Folder of shards to measure on.")
 @click.option(
     "--split", type=click.Choice(["val", "train"]), default="val", show_default=True, help="Which shards."

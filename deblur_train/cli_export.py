@@ -11,10 +11,11 @@ from rich.console import Console
 
 from .checkpoint import write_atomically
 from .cli_errors import errors_in_one_line
+from .cli_options import checkpoint_option
 
 
 @click.command("export")
-@click.option("--checkpoint", required=True, metavar="C", help="Generator: ours or an official .h5.")
+@checkpoint_option("ours or an official .h5")
 @click.option("--format", "format_", required=True, type=click.Choice(["onnx", "tflite", "pt2"]))
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
 @click.option("--calib", metavar="DATA", help="Shards to calibrate int8 on, and to measure PSNR on.")

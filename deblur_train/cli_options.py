@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
+
+from .shipped import shipped_checkpoint
+
+
+def checkpoint_option(accepts: str) -> Callable[[Any], Any]:
+    """``--checkpoint`` of a command that uses one model; ``accepts`` says which files it takes."""
+    return click.option(
+        "--checkpoint",
+        default=lambda: str(shipped_checkpoint()),
+        metavar="C",
+        show_default="the model that comes with the package",
+        help=f"Generator: {accepts}.",
+    )
+
 
 NORM_STATS = click.option(
     "--norm-stats",

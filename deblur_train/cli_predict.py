@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from .cli_errors import Failed, errors_in_one_line
-from .cli_options import DEVICE, NORM_STATS, choose_device
+from .cli_options import DEVICE, NORM_STATS, checkpoint_option, choose_device
 
 
 def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
@@ -37,17 +37,11 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 
 @click.command("predict")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "--checkpoint",
-    required=True,
-    metavar="C",
-    help="Generator: ours, an official .h5, or an exported .onnx, .tflite or .pt2.",
-)
+@checkpoint_option("ours, an official .h5, or an exported .onnx, .tflite or .pt2")
 @click.option(
     "--out",
-    required=True,
     metavar="DIR",
-    help="Folder for the results, under the inputs' names. With --live: window, a video file, or - for raw RGB frames.",
+    help="Folder for the results, under the inputs' names [default: restored]. With --live: window, a video file, or - for raw RGB frames.",
 )
 @click.option(
     "--tile",
@@ -87,7 +81,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 def predict_command(
     inputs: tuple[str, ...],
     checkpoint: str,
-    out: str,
+    out: str | None,
     tile: Any,
     temporal: int,
     side_by_side: bool,
@@ -107,15 +101,18 @@ def predict_command(
     options = Options(temporal, side_by_side, Encoding(video_codec, crf))
     if live and len(inputs) != 1:
         raise click.UsageError("--live takes one INPUT")
+    if live and out is None:
+        raise click.UsageError("--live needs --out: window, a video file, or - for raw RGB frames")
+    folder = out or "restored"
     if live_size and (not live or inputs != ("-",)):
         raise click.UsageError("--live-size says what standard input holds: give it with --live and INPUT -")
 
     def on_files() -> None:
         console = Console()
         result = predict(
-            list(inputs), checkpoint, out, tile, norm_stats, choose_device(device), console, options
+            list(inputs), checkpoint, folder, tile, norm_stats, choose_device(device), console, options
         )
-        console.print(f"{result.summary()} into {out}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{result.summary()} into {folder}", highlight=False, soft_wrap=True, markup=False)
         bad = [*result.failed, *result.damaged]
         if bad:
             kinds = [f"{len(result.failed)} failed"] if result.failed else []
@@ -130,7 +127,7 @@ def predict_command(
         # The result may go to standard output: words go to the other.
         console = Console(stderr=True)
         restorer = load_restorer(checkpoint, norm_stats, tile, choose_device(device))
-        summary = run_live(inputs[0], restorer, out, options, live_size, console)
+        summary = run_live(inputs[0], restorer, folder, options, live_size, console)
         console.print(summary, highlight=False, soft_wrap=True, markup=False)
 
     errors_in_one_line(on_stream if live else on_files)

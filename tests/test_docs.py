@@ -113,7 +113,7 @@ def test_a_wrong_command_in_a_page_would_be_found() -> None:
         "blursynth explain data",
         "deblur-train fit --config nope",
         "FOO=1 torchrun --nproc-per-node 2 -m deblur_train.cli fit --nope 1",
-        "cat x | deblur-train predict - --out - --live",
+        "cat x | deblur-train predict - --out - --live --tile 3",
     ):
         (words,) = commands(wrong)
         with pytest.raises((click.ClickException, RecipeError, ValueError)):

@@ -244,6 +244,6 @@ def test_detail_survives_iso_and_restoring_but_not_the_published_pipeline(settin
             linear, SRGB, parse_noise(setting), [frame] * 3, np.random.default_rng(seed), 3.0
         )
         assert meta is not None
-        errors.append((meta["b1"] if "b1" in meta else 1.0, np.abs(SRGB.decode(noisy)[..., :3] - linear).mean()))
+        errors.append((meta.get("b1", 1.0), np.abs(SRGB.decode(noisy)[..., :3] - linear).mean()))
     least_noise, error = min(errors)
     assert least_noise < 2e-4 and (error < 0.012) == kept, (least_noise, error)
