@@ -10,6 +10,7 @@ of the study is measured once.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -51,13 +52,12 @@ def display_means(clip: Path, n: int) -> list[study.Pair]:
     return [(half(mean), half(frames[c])) for c, mean in means.items()]
 
 
-def gains(generator: FPNGenerator, sets: dict[str, list[study.Pair]]) -> dict[str, list[float]]:
-    """PSNR above the blurred input's, dB, of every pair."""
-    shifts = {s: 6 if s == "Levin" else 0 for s in sets}
-    return {
-        s: [study.score(restore(generator, b), y, shifts[s]) - study.score(b, y, shifts[s]) for b, y in pairs]
-        for s, pairs in sets.items()
-    }
+def gains(
+    generator: FPNGenerator, sets: dict[str, list[study.Pair]], blurred: dict[str, list[float]]
+) -> dict[str, list[float]]:
+    """PSNR above the blurred input's, ``blurred``, dB, of every pair."""
+    restored = study.scores(partial(restore, generator), sets)
+    return {s: [r - b for r, b in zip(restored[s], blurred[s], strict=True)] for s in sets}
 
 
 def scaled(checkpoint: Path, scale: float) -> FPNGenerator:
@@ -76,9 +76,12 @@ def scaled(checkpoint: Path, scale: float) -> FPNGenerator:
 def main(media: Path, run: Path, out: Path) -> None:
     checkpoint = run / "last.safetensors"
     validation = validation_sets(media)
+    blurred = study.scores(lambda blur: blur, validation)
     best, best_gain = 1.0, -np.inf
     for scale in SCALES:
-        means = {s: float(np.mean(v)) for s, v in gains(scaled(checkpoint, scale), validation).items()}
+        means = {
+            s: float(np.mean(v)) for s, v in gains(scaled(checkpoint, scale), validation, blurred).items()
+        }
         mean = float(np.mean(list(means.values())))
         click.echo(f"{scale:g}: mean {mean:+.2f} dB; " + ", ".join(f"{s} {g:+.2f}" for s, g in means.items()))
         if mean > best_gain:
@@ -94,7 +97,9 @@ def main(media: Path, run: Path, out: Path) -> None:
     }
     save_generator(out, "mobilenet-dsc", generator.state_dict(), extra)
     click.echo(f"{out}: scale {best:g}, {out.stat().st_size} bytes; held-out pairs:")
-    for s, values in gains(load_generator(out), study.test_sets(media)).items():
+    held_out = study.test_sets(media)
+    blurred = study.scores(lambda blur: blur, held_out)
+    for s, values in gains(load_generator(out), held_out, blurred).items():
         wins = sum(v > 0 for v in values)
         click.echo(
             f"  {s}: mean {np.mean(values):+.2f} dB, least {min(values):+.2f}, {wins} of {len(values)} above the input"

@@ -16,7 +16,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,21 +164,22 @@ def train(work: Path, name: str, seed: int, steps: int) -> None:
     (run / "finished").touch()
 
 
+def scores(answer: Callable[[np.ndarray], np.ndarray], sets: dict[str, list[Pair]]) -> dict[str, list[float]]:
+    """PSNR in dB of the answer to every blurred picture."""
+    return {s: [score(answer(b), y, 6 if s == "Levin" else 0) for b, y in pairs] for s, pairs in sets.items()}
+
+
 def measure(work: Path, names: list[str], seeds: list[int], sets: dict[str, list[Pair]]) -> dict[str, Any]:
     """PSNR of every run on every test set, and of the blurred input; dB, mean over a set's pairs."""
-    shifts = {s: 6 if s == "Levin" else 0 for s in sets}
-    result: dict[str, Any] = {
-        "blurred input": {
-            s: [float(np.mean([score(b, y, shifts[s]) for b, y in p]))] for s, p in sets.items()
-        }
-    }
+
+    def means(answer: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+        return {s: float(np.mean(v)) for s, v in scores(answer, sets).items()}
+
+    result: dict[str, Any] = {"blurred input": {s: [v] for s, v in means(lambda blur: blur).items()}}
     for name in names:
-        result[name] = {s: [] for s in sets}
-        for seed in seeds:
-            generator = load_generator(str(work / "runs" / f"{name}-{seed}" / "last.safetensors"), "tracked")
-            for s, pairs in sets.items():
-                values = [score(restore(generator, b), y, shifts[s]) for b, y in pairs]
-                result[name][s].append(float(np.mean(values)))
+        files = [str(work / "runs" / f"{name}-{seed}" / "last.safetensors") for seed in seeds]
+        runs = [means(partial(restore, load_generator(file, "tracked"))) for file in files]
+        result[name] = {s: [run[s] for run in runs] for s in sets}
     return result
 
 
