@@ -32,12 +32,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import cv2
 import numpy as np
 import torch
-from films import moving, write_video
-from hostile import TRICKS, png, png_bomb
 from kill_resume import make_source
 
-from deblur_train.checkpoint import save_generator
-from deblur_train.generator import build_generator
+from deblur_train.models.checkpoint import save_generator
+from deblur_train.models.generator import build_generator
+from tests.helpers.films import moving, write_video
+from tests.helpers.hostile import TRICKS, png, png_bomb
 
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 300

@@ -27,10 +27,10 @@ import realism
 from rich.console import Console
 from rich.table import Table
 
-from blursynth.allocator import keep_freed_memory
+from blursynth.common.memory import keep_freed_memory
+from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
-from blursynth.synthesis import Synthesizer
-from blursynth.task import sample_rng
+from blursynth.run.task import sample_rng
 
 BIN = Path(sys.executable).parent / "blursynth"
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

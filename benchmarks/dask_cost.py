@@ -32,7 +32,7 @@ import psutil
 from dask_cluster import LocalDask
 from kill_resume import digests, make_source
 
-from blursynth.make import make
+from blursynth.run.make import make
 
 FEW = 4  # tasks of the run that tells what starting costs
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deblur_train.bench import Row, bench
-from deblur_train.checkpoint import load_generator
-from deblur_train.evaluate import pairs_from_shards
-from deblur_train.export import ExportOptions, export
-from deblur_train.export_check import RealFrames, fit, psnr_change, to_input
-from deblur_train.runtimes import Runner, open_exported, torch_runner
-from deblur_train.signature import Signature
+from deblur_train.evaluation.bench import Row, bench
+from deblur_train.evaluation.evaluate import pairs_from_shards
+from deblur_train.exporting.check import RealFrames, fit, psnr_change, to_input
+from deblur_train.exporting.export import ExportOptions, export
+from deblur_train.inference.runtimes import Runner, open_exported, torch_runner
+from deblur_train.inference.signature import Signature
+from deblur_train.models.checkpoint import load_generator
 
 
 def command(*words: object) -> None:

@@ -21,11 +21,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from deblur_train import build_generator, load_generator
-from deblur_train.checkpoint import export_official, save_generator
-from deblur_train.export import ExportOptions, export
-from deblur_train.export_check import synthetic
-from deblur_train.runtimes import open_exported
-from tests.train.golden import fill, fixture
+from deblur_train.exporting.check import synthetic
+from deblur_train.exporting.export import ExportOptions, export
+from deblur_train.inference.runtimes import open_exported
+from deblur_train.models.checkpoint import export_official, save_generator
+from tests.helpers.golden import fill, fixture
 
 SIZES = ((256, 256), (101, 135), (333, 257))
 LIMIT = 1e-3

@@ -26,10 +26,10 @@ import numpy as np
 from dask_cluster import LocalDask
 from kill_resume import make_source
 
-from blursynth.make import make
-from blursynth.outcome import Outcome
-from blursynth.plan import ShardTask
-from blursynth.task import make_shard
+from blursynth.run.make import make
+from blursynth.run.outcome import Outcome
+from blursynth.run.plan import ShardTask
+from blursynth.run.task import make_shard
 
 CONFIG: dict[str, dict[str, str]] = {
     "dask": {},

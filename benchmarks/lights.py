@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from truth import Scene, psnr
 
+from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
-from blursynth.synthesis import Synthesizer
 
 
 def blown(rgb: np.ndarray) -> int:

@@ -21,11 +21,11 @@ import torch
 from pair_shards import sample_json, write_shard
 from torch.utils.data import DataLoader, Dataset
 
-from deblur_train.augment import Augment
-from deblur_train.data import CropOptions, CropStream
-from deblur_train.loader import load_batches
-from deblur_train.shards import index_split
-from deblur_train.tensors import to_device
+from deblur_train.data.augment import Augment
+from deblur_train.data.index import index_split
+from deblur_train.data.loader import load_batches
+from deblur_train.data.stream import CropOptions, CropStream
+from deblur_train.inference.tensors import to_device
 
 CROP, BATCH = 256, 4
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from pair_shards import pair_members, write_shard
 
 from deblur_train.config import TrainConfig
-from deblur_train.run_folder import Log
-from deblur_train.train import fit
+from deblur_train.training.fit import fit
+from deblur_train.training.run_folder import Log
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """A video through `deblur-train predict`: frames per second, is memory flat, where the time goes, and the plain loop beside it.
 
     python benchmarks/predict_video.py [--clip CLIP] [--frames 247] [--backbone mobilenet-dsc] [--temporal 1]
-    python benchmarks/predict_video.py --memory      bytes a pixel of each generator, for deblur_train/memory.py
+    python benchmarks/predict_video.py --memory      bytes a pixel of each generator, for deblur_train/inference/memory.py
 
 Each way runs in a process of its own, in turn: `ours` is predict's pipeline (decode, network, smoothing and encoding in
 threads; memory kept between frames); `held` is ours without threads; `plain` is the loop one would write first: decode,
@@ -39,8 +39,8 @@ def restorer_for(backbone: str):
     import torch
 
     from deblur_train import build_generator
-    from deblur_train.generator import start_near_identity
-    from deblur_train.restorer import Restorer
+    from deblur_train.inference.restorer import Restorer
+    from deblur_train.models.generator import start_near_identity
 
     torch.manual_seed(0)
     generator = build_generator(backbone)
@@ -49,9 +49,9 @@ def restorer_for(backbone: str):
 
 
 def one_way(way: str, clip: Path, frames: int, backbone: str, temporal: int, out: Path) -> dict[str, object]:
-    from deblur_train import predict_video
-    from deblur_train.memory import keep_freed_memory
-    from deblur_train.video_file import Shot, VideoReader
+    from deblur_train.inference.memory import keep_freed_memory
+    from deblur_train.media.video_in import Shot, VideoReader
+    from deblur_train.prediction import videos as predict_video
 
     if way != "plain":
         keep_freed_memory()
@@ -119,7 +119,7 @@ def _in_turn(items, depth: int = 2):
 
 
 def bytes_a_pixel(backbone: str, height: int, width: int) -> None:
-    from deblur_train.memory import keep_freed_memory
+    from deblur_train.inference.memory import keep_freed_memory
 
     keep_freed_memory()
     restore = restorer_for(backbone)

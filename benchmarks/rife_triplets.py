@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from blursynth.camera import load_response
-from blursynth.exposure import Exposure, quasi
-from blursynth.flow import estimate_pair
-from blursynth.rife import Rife, find_weights
-from blursynth.shutter import Shutter
+from blursynth.camera.response import load_response
+from blursynth.exposure.flow import estimate_pair
+from blursynth.exposure.integrate import Exposure, quasi
+from blursynth.exposure.rife import Rife, find_weights
+from blursynth.exposure.shutter import Shutter
 
 NAMES = ("frame10.png", "frame10i11.png", "frame11.png")
 

@@ -19,9 +19,9 @@ import numpy as np
 import study
 import torch
 
-from deblur_train.checkpoint import load_generator, read_state, save_generator
-from deblur_train.generator import FPNGenerator
-from deblur_train.inference import restore
+from deblur_train.inference.tiles import restore
+from deblur_train.models.checkpoint import load_generator, read_state, save_generator
+from deblur_train.models.generator import FPNGenerator
 
 SCALES = (0.5, 0.65, 0.8, 1.0)
 CLIPS = {"cam03.mp4": 7, "05_default_juggle.mp4": 5, "demo.mp4": 5}  # and the frames of a mean

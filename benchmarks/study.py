@@ -29,10 +29,10 @@ import truth
 from rich.console import Console
 from rich.table import Table
 
-from blursynth.make import make
-from deblur_train.checkpoint import load_generator
-from deblur_train.inference import restore
-from deblur_train.metrics import psnr
+from blursynth.run.make import make
+from deblur_train.evaluation.metrics import psnr
+from deblur_train.inference.tiles import restore
+from deblur_train.models.checkpoint import load_generator
 
 OURS: dict[str, Any] = {
     "interp": "dis",
@@ -149,7 +149,7 @@ def train(work: Path, name: str, seed: int, steps: int) -> None:
     command = [
         sys.executable,
         "-m",
-        "deblur_train.cli",
+        "deblur_train.cli.main",
         "fit",
         "--shards",
         work / "data" / name,

@@ -16,10 +16,10 @@ import numpy as np
 import realism
 from truth import psnr
 
-from blursynth import exposure as ex
-from blursynth.camera import load_response
-from blursynth.flow import estimate_pair
-from blursynth.shutter import make_shutter
+from blursynth.camera.response import load_response
+from blursynth.exposure import integrate as ex
+from blursynth.exposure.flow import estimate_pair
+from blursynth.exposure.shutter import make_shutter
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 

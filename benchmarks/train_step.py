@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from deblur_train.config import TrainConfig
-from deblur_train.losses import AdversarialLoss
-from deblur_train.norm import InstanceNorm
-from deblur_train.step import Learner
+from deblur_train.models.norm import InstanceNorm
+from deblur_train.training.losses import AdversarialLoss
+from deblur_train.training.step import Learner
 
 
 def plain_norms(module: nn.Module) -> None:

@@ -130,7 +130,9 @@ class Recipe(Strict):
     @field_validator("highlights")
     @classmethod
     def _highlights(cls, v: str) -> str:
-        from .highlights import parse_highlights  # the camera's modules bring OpenCV and numba
+        from blursynth.camera.highlights import (
+            parse_highlights,  # the camera's modules bring OpenCV and numba
+        )
 
         parse_highlights(v)
         return v
@@ -138,7 +140,7 @@ class Recipe(Strict):
     @field_validator("jpeg")
     @classmethod
     def _jpeg(cls, v: str) -> str:
-        from .camera import parse_jpeg
+        from blursynth.camera.response import parse_jpeg
 
         parse_jpeg(v)
         return v
@@ -146,8 +148,8 @@ class Recipe(Strict):
     @field_validator("noise")
     @classmethod
     def _noise(cls, v: str) -> str:
-        from .camera import CameraError
-        from .noise import parse_noise
+        from blursynth.camera.noise import parse_noise
+        from blursynth.camera.response import CameraError
 
         try:
             parse_noise(v)

@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from .recipe import Recipe, RecipeError, RunOptions
+from blursynth.recipe import Recipe, RecipeError, RunOptions
 
 DEFAULT = "realistic"
 """The built-in recipe of a `make` that names none."""
@@ -19,7 +19,7 @@ DEFAULT = "realistic"
 
 def builtin_recipes() -> dict[str, Path]:
     """Name -> path of the recipes shipped in the ``pipelines`` package."""
-    folder = Path(str(resources.files("pipelines")))
+    folder = Path(str(resources.files("blursynth.pipelines")))
     return {p.stem: p for p in sorted(folder.glob("*.toml")) if not p.stem.startswith("train-")}
 
 

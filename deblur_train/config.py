@@ -11,10 +11,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .augment import AugmentKind, NoiseKind
-from .discriminator import DiscriminatorNorm
-from .generator import Backbone
-from .losses import PixelLoss
+from deblur_train.data.augment import AugmentKind, NoiseKind
+from deblur_train.models.discriminator import DiscriminatorNorm
+from deblur_train.models.generator import Backbone
+from deblur_train.training.losses import PixelLoss
 
 
 class ConfigError(ValueError):

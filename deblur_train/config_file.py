@@ -11,12 +11,12 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from .config import ConfigError, TrainConfig
+from deblur_train.config import ConfigError, TrainConfig
 
 
 def builtin_configs() -> dict[str, Path]:
     """Name (without ``train-``) -> path of the configs shipped in the ``pipelines`` package."""
-    folder = Path(str(resources.files("pipelines")))
+    folder = Path(str(resources.files("blursynth.pipelines")))
     return {p.stem.removeprefix("train-"): p for p in sorted(folder.glob("train-*.toml"))}
 
 

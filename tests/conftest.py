@@ -6,11 +6,12 @@ import faulthandler
 from pathlib import Path
 
 import pytest
-from films import moving, write_frames, write_video
 
-from blursynth.demo_clip import find_demo_clip
+from pipelines.demo.clip import find_demo_clip
+from tests.helpers.films import moving, write_frames, write_video
+from tests.helpers.places import SHARED
 
-REAL_CLIPS = Path(__file__).resolve().parents[2] / "shared" / "media" / "video"
+REAL_CLIPS = SHARED / "media" / "video"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,215 @@
+"""What is wrong with a source, before hours are spent on it (``blursynth audit``).
+
+Reads every frame once. The checks on intervals are the ones ``make`` applies (intervals.py); the rest says what
+``make`` cannot repair: false frame rates, blur that is already there, clipped light, motion too large or too small.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from blursynth.checks.audit_table import audit_text
+from blursynth.checks.measure import (
+    blend_residual,
+    clipped_share,
+    directional_energy,
+    duplicate_period,
+    luma,
+    motion_px,
+    noise_sigma,
+    phase_contrast,
+    soft_frames,
+)
+from blursynth.sources.find import Clip, find_clips
+from blursynth.video.clip import Frame, read_frames
+from blursynth.video.intervals import IntervalChecker, thumbnail
+from blursynth.video.packets import packet_index
+from blursynth.video.verdict import WINDOW, Verdict, judge
+
+__all__ = ["AuditReport", "ClipAudit", "IntervalChecker", "audit_clip", "audit_source"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClipAudit(_Strict):
+    """One clip. Positions are frame numbers: the second frame of the interval in question."""
+
+    clip: str = Field(description="Clip.rel")
+    path: str
+    dataset: str | None
+    frames: int = Field(description="promised by the file")
+    read: int = Field(description="looked at (max_frames)")
+    width: int
+    height: int
+    decoder: str
+    fps: float | None = Field(description="nominal, from the file or the known set")
+    fps_measured: float | None = Field(description="from the median step of timestamps")
+    rate_jitter: float | None = Field(description="spread of timestamp steps over their median")
+    faults: dict[str, int] = Field(description="frames that cannot be trusted, by reason")
+    gaps: list[int]
+    cuts: list[int]
+    duplicates: list[int]
+    duplicate_period: int | None = Field(description="repeats come every so many frames")
+    blend_period: int | None = Field(description="every so many frames one is a blend of its neighbours")
+    soft_period: int | None = Field(description="every so many frames one is softer: interpolated")
+    soft_share: float = Field(
+        description="frames blurred in some direction, against their neighbourhood's sharpest"
+    )
+    clipped_high: float = Field(description="share of pixels with a channel at 255")
+    clipped_low: float = Field(description="share of pixels at 0")
+    noise_sigma: float = Field(description="code values")
+    motion_px: float = Field(description="median motion a frame, full-size px")
+    motion_p95_px: float
+    windows: int = Field(description=f"windows of {WINDOW} frames, end to end, that hold no bad interval")
+    windows_possible: int
+    verdict: Verdict
+    advice: list[str]
+
+
+class RejectedItem(_Strict):
+    what: str
+    reason: str
+    detail: str
+
+
+class AuditReport(_Strict):
+    clips: list[ClipAudit]
+    rejects: list[RejectedItem] = Field(description="looked like clips and cannot be used at all")
+
+    @property
+    def verdicts(self) -> Counter[str]:
+        return Counter(c.verdict for c in self.clips)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when at least one clip can be used as it is."""
+        return 0 if any(c.verdict != "reject" for c in self.clips) else 1
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1)
+
+    def __str__(self) -> str:
+        return audit_text(self)
+
+
+def audit_source(
+    srcs: Sequence[str | Path],
+    fps: float | None = None,
+    max_frames: int | None = None,
+    progress: Callable[[Clip, int], None] | None = None,
+) -> AuditReport:
+    """Audit every clip that ``make`` would find. Raises SourceError when there is none.
+
+    ``max_frames`` looks at the first so many frames of each clip; ``progress(clip, index)`` is called per frame.
+    """
+    clips, rejects = find_clips(srcs, fps)
+    return AuditReport(
+        clips=[audit_clip(c, max_frames, progress) for c in clips],
+        rejects=[RejectedItem(what=r.what, reason=r.reason, detail=r.detail) for r in rejects],
+    )
+
+
+class _Tally:
+    """What accumulates while a clip's frames go by: numbers per frame, never frames."""
+
+    def __init__(self, n: int):
+        self.every = max(1, n // 60)  # the dearer measurements on about 60 frames a clip
+        self.checker = IntervalChecker()
+        self.found: dict[str, list[int]] = {"cut": [], "duplicate": [], "gap": [], "decode": [], "size": []}
+        self.faults: Counter[str] = Counter()
+        self.energy = np.full((n, 4), np.nan)
+        self.blend = np.full(n, np.nan)
+        self.samples: list[tuple[float, float, float]] = []  # clipped high, clipped low, noise
+        self.motion: list[tuple[float, float]] = []
+        self.thumbs: list[np.ndarray | None] = [None, None]
+        self.last: Frame | None = None
+
+    def add(self, i: int, frame: Frame) -> None:
+        reason = self.checker.push(frame)
+        if reason:
+            self.found[reason].append(frame.index)
+        if frame.fault:
+            self.faults[frame.fault] += 1
+        thumb = None if frame.rgb is None else thumbnail(frame.rgb)
+        if frame.rgb is not None:
+            # Full resolution, middle quarter: blur of a few pixels is gone from a thumbnail.
+            h, w = frame.rgb.shape[:2]
+            self.energy[i] = directional_energy(luma(frame.rgb[h // 4 : h - h // 4, w // 4 : w - w // 4]))
+            before, middle = self.thumbs
+            if thumb is not None and before is not None and middle is not None and reason != "cut":
+                self.blend[i - 1] = blend_residual(before, middle, thumb)
+            if i % self.every == 0:
+                self.samples.append((*clipped_share(frame.rgb), noise_sigma(luma(frame.rgb))))
+                if self.last is not None and self.last.rgb is not None and not reason:
+                    self.motion.append(motion_px(self.last.rgb, frame.rgb))
+        self.thumbs = [None, thumb] if reason == "cut" else [self.thumbs[1], thumb]
+        self.last = frame
+
+
+def audit_clip(
+    clip: Clip, max_frames: int | None = None, progress: Callable[[Clip, int], None] | None = None
+) -> ClipAudit:
+    """Audit one clip; never raises for bad data."""
+    info = clip.info
+    n = min(info.frames, max_frames or info.frames)
+    tally = _Tally(n)
+    for frame in read_frames(info, 0, n - 1):
+        tally.add(frame.index, frame)
+        if progress:
+            progress(clip, frame.index)
+    found = tally.found
+    duplicates = sorted({*found["duplicate"], *tally.checker.revised})
+    bad = {i for v in found.values() for i in v} | set(duplicates)
+    starts = range(0, n - WINDOW + 1, WINDOW)
+    samples = np.array(tally.samples) if tally.samples else np.zeros((1, 3))
+    motion = np.array(tally.motion) if tally.motion else np.zeros((1, 2))
+    sharpness = np.sqrt(tally.energy.mean(axis=1))
+    rate, jitter = _timing(clip)
+    audit = ClipAudit(
+        clip=clip.rel,
+        path=info.path,
+        dataset=clip.dataset,
+        frames=info.frames,
+        read=n,
+        width=info.width,
+        height=info.height,
+        decoder=info.decoder,
+        fps=info.fps,
+        fps_measured=rate,
+        rate_jitter=jitter,
+        faults=dict(tally.faults),
+        gaps=found["gap"],
+        cuts=found["cut"],
+        duplicates=duplicates,
+        duplicate_period=duplicate_period(duplicates) if len(duplicates) > 0.1 * n else None,
+        blend_period=phase_contrast(tally.blend, low=0.4),
+        soft_period=phase_contrast(sharpness, low=0.85),
+        soft_share=float(soft_frames(tally.energy, found["cut"]).mean()),
+        clipped_high=float(samples[:, 0].mean()),
+        clipped_low=float(samples[:, 1].mean()),
+        noise_sigma=float(np.median(samples[:, 2])),
+        motion_px=float(np.median(motion[:, 0])),
+        motion_p95_px=float(np.median(motion[:, 1])),
+        windows=sum(not bad.intersection(range(s + 1, s + WINDOW)) for s in starts),
+        windows_possible=len(starts),
+        verdict="ok",
+        advice=[],
+    )
+    verdict, advice = judge(audit)
+    return audit.model_copy(update={"verdict": verdict, "advice": advice})
+
+
+def _timing(clip: Clip) -> tuple[float | None, float | None]:
+    if clip.info.kind == "frames":
+        return None, None
+    index = packet_index(clip.info.path)
+    if not index.timed or len(index.pts) < 2:
+        return None, None
+    return 1.0 / (float(np.median(np.diff(index.pts))) * index.tick_s), index.jitter

@@ -1,0 +1,89 @@
+"""The audit for people: a table of clips with what to do under it."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from blursynth.checks.audit import AuditReport, ClipAudit
+
+_SHOWN = 3  # rejected items of one reason that are spelled out
+_COLOUR = {"ok": "green", "warn": "yellow", "reject": "red"}
+
+
+def audit_view(report: AuditReport) -> RenderableType:
+    """Table, advice and rejected items, as one rich renderable."""
+    table = Table(title=None, header_style="bold", pad_edge=False)
+    table.add_column("clip", overflow="fold")
+    for name in (
+        "verdict",
+        "frames",
+        "size",
+        "fps",
+        "cuts",
+        "repeats",
+        "faults",
+        "motion px",
+        "soft",
+        "clipped",
+        "noise",
+        "windows",
+    ):
+        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
+    for c in report.clips:
+        table.add_row(escape(c.clip), Text(c.verdict, style=_COLOUR[c.verdict]), *_cells(c))
+    parts: list[RenderableType] = [table]
+    for c in report.clips:
+        if c.advice:
+            parts.append(Text(c.clip, style=_COLOUR[c.verdict]))
+            parts.extend(Text(f"  - {a}") for a in c.advice)
+    if report.rejects:
+        parts.append(Text(f"Not usable ({len(report.rejects)}):", style="red"))
+        by_reason: dict[str, list[str]] = {}
+        for r in report.rejects:
+            by_reason.setdefault(r.reason, []).append(r.detail)
+        for reason, details in by_reason.items():
+            parts.extend(Text(f"  - [{reason}] {d}") for d in details[:_SHOWN])
+            if len(details) > _SHOWN:
+                parts.append(Text(f"  - [{reason}] and {len(details) - _SHOWN} more (all of them: --json)"))
+    v = report.verdicts
+    parts.append(
+        Text(
+            f"{len(report.clips)} clips: {v['ok']} ok, {v['warn']} with warnings, {v['reject']} to leave out"
+        )
+    )
+    return Group(*parts)
+
+
+def audit_text(report: AuditReport) -> str:
+    """The same as plain text, as wide as the terminal."""
+    out = io.StringIO()
+    width = max(120, shutil.get_terminal_size((140, 40)).columns)
+    Console(file=out, width=width, highlight=False).print(audit_view(report))
+    return out.getvalue().rstrip("\n")
+
+
+def _cells(c: ClipAudit) -> list[str]:
+    fps = "?" if c.fps is None else f"{c.fps:.4g}"
+    if c.rate_jitter and c.rate_jitter > 0.25:
+        fps += " (varies)"
+    return [
+        f"{c.read}" if c.read == c.frames else f"{c.read}/{c.frames}",
+        f"{c.width}x{c.height}",
+        fps,
+        str(len(c.cuts)),
+        str(len(c.duplicates)) + (f" (1/{c.duplicate_period})" if c.duplicate_period else ""),
+        str(sum(c.faults.values())),
+        f"{c.motion_px:.1f} / {c.motion_p95_px:.1f}",
+        f"{c.soft_share:.0%}",
+        f"{c.clipped_high:.1%}",
+        f"{c.noise_sigma:.1f}",
+        f"{c.windows}/{c.windows_possible}",
+    ]

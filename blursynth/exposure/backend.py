@@ -1,0 +1,75 @@
+"""Which integrator a recipe asks for: numba on the CPU, torch on CUDA, RIFE on either. Torch is imported only then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from blursynth.exposure import integrate
+from blursynth.exposure.flow import PairFlow, estimate_pair
+from blursynth.exposure.shutter import Shutter
+from blursynth.recipe import Recipe
+
+if TYPE_CHECKING:
+    from blursynth.exposure.rife import Rife
+
+RIFE_STATS_SCALE = 0.5
+"""With RIFE the flows of a pair serve only statistics and the choice of steps: DIS at this scale is enough."""
+
+
+class Collector(Protocol):
+    """What collects the light of one window (`exposure.Exposure` documents it)."""
+
+    steps: int
+    longest: int
+
+    def add(self, i: int, light: Any, smooth: Any, forward: np.ndarray, backward: np.ndarray) -> None: ...
+    def linear(self) -> np.ndarray: ...
+
+
+class Integrator:
+    """Makes the collectors of a recipe, and brings light to where they work."""
+
+    rife: Rife | None = None
+
+    def __init__(self, recipe: Recipe, rife_weights: str | None = None):
+        """Raises RecipeError: no CUDA device for device = "cuda"; weights missing or unusable for interp = "rife"."""
+        self.recipe = recipe
+        if recipe.device != "cpu":
+            from blursynth.exposure.gpu import check_device
+
+            check_device(recipe.device)
+        if recipe.interp == "rife":
+            from blursynth.exposure.rife import Rife, find_weights
+
+            self.rife = Rife(find_weights(rife_weights), recipe.device)
+
+    def flows(self, first: np.ndarray, second: np.ndarray) -> PairFlow:
+        """Flows of a pair of frames, RGB uint8 (H, W, 3): those that carry the light, or, with RIFE, DIS's."""
+        if self.rife is not None:
+            return estimate_pair("dis", first, second, min(RIFE_STATS_SCALE, self.recipe.flow_scale))
+        return estimate_pair(self.recipe.interp, first, second, self.recipe.flow_scale)
+
+    def place(self, light: np.ndarray, restored: bool) -> tuple[Any, Any]:
+        """A frame's light, float32 (H, W, 4), and its `quasi` version, on the device. restored: light above 1 is in it."""
+        if self.recipe.device == "cpu":
+            return light, integrate.quasi(light, restored)
+        from blursynth.exposure import gpu
+
+        there = gpu.to_device(light, self.recipe.device)
+        return there, gpu.quasi(there)
+
+    def collect(self, frames: Sequence[np.ndarray], shutter: Shutter) -> Collector:
+        """An empty collector for a window's frames, RGB uint8 (H, W, 3)."""
+        h, w = frames[0].shape[:2]
+        if self.rife is not None:
+            from blursynth.exposure.rife import RifeExposure
+
+            return RifeExposure(self.rife, frames, shutter, self.recipe.fps_up, self.recipe.flow_scale)
+        if self.recipe.device == "cpu":
+            return integrate.Exposure(h, w, shutter, self.recipe.fps_up)
+        from blursynth.exposure import gpu
+
+        return gpu.Exposure(h, w, shutter, self.recipe.fps_up, self.recipe.device)

@@ -1,0 +1,248 @@
+"""The integrator of exposure.py in torch, for ``device = "cuda"``: the same formulae, all pixels at once.
+
+The numba loop walks one pixel's path at a time. Here the pixels that take more than one sub-step are sorted by their
+number of sub-steps, so that the ones still walking at step n are the head of the list: work follows motion, and
+every step is a few dense gathers. exposure.py says what is computed and why; names are the same. Agreement with it is
+within 1 code value at 99.9% of pixels (sums run in another order).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blursynth.exposure.integrate import QUASI
+from blursynth.exposure.loop import (
+    APART,
+    BLEND,
+    FADE,
+    ONE_SIDED,
+    SHORT_PATH,
+    SHORT_PX,
+    SPREAD,
+    STEP_PX,
+    STILL,
+)
+from blursynth.exposure.shutter import Shutter
+from blursynth.recipe import RecipeError
+
+CHUNK = 1 << 20
+"""Pixels walked together: bounds what a step holds beside the interval's own frames, flows and step counts."""
+
+
+def check_device(device: str) -> None:
+    """Raises RecipeError when torch has no such device."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        build = f"torch {torch.__version__}"
+        raise RecipeError(
+            f"device {device}: {build} finds no CUDA device; use --device cpu, or install a CUDA build of torch "
+            "and a driver"
+        )
+
+
+def to_device(light: np.ndarray, device: str) -> Tensor:
+    """Linear light (H, W, 4) float32, moved once a frame."""
+    return torch.from_numpy(np.ascontiguousarray(light)).to(device)
+
+
+def quasi(light: Tensor) -> Tensor:
+    """`exposure.quasi`: light (H, W, 4) float32, pre-filtered; unchanged around clipped light."""
+    x = light.permute(2, 0, 1)[None]
+    side, centre = float(QUASI[0]), float(QUASI[1])
+    p = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    p = centre * p[..., 1:-1] + side * (p[..., :-2] + p[..., 2:])
+    p = centre * p[..., 1:-1, :] + side * (p[..., :-2, :] + p[..., 2:, :])
+    out = p[0].permute(1, 2, 0)
+    hot = (light.amax(2) > 1).float()[None, None]
+    near = F.max_pool2d(hot, 5, 1, 2)[0, 0, :, :, None] > 0
+    return torch.where(near, light, out).contiguous()
+
+
+def _sample(image: Tensor, w: int, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+    """weight (M,) * bilinear samples (M, C), clamped, of an image (H * W, C) of width w at x, y (M,)."""
+    h = image.shape[0] // w
+    x, y = x.clamp(0, w - 1), y.clamp(0, h - 1)
+    x0, y0 = x.long().clamp(max=w - 2), y.long().clamp(max=h - 2)
+    a, b = x - x0, y - y0
+    ab = a * b
+    at = y0 * w + x0
+    corners = ((0, 1 - a - b + ab), (1, a - ab), (w, b - ab), (w + 1, ab))
+    if weight is not None:
+        corners = tuple((off, c * weight) for off, c in corners)  # type: ignore[assignment]
+    out = image[at] * corners[0][1][:, None]
+    for off, c in corners[1:]:
+        out.addcmul_(image[at + off], c[:, None])
+    return out
+
+
+class _Interval:
+    """Two frames and their flows as flat arrays: light, quasi (H * W, 4); fwd, bwd (H * W, 2); w: width."""
+
+    def __init__(
+        self, light: tuple[Tensor, Tensor], smooth: tuple[Tensor, Tensor], forward: Tensor, backward: Tensor
+    ):
+        self.w = light[0].shape[1]
+        self.light0, self.light1 = (v.reshape(-1, 4) for v in light)
+        self.quasi0, self.quasi1 = (v.reshape(-1, 4) for v in smooth)
+        self.fwd, self.bwd = forward.reshape(-1, 2), backward.reshape(-1, 2)
+
+    def apart2(self, at: Tensor) -> Tensor:
+        """Squared disagreement of the flows at pixels `at` (M,), the worse of the two directions."""
+        f, b = self.fwd[at], self.bwd[at]
+        x, y = at % self.w, at // self.w
+        g = _sample(self.bwd, self.w, x + f[:, 0], y + f[:, 1])
+        q = _sample(self.fwd, self.w, x + b[:, 0], y + b[:, 1])
+        return torch.maximum(((f + g) ** 2).sum(1), ((b + q) ** 2).sum(1))
+
+    def between(self, at: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """s * light (M, 4) at pixels `at` and times t where both flows agree: SuperSloMo's two-sided sample."""
+        (fx, fy), (bx, by) = self.fwd[at].unbind(1), self.bwd[at].unbind(1)
+        x, y, u = at % self.w, at // self.w, 1 - t
+        ut = u * t
+        out = _sample(self.quasi0, self.w, x - ut * fx + t * t * bx, y - ut * fy + t * t * by, u * s)
+        return out.add_(
+            _sample(self.quasi1, self.w, x + u * u * fx - ut * bx, y + u * u * fy - ut * by, t * s)
+        )
+
+    def contested(self, at: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """s * light (M, 4) where the flows disagree: the vote of motions of `exposure_loop._contested`."""
+        w, h = self.w, self.light0.shape[0] // self.w
+        x, y, u = at % w, at // w, 1 - t
+        out = self.between(at, t, torch.full_like(t, float(BLEND)))
+        out += float(FADE) * (u[:, None] * self.light0[at] + t[:, None] * self.light1[at])
+        total = torch.full_like(t, float(BLEND + FADE))
+        for m in (self.fwd[at], -self.bwd[at]):
+            mx, my = m.unbind(1)
+            ax, ay, cx, cy = x - t * mx, y - t * my, x + u * mx, y + u * my
+            spread = float(SPREAD[0]) + float(SPREAD[1]) * (mx * mx + my * my)
+            in0 = 1 / (1 + ((_sample(self.fwd, w, ax, ay) - m) ** 2).sum(1) / spread)
+            in1 = 1 / (1 + ((_sample(self.bwd, w, cx, cy) + m) ** 2).sum(1) / spread)
+            in0 = in0 * in0 * ((ax >= 0) & (ay >= 0) & (ax <= w - 1) & (ay <= h - 1))
+            in1 = in1 * in1 * ((cx >= 0) & (cy >= 0) & (cx <= w - 1) & (cy <= h - 1))
+            vote = in0 * in1 + float(ONE_SIDED) * (in0 * in0 + in1 * in1)
+            w0, w1 = u * in0 + 1e-4, t * in1 + 1e-4
+            out += _sample(self.quasi0, w, ax, ay, vote * w0 / (w0 + w1))
+            out += _sample(self.quasi1, w, cx, cy, vote * w1 / (w0 + w1))
+            total += vote
+        return out * (s / total)[:, None]
+
+
+class Exposure:
+    """`exposure.Exposure` on a torch device: collects the light of one window, interval by interval."""
+
+    def __init__(self, height: int, width: int, shutter: Shutter, max_steps: int, device: str = "cuda"):
+        """Raises RecipeError when torch has no such device."""
+        check_device(device)
+        self.device = device
+        self.size = height, width
+        self.acc = torch.zeros(height * width, 4, device=device)
+        self.shutter = shutter
+        self.start, self.stop, self.profile = (
+            torch.as_tensor(v, device=device) for v in (shutter.start, shutter.stop, shutter.profile)
+        )
+        self.max_steps = max_steps
+        self.steps = 0
+        self.longest = 0
+
+    def add(
+        self,
+        i: int,
+        light: tuple[Tensor, Tensor],
+        smooth: tuple[Tensor, Tensor],
+        forward: np.ndarray | Tensor,
+        backward: np.ndarray | Tensor,
+    ) -> None:
+        """Interval i: linear light of its two frames, their `quasi` versions (float32 (H, W, 4)), both flows."""
+        if np.max(self.shutter.stop) <= i or np.min(self.shutter.start) >= i + 1:
+            return
+        h, w = self.size
+        flows = [torch.as_tensor(f, device=self.device) for f in (forward, backward)]
+        scene = _Interval(light, smooth, flows[0], flows[1])
+        lo, hi = ((v - i).clamp(0, 1) for v in (self.start, self.stop))
+        span = hi - lo
+        of_row = torch.arange(h, device=self.device).repeat_interleave(w)
+        move2 = torch.maximum((scene.fwd**2).sum(1), (scene.bwd**2).sum(1))
+        path = move2.sqrt() * span[of_row]
+        k = torch.ceil(
+            torch.maximum(path / float(STEP_PX), path.clamp(max=float(SHORT_PATH)) / float(SHORT_PX))
+        ).long()
+        k = k.clamp(1, self.max_steps)
+        k *= span[of_row] > 0
+        self.steps += int(k.sum())
+        self.longest = max(self.longest, int(k.max()))
+        many = (k > 1).nonzero()[:, 0]
+        # The first pixel of each block of two by two decides for all four.
+        firsts = torch.arange(h * w, device=self.device).view(h, w)[::2, ::2]
+        apart = torch.cat([scene.apart2(part) for part in firsts.reshape(-1).split(CHUNK)])
+        disputed = apart > float(APART[0]) + float(APART[1]) * move2[firsts.reshape(-1)]
+        wide = disputed.view(firsts.shape).repeat_interleave(2, 0).repeat_interleave(2, 1)[:h, :w].reshape(-1)
+        wide &= k > 1
+        for n_last, t in ((False, lo), (True, hi)):
+            self._ends(i, scene, t, span, k, of_row, move2, wide, n_last)
+        for contested in (False, True):
+            todo = many[wide[many] == contested]
+            order = k[todo].argsort(descending=True, stable=True)
+            for part in todo[order].split(CHUNK):
+                self._interior(i, scene, part, lo[of_row[part]], span[of_row[part]], k[part], contested)
+
+    def _weights(self, i: int, rows: Tensor, t: Tensor, dt: Tensor) -> Tensor:
+        """dt times the shutter's profile at times t of interval i, for pixels of the given rows."""
+        if self.shutter.boxed:
+            return dt
+        last = len(self.profile) - 1
+        start = self.start[rows]
+        at = ((t + i - start) * (last / (self.stop[rows] - start))).clamp(0, last)
+        j = at.long().clamp(max=last - 1)
+        return dt * (self.profile[j] + (at - j) * (self.profile[j + 1] - self.profile[j]))
+
+    def _ends(
+        self, i: int, scene: _Interval, t: Tensor, span: Tensor, k: Tensor, of_row: Tensor, move2: Tensor,
+        wide: Tensor, at_last: bool,
+    ) -> None:  # fmt: skip
+        """First or last node of every exposed pixel, at its row's time t (H,)."""
+        on = (k > 0).nonzero()[:, 0]
+        at_source = ((t == 0) | (t == 1))[of_row]
+        walks = ~at_source & (move2 >= float(STILL) ** 2)
+        for chosen, sampler in (
+            (~walks, None),
+            (walks & ~wide, scene.between),
+            (walks & wide, scene.contested),
+        ):
+            for part in on[chosen[on]].split(CHUNK):
+                if not len(part):
+                    continue
+                rows = of_row[part]
+                when = t[rows]
+                weight = self._weights(i, rows, when, span[rows] / k[part] * 0.5)
+                if sampler is None:
+                    light = ((1 - when) * weight)[:, None] * scene.light0[part]
+                    light += (when * weight)[:, None] * scene.light1[part]
+                else:
+                    light = sampler(part, when, weight)
+                light[:, 3] = weight
+                self.acc[part] += light  # every pixel is in one part only
+
+    def _interior(
+        self, i: int, scene: _Interval, part: Tensor, lo: Tensor, span: Tensor, k: Tensor, contested: bool
+    ) -> None:
+        """Nodes 1..k-1 of pixels `part`, sorted by k, most first."""
+        total = torch.zeros(len(part), 4, device=self.device)
+        rows = part // self.size[1]
+        sampler = scene.contested if contested else scene.between
+        sizes = torch.bincount(k, minlength=1).flip(0).cumsum(0).flip(0).tolist()  # pixels with k >= n
+        for n in range(1, len(sizes) - 1):
+            m = sizes[n + 1]
+            dt = span[:m] / k[:m]
+            t = lo[:m] + n * dt
+            weight = self._weights(i, rows[:m], t, dt)
+            light = sampler(part[:m], t, weight)
+            light[:, 3] = weight
+            total[:m] += light
+        self.acc[part] += total
+
+    def linear(self) -> np.ndarray:
+        """Mean light of the exposure, float32 (H, W, 3)."""
+        out = self.acc[:, :3] / self.acc[:, 3:]
+        return out.reshape(*self.size, 3).cpu().numpy()

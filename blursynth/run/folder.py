@@ -1,0 +1,233 @@
+"""The folder that shards are made in: who may write there, what is done, what must not be mixed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from blursynth import __version__
+from blursynth.common.atomic import write_atomic
+from blursynth.recipe import Recipe
+from blursynth.recipe_file import dump_recipe
+from blursynth.run.folder_lock import STATE, flock
+from blursynth.run.plan import Plan
+from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
+
+OWN_FILES = ("recipe.toml", "dataset.json", "_info.json", "run.jsonl", "failed.json")
+CARD_MARK = "<!-- dataset card by blursynth -->"
+
+
+class OutputError(Exception):
+    """The output folder cannot be used; ``exit_code`` 2 when the command must change, 1 when the world must."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Output:
+    """``DATA/`` and the rules of section 3 of the design for what lies in it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.label = str(path)  # for messages
+        self.state = self.path / STATE
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder against a second ``make``; the system lets go even when this process is killed.
+
+        Raises OutputError when another holds it or the folder cannot be written.
+        """
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            file = (self.state / "lock").open("a+")
+        except (FileExistsError, NotADirectoryError):
+            raise OutputError(f"{self.path}: is a file, not a folder; give another --out") from None
+        except OSError as e:
+            raise OutputError(
+                f"{self.path}: cannot write there ({e.strerror}); give another --out", 1
+            ) from None
+        with file:
+            if not flock(file, exclusive=True, wait=False):
+                file.seek(0)
+                raise OutputError(
+                    f"{self.path}: another make is at work there ({file.read().strip()}); wait for it or give another --out",
+                    1,
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            self._wait_for_orphans()
+            yield
+
+    def _wait_for_orphans(self) -> None:
+        """A killed run's workers may live a moment longer and finish their shard: not under a new run's hands."""
+        with (self.state / "workers").open("a") as f:
+            if not flock(f, exclusive=True, wait=False):
+                print(f"{self.path}: waiting for tasks of an earlier run to end", file=sys.stderr)
+                flock(f, exclusive=True, wait=True)
+
+    def refuse_mix(self, recipe: Recipe, plan: Plan) -> None:
+        """Raises OutputError when shards of another recipe, version or source lie here, naming what differs."""
+        go_on = f"give another --out, or --overwrite to remove the shards in {self.label}"
+        sides = self._sidecars()
+        strangers = sorted(n for n in self._tars() if n[:-4] not in sides)
+        if strangers and not (self.path / "recipe.toml").exists():
+            raise OutputError(
+                f"{self.label}: holds {strangers[0]}, which blursynth did not make; give another --out"
+            )
+        for name, side in sides.items():
+            if side["recipe_sha256"] != recipe.sha256:
+                raise OutputError(
+                    f"{self.label}: holds shards of another recipe ({self._recipe_diff(recipe)}); {go_on}"
+                )
+            if side.get("version") != __version__:
+                raise OutputError(
+                    f"{self.label}: {name} was made by blursynth {side.get('version')}, this is {__version__}, whose samples may differ; {go_on}"
+                )
+            if side["plan_sha256"] != plan.sha256:
+                raise OutputError(
+                    f"{self.label}: holds shards of other sources ({self._source_diff(plan)}); {go_on}"
+                )
+
+    def _recipe_diff(self, recipe: Recipe) -> str:
+        try:
+            old = tomllib.loads((self.path / "recipe.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return "its recipe.toml is gone or torn"
+        new = {k: v for k, v in recipe.model_dump().items() if v is not None}
+        keys = sorted(k for k in (old.keys() | new.keys()) - {"name", "cite"} if old.get(k) != new.get(k))
+        return (
+            ", ".join(f"{k}: {old.get(k, 'unset')} there, {new.get(k, 'unset')} now" for k in keys)
+            or "recipe.toml was edited"
+        )
+
+    def _source_diff(self, plan: Plan) -> str:
+        try:
+            old = {c["rel"]: c for c in json.loads((self.state / "plan.json").read_bytes())["clips"]}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return "the plan differs"
+        new = {p.clip.rel: p.identity() for p in plan.clips}
+        told = [f"{rel} is new" for rel in sorted(new.keys() - old.keys())]
+        told += [f"{rel} is gone" for rel in sorted(old.keys() - new.keys())]
+        told += [f"{rel} changed" for rel in sorted(new.keys() & old.keys()) if new[rel] != old[rel]]
+        return (
+            ", ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
+            or "a file the recipe names changed"
+        )
+
+    def begin(self, recipe: Recipe, plan: Plan) -> None:
+        """Sweep what a killed run left half-written; lay down the recipe before the first shard."""
+        for part in self.path.glob("*.part"):
+            part.unlink(missing_ok=True)
+        write_atomic(self.path / "recipe.toml", dump_recipe(recipe).encode())
+        write_atomic(
+            self.state / "plan.json",
+            dump_json({"plan_sha256": plan.sha256, "clips": [p.identity() for p in plan.clips]}),
+        )
+
+    def clear(self) -> None:
+        """Remove what blursynth made here, and nothing else. Raises OutputError for shards that it did not make."""
+        names = self._names()
+        if self._tars() and "recipe.toml" not in names and not self._sidecars():
+            raise OutputError(
+                f"{self.label}: holds shards that blursynth did not make; --overwrite removes only its own; give another --out"
+            )
+        # Sidecars first: without one a tar is not taken for finished, should this be interrupted.
+        for ext in (".json", ".tar"):
+            for name in names:
+                if name.endswith(ext) and SHARD_NAME.fullmatch(name.removesuffix(ext)):
+                    self._remove(name)
+        owned = {*OWN_FILES, "README.md"} if self.owns_card() else set(OWN_FILES)
+        for name in names:
+            if name in owned or name.endswith(".part"):
+                self._remove(name)
+        for name in ("plan.json", "sources.json"):
+            (self.state / name).unlink(missing_ok=True)
+
+    def forget(self, shard: str) -> None:
+        """A finished shard is finished no longer: it will be made again."""
+        (self.path / f"{shard}.json").unlink(missing_ok=True)
+
+    def deliver(self, shard: str) -> None:
+        """A shard has been made; here it lies where it belongs."""
+
+    def finish(self) -> None:
+        """The index is written; here it lies where it belongs."""
+
+    def owns_card(self) -> bool:
+        """Whether README.md is absent or our dataset card, so that it may be written."""
+        try:
+            return CARD_MARK in (self.path / "README.md").read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return True
+
+    def finished(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        """Sidecars of the plan's shards whose tar is there and has its size."""
+        found = {}
+        for name in plan.shards:
+            try:
+                side = read_sidecar(self.path / f"{name}.json")
+            except ShardError:
+                continue  # made again
+            if (
+                side is not None
+                and side["plan_sha256"] == plan.sha256
+                and tar_matches(self.path / f"{name}.tar", side)
+            ):
+                found[name] = side
+        return found
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """Shard -> why it could not be made, as earlier runs left it."""
+        try:
+            return dict(json.loads((self.path / "failed.json").read_bytes())["failed"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+
+    def save_failures(self, failed: dict[str, dict[str, Any]]) -> None:
+        if failed:
+            write_atomic(
+                self.path / "failed.json", dump_json({"schema": 1, "failed": dict(sorted(failed.items()))})
+            )
+        else:
+            (self.path / "failed.json").unlink(missing_ok=True)
+
+    def free_bytes(self) -> int | None:
+        """Free space of the disk the folder is, or will be, on."""
+        at = self.path.absolute()
+        while not at.exists():
+            at = at.parent
+        return shutil.disk_usage(at).free
+
+    def _names(self) -> list[str]:
+        """Of the files directly in the folder."""
+        return sorted(p.name for p in self.path.iterdir() if not p.is_dir()) if self.path.exists() else []
+
+    def _remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
+    def _tars(self) -> list[str]:
+        return [n for n in self._names() if n.endswith(".tar") and SHARD_NAME.fullmatch(n[:-4])]
+
+    def _sidecars(self) -> dict[str, dict[str, Any]]:
+        found = {}
+        for p in sorted(self.path.glob("*.json")):
+            if re.fullmatch(SHARD_NAME, p.stem):
+                try:
+                    side = read_sidecar(p)
+                except ShardError:
+                    continue  # not ours, or torn by hand; its shard is made again
+                if side is not None:
+                    found[p.stem] = side
+        return found

@@ -1,0 +1,231 @@
+"""``make``: sources in, a folder of shards out. Resume, dispatch, progress, index, summary."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from blursynth import __version__
+from blursynth.card.index import write_index
+from blursynth.common.progress import Progress
+from blursynth.common.stop import Terminated, stop_signals
+from blursynth.recipe import Recipe, RecipeError, RunOptions
+from blursynth.recipe_file import explain_validation, load_recipe
+from blursynth.run.bucket import open_output
+from blursynth.run.folder import Output, OutputError
+from blursynth.run.local import dispatch
+from blursynth.run.outcome import EngineError, Outcome, fill_outcome
+from blursynth.run.plan import Plan, ShardTask, make_plan
+from blursynth.run.report import RunLog, Summary
+from blursynth.run.task import make_shard
+from blursynth.sources.find import SourceError, assign_splits, find_clips
+from blursynth.sources.fingerprint import fingerprint
+from blursynth.sources.manifest import load_manifest
+
+
+@dataclass
+class Job:
+    """Everything known before the first frame is decoded."""
+
+    recipe: Recipe
+    run: RunOptions
+    plan: Plan
+    unused: list[tuple[str, str, str]]  # sources that give nothing: what, reason, detail
+
+
+def make(
+    src: str | Path | Sequence[str | Path] | None = None,
+    out: str | Path | None = None,
+    recipe: Recipe | str | None = None,
+    *,
+    quiet: bool = False,
+    task: Callable[[ShardTask], Outcome] = make_shard,
+    **options: Any,
+) -> Summary:
+    """Synthesise a data set, or go on with one that was interrupted.
+
+    Args:
+        src: a video, a folder of videos or of frames, a known data set's root; or several.
+        out: folder of the shards; default "data".
+        recipe: a Recipe, or the name or file of one.
+        quiet: no progress on stderr.
+        task: what makes one shard, for tests and other engines.
+        options: any recipe key or run option: ``window=9, workers=4, overwrite=True``...
+
+    Raises:
+        RecipeError, SourceError, OutputError: the request cannot be carried out as it stands.
+        EngineError: the engine is not there or was lost.
+        KeyboardInterrupt: stopped by hand; what is finished stays and the same call goes on.
+    """
+    recipe, run = resolve(src, out, recipe, options)
+    check_recipe(recipe, run)
+    output = open_output(run.out)
+    if run.dry_run:
+        from blursynth.run.estimate import estimate
+
+        return estimate(prepare(recipe, run), output)
+    with stop_signals(), output.lock():
+        try:
+            if run.overwrite:
+                output.clear()
+            job = prepare(recipe, run, cache=output.state / "sources.json")
+            output.refuse_mix(recipe, job.plan)
+            output.begin(recipe, job.plan)
+            return _run(job, output, quiet, task)
+        except OSError as e:
+            raise OutputError(
+                f"{run.out}: {e.strerror or e}; what is finished stays, the same command goes on", 1
+            ) from None
+
+
+def resolve(
+    src: Any, out: Any, recipe: Recipe | str | None, options: dict[str, Any]
+) -> tuple[Recipe, RunOptions]:
+    """Merge a recipe with what the caller says. Raises RecipeError."""
+    given = {k: v for k, v in options.items() if v is not None}
+    if src is not None:
+        given["src"] = [str(s) for s in ([src] if isinstance(src, (str, Path)) else src)]
+    if out is not None:
+        given["out"] = str(out)
+    if isinstance(recipe, Recipe):
+        keys = {k: v for k, v in given.items() if k in Recipe.model_fields}
+        _, run = load_recipe(None, {k: v for k, v in given.items() if k not in keys})
+        for k, v in keys.items():  # numbers are welcome where a range may stand
+            if Recipe.model_fields[k].annotation is str and isinstance(v, int | float):
+                keys[k] = f"{v:g}"
+        try:
+            recipe = Recipe(**recipe.model_dump() | keys)
+        except ValidationError as e:
+            raise RecipeError(explain_validation(e)) from None
+    else:
+        recipe, run = load_recipe(recipe, given)
+    if not run.src:
+        raise RecipeError(
+            "no source: give --src PATH (a video, a folder of videos or frames, a data set's root)"
+        )
+    return recipe, run
+
+
+def check_recipe(recipe: Recipe, run: RunOptions) -> None:
+    """Open every file the recipe names, once, here: not in each of a thousand tasks. Raises RecipeError."""
+    from blursynth.pairs.synthesis import Synthesizer
+
+    Synthesizer(recipe, run.rife_weights)
+
+
+def prepare(recipe: Recipe, run: RunOptions, cache: Path | None = None) -> Job:
+    """Find the clips, hash them, plan. Raises SourceError when nothing can be made of them."""
+    clips, rejects = find_clips(run.src, recipe.fps)
+    unused = [(r.what, r.reason, r.detail) for r in rejects]
+    splits = assign_splits(clips, recipe.val_fraction, recipe.seed)
+    hashes, stamps = None, None
+    if cache is not None:  # a dry run reads no more than it must
+        # After the split, which keeps copies together: dropping one first could drop the one that is officially val.
+        clips, prints = fingerprint(clips, cache)
+        hashes, stamps = prints.sha256, prints.stamps
+        unused += [(r.what, r.reason, r.detail) for r in prints.rejects]
+    plan = make_plan(clips, splits, recipe, hashes, stamps, recipe_files(recipe, run))
+    unused += [(what, "too short" if "frames" in why else "too small", why) for what, why in plan.short]
+    if not plan.samples:
+        raise SourceError(
+            "no clip gives a single window: " + "; ".join(f"{w}: {d or r}" for w, r, d in unused[:5])
+        )
+    return Job(recipe, run, plan, unused)
+
+
+def recipe_files(recipe: Recipe, run: RunOptions) -> dict[str, str]:
+    """sha256 of the files a recipe names: another file under the same name is another recipe. Raises RecipeError."""
+    paths = {k: v for k, v in recipe.model_dump().items() if isinstance(v, str) and v.endswith(".npy")}
+    if recipe.interp == "rife":
+        from blursynth.exposure.rife import find_weights
+
+        paths["rife_weights"] = str(find_weights(run.rife_weights))
+    found = {}
+    for key, path in paths.items():
+        try:
+            found[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError as e:
+            raise RecipeError(f"{key}: {path}: {e.strerror or e}") from None
+    return found
+
+
+def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outcome]) -> Summary:
+    plan, run = job.plan, job.run
+    workers = run.workers or os.cpu_count() or 1
+    log = RunLog(output.path / "run.jsonl")
+    sides, failed = output.finished(plan), output.failures()
+    if run.retry_failed:
+        # A shard with failed samples is finished, but not as it should be.
+        wanted = set(failed) | {n for n, s in sides.items() if s.get("errors")}
+        for name in wanted & sides.keys():
+            output.forget(name)
+            del sides[name]
+        failed = {}
+    else:
+        wanted = set(plan.shards) - sides.keys() - failed.keys()
+    summary = Summary(
+        run.out,
+        plan.samples,
+        shards=len(plan),
+        clips=len(plan.clips),
+        clip_rejects=job.unused,
+        workers=workers,
+    )
+    for name, side in sides.items():
+        summary.add(fill_outcome(Outcome(name), side))
+    log.write(
+        "start", src=[str(Path(s).absolute()) for s in run.src], version=__version__, recipe_sha256=job.recipe.sha256, plan_sha256=plan.sha256,
+        rife_weights=run.rife_weights, shards=len(plan), finished=len(sides), workers=workers, engine=run.engine, pid=os.getpid(),
+    )  # fmt: skip
+    began, done = (
+        time.monotonic(),
+        sum(s["samples"] + sum(s["counts"]["rejected"].values()) for s in sides.values()),
+    )
+    outcomes = dispatch(
+        plan.tasks(output.path.absolute(), wanted, run.rife_weights), task, workers, run.engine
+    )
+    try:
+        with contextlib.closing(outcomes), Progress(plan.samples, done, not quiet) as progress:
+            for o in outcomes if wanted else ():
+                log.write("shard", **vars(o))
+                if o.status == "stop":
+                    summary.stopped = o.reason
+                    break
+                if o.status == "done":
+                    output.deliver(o.shard)
+                    summary.add(o)
+                    summary.made += o.samples
+                else:
+                    failed[o.shard] = {"status": o.status, "reason": o.reason, "tries": o.tries}
+                    output.save_failures(failed)
+                progress.advance(o.samples, sum(o.rejects.values()))
+    except KeyboardInterrupt as e:
+        log.write("stopped", by="SIGTERM" if isinstance(e, Terminated) else "Ctrl-C")
+        raise
+    except EngineError as e:
+        summary.stopped = str(e)
+    finally:
+        for part in output.path.glob("*.part"):  # of workers that were ended
+            part.unlink(missing_ok=True)
+    summary.seconds = time.monotonic() - began
+    summary.failed = {name: f["reason"] for name, f in failed.items()}
+    output.save_failures(failed)
+    write_index(output, plan, output.finished(plan), job.unused, _provenance(plan))
+    log.write("end", **summary.facts())
+    output.finish()
+    return summary
+
+
+def _provenance(plan: Plan) -> dict[str, Any]:
+    """Home, licence and citation of the known data sets among the sources."""
+    names = {p.clip.dataset for p in plan.clips if p.clip.dataset}
+    keep = {"title", "home", "licence", "citation"}
+    return {d.id: d.model_dump(include=keep) for d in load_manifest().datasets if d.id in names}

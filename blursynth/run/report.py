@@ -1,0 +1,196 @@
+"""What a run came to, for a person, a script and the run log."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from blursynth.run.outcome import Outcome
+
+DAMAGE = ("decode", "unreadable", "truncated", "empty")
+"""Reasons that are no property of the footage, as a cut is, but a file that is broken."""
+
+
+@dataclass
+class Summary:
+    """The result of ``make``. ``str()`` of it is what the command prints."""
+
+    out: str
+    planned: int = 0  # most samples, before rejects
+    samples: int = 0  # in the finished shards, those of earlier runs included
+    made: int = 0  # of which in this run
+    bytes: int = 0
+    shards: int = 0
+    shards_done: int = 0
+    splits: dict[str, int] = field(default_factory=dict)  # samples a split
+    clips: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)  # planned samples that were not kept, by reason
+    clip_rejects: list[tuple[str, str, str]] = field(
+        default_factory=list
+    )  # sources not used: what, reason, detail
+    errors: list[str] = field(default_factory=list)  # samples that failed though their frames were fine
+    failed: dict[str, str] = field(default_factory=dict)  # shard -> why
+    stopped: str | None = None  # why the run ended before its end
+    seconds: float = 0.0
+    clip_seconds: Counter[str] = field(default_factory=Counter)
+    peak_mb: float = 0.0  # of the hungriest worker
+    dry_run: bool = False
+    estimate_s: float | None = None
+    estimate_bytes: int | None = None
+    free_bytes: int | None = None
+    workers: int = 1
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one finished shard."""
+        self.samples += outcome.samples
+        self.bytes += outcome.bytes
+        self.shards_done += 1
+        split = outcome.shard.partition("-")[0]
+        self.splits[split] = self.splits.get(split, 0) + outcome.samples
+        self.rejects.update(outcome.rejects)
+        self.errors += outcome.errors
+        self.clip_seconds.update(outcome.clip_seconds)
+        self.peak_mb = max(self.peak_mb, outcome.peak_mb)
+
+    @property
+    def damaged(self) -> int:
+        """Broken source files and samples lost to broken frames."""
+        return sum(self.rejects[r] for r in DAMAGE) + sum(r in DAMAGE for _, r, _ in self.clip_rejects)
+
+    @property
+    def exit_code(self) -> int:
+        broken = self.failed or self.errors or self.stopped or self.damaged
+        return 1 if broken or (not self.dry_run and not self.samples) else 0
+
+    def facts(self) -> dict[str, Any]:
+        """For the run log."""
+        keys = (
+            "planned",
+            "samples",
+            "made",
+            "bytes",
+            "shards",
+            "shards_done",
+            "splits",
+            "clips",
+            "errors",
+            "failed",
+            "stopped",
+        )
+        d = {k: getattr(self, k) for k in keys} | {
+            "rejects": dict(self.rejects),
+            "seconds": round(self.seconds, 3),
+        }
+        d |= {"slowest_clips": self.slowest(), "peak_mb": round(self.peak_mb, 1), "exit_code": self.exit_code}
+        return d | {"clip_rejects": [list(r) for r in self.clip_rejects]}
+
+    def slowest(self, n: int = 3) -> list[tuple[str, float]]:
+        return [(rel, round(s, 2)) for rel, s in self.clip_seconds.most_common(n)]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        lines = self._dry_lines() if self.dry_run else self._run_lines()
+        for what, reason, detail in self.clip_rejects[:20]:
+            lines.append(f"  not used: {what}: {reason}" + (f" ({detail})" if detail else ""))
+        if len(self.clip_rejects) > 20:
+            lines.append(f"  ... and {len(self.clip_rejects) - 20} more sources not used")
+        return lines
+
+    def _dry_lines(self) -> list[str]:
+        lines = [
+            f"would make at most {self.planned} samples in {self.shards} shards from {self.clips} clips ({_splits(self.splits)})"
+        ]
+        if self.estimate_bytes is not None:
+            free = f", {human_bytes(self.free_bytes)} free" if self.free_bytes is not None else ""
+            lines.append(f"disk about {human_bytes(self.estimate_bytes)}{free}")
+            if self.free_bytes is not None and self.free_bytes < self.estimate_bytes:
+                lines.append(f"  too little space in {self.out}")
+        if self.estimate_s is not None:
+            lines.append(f"time about {human_seconds(self.estimate_s)} with {self.workers} workers")
+        return lines
+
+    def _run_lines(self) -> list[str]:
+        rate = f", {self.made / self.seconds:.2f} samples/s" if self.made and self.seconds else ""
+        lines = [
+            f"{self.samples} samples ({_splits(self.splits)}) in {self.shards_done} of {self.shards} shards, {human_bytes(self.bytes)}, in {self.out}"
+        ]
+        lines.append(f"  this run: {self.made} samples in {human_seconds(self.seconds)}{rate}")
+        if self.rejects:
+            total = sum(self.rejects.values())
+            lines.append(
+                f"  rejected {total} of {self.planned}: "
+                + ", ".join(f"{k} {n}" for k, n in self.rejects.most_common())
+            )
+        if len(self.clip_seconds) > 1:
+            lines.append("  slowest clips: " + ", ".join(f"{rel} {s:.1f} s" for rel, s in self.slowest()))
+        for e in self.errors[:10]:
+            lines.append(f"  failed sample: {e}")
+        for shard, why in list(self.failed.items())[:10]:
+            lines.append(f"  failed shard {shard}: {why}")
+        if self.failed or self.errors:
+            lines.append("  run the same command with --retry-failed to make just those again")
+        if self.damaged:
+            lines.append(
+                "  damaged sources: the rest is made; mend or remove them (blursynth audit tells where)"
+            )
+        if not self.samples and not self.failed and not self.stopped:
+            lines.append("  no sample was kept: see the reasons above, and blursynth audit")
+        if self.stopped:
+            lines.append(f"stopped: {self.stopped}; what is finished stays, the same command goes on")
+        return lines
+
+
+class RunLog:
+    """``run.jsonl``: one object an event, appended; the only file here that says when and on which machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, event: str, **facts: Any) -> None:
+        row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+        with self.path.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(row) + "\n")
+
+    @staticmethod
+    def last_start(path: Path) -> dict[str, Any] | None:
+        """The newest "start" event: which sources the shards were made from. A torn last line is passed over."""
+        found = None
+        try:
+            with path.open(encoding="utf-8", errors="replace") as f:
+                for line in f:
+                    try:
+                        row = json.loads(line)
+                    except (ValueError, RecursionError):
+                        continue
+                    if isinstance(row, dict) and row.get("event") == "start":
+                        found = row
+        except OSError:
+            return None
+        return found
+
+
+def human_bytes(n: float | None) -> str:
+    n = float(n or 0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def human_seconds(s: float) -> str:
+    if s < 60:
+        return f"{s:.1f} s"
+    if s < 3600:
+        return f"{s / 60:.1f} min"
+    return f"{s / 3600:.1f} h"
+
+
+def _splits(splits: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in sorted(splits.items())) or "none"

@@ -1,0 +1,235 @@
+"""One shard, start to end: the pure function every engine runs, in any order, as often as it likes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from blursynth import __version__
+from blursynth.common.memory import keep_freed_memory
+from blursynth.recipe import Recipe, RecipeError
+from blursynth.run.folder_lock import at_work
+from blursynth.run.outcome import Outcome, fill_outcome
+from blursynth.run.plan import PlanClip, ShardTask, WindowSpec, tile_corners
+from blursynth.run.windows import read_windows
+from blursynth.shards.picture import encode_image
+from blursynth.shards.shard import SCHEMA, ShardError, ShardWriter, dump_json, read_sidecar, tar_matches
+from blursynth.sources.fingerprint import SourceChanged, check_source
+
+
+class SampleMaker(Protocol):
+    """What a task needs of ``synthesis.Synthesizer``."""
+
+    def sample(
+        self,
+        clip_id: str,
+        frames: list[np.ndarray],
+        first: int,
+        fps: float | None,
+        rng: np.random.Generator,
+        stride: int | None = None,
+    ) -> Any: ...
+    def forget(self, clip_id: str, before: int) -> None: ...
+
+
+def make_shard(
+    task: ShardTask, synthesizer: Callable[[Recipe, str | None], SampleMaker] | None = None
+) -> Outcome:
+    """Make the task's shard and its sidecar; never raises for bad data, a vanished source or a full disk.
+
+    Args:
+        synthesizer: called with (recipe, rife_weights); default: ``synthesis.Synthesizer``.
+    """
+    start = time.perf_counter()
+    outcome = Outcome(task.shard, worker=f"{socket.gethostname()}:{os.getpid()}")
+    try:
+        if not _finished(task, outcome):
+            _settle_in()
+            with at_work(task.out):
+                _make(task, outcome, synthesizer or default_synthesizer)
+    except SourceChanged as e:
+        outcome.status, outcome.reason = "failed", str(e)
+    except RecipeError as e:  # true of every sample there is
+        outcome.status, outcome.reason = "stop", str(e)
+    except MemoryError:
+        outcome.status, outcome.reason = "failed", "out of memory; use fewer --workers or a smaller source"
+    except OSError as e:
+        # Nothing else can be written either: end the run instead of failing every shard that is left.
+        full = e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+        outcome.status, outcome.reason = ("stop" if full else "failed"), f"{task.out}: {e.strerror or e}"
+    except Exception as e:
+        outcome.status, outcome.reason = "failed", f"{type(e).__name__}: {e}"
+    outcome.seconds, outcome.peak_mb = time.perf_counter() - start, _peak_mb()
+    return outcome
+
+
+def _finished(task: ShardTask, outcome: Outcome) -> bool:
+    """Whether the shard is there already: an engine may run a task twice."""
+    try:
+        side = read_sidecar(Path(task.out) / f"{task.shard}.json")
+    except ShardError:
+        return False  # torn by hand or by a bad disk: made again
+    tar = Path(task.out) / f"{task.shard}.tar"
+    if side is None or side["plan_sha256"] != task.plan_sha256 or not tar_matches(tar, side):
+        return False
+    fill_outcome(outcome, side)
+    return True
+
+
+def _make(
+    task: ShardTask, outcome: Outcome, synthesizer: Callable[[Recipe, str | None], SampleMaker]
+) -> None:
+    maker = synthesizer(task.recipe, task.rife_weights)
+    rejects: Counter[str] = Counter()
+    with ShardWriter(Path(task.out), task.shard) as writer:
+        for run in task.runs:
+            began = time.perf_counter()
+            rel = run.source.clip.rel
+            check_source(run.source)
+            for window, frames, reason in read_windows(run):
+                if reason is None:
+                    reason = _write_samples(task, run.source, window, frames, maker, writer, outcome.errors)
+                if reason is not None:
+                    rejects[reason] += window.tiles
+                maker.forget(rel, window.first)
+            check_source(run.source)  # else the samples would carry the hash of other bytes
+            outcome.clip_seconds[rel] = outcome.clip_seconds.get(rel, 0.0) + time.perf_counter() - began
+        counts = {"written": writer.samples, "rejected": dict(sorted(rejects.items()))}
+        sources = {r.source.clip.rel: r.source.sha256 for r in task.runs}
+        fields: dict[str, Any] = {
+            "split": task.split,
+            "recipe_sha256": task.recipe.sha256,
+            "plan_sha256": task.plan_sha256,
+        }
+        fields |= {"version": __version__, "counts": counts, "sources": sources, "errors": outcome.errors}
+        fill_outcome(outcome, writer.commit(fields))
+
+
+def _write_samples(
+    task: ShardTask,
+    source: PlanClip,
+    w: WindowSpec,
+    frames: list[np.ndarray],
+    maker: SampleMaker,
+    writer: ShardWriter,
+    errors: list[str],
+) -> str | None:
+    """Synthesise one window and add it; the reason when a gate, or an error of ours, kept it out."""
+    key = source.key(w)
+    try:
+        members = list(sample_members(task.recipe, source, w, frames, maker))
+    except (MemoryError, OSError, RecipeError):
+        raise
+    except Exception as e:
+        # One bad sample must not cost the shard, and must not pass in silence either: the run ends with exit code 1.
+        errors.append(f"{key} ({source.clip.rel}): {type(e).__name__}: {e}")
+        return f"error: {type(e).__name__}"
+    if members and isinstance(members[0], str):
+        return members[0]
+    for name, parts in members:
+        writer.add(name, parts)
+    return None
+
+
+def sample_members(
+    recipe: Recipe, source: PlanClip, w: WindowSpec, frames: list[np.ndarray], maker: SampleMaker
+) -> Iterator[Any]:
+    """(key, {extension: bytes}) of each sample of a window; or the reason it is rejected, a str, alone.
+
+    A pure function of the recipe, the source's bytes and the window: ``explain`` calls it again and compares.
+    """
+    info, key = source.clip.info, source.key(w)
+    fps = recipe.fps or info.fps
+    stride = recipe.stride or w.frames
+    sample = maker.sample(source.clip.rel, frames, w.first, fps, sample_rng(recipe.seed, key), stride=stride)
+    if sample.rejected:
+        yield str(sample.rejected)
+        return
+    meta: dict[str, Any] = {
+        "schema": SCHEMA,
+        "key": key,
+        "seed": recipe.seed,
+        "recipe_sha256": recipe.sha256,
+        "version": __version__,
+    }
+    meta["source"] = {
+        "dataset": source.clip.dataset,
+        "clip": source.clip.name,
+        "path": source.clip.rel,
+        "sha256": source.sha256,
+    }
+    meta["source"] |= {"fps": fps, "first": w.first, "last": w.last, "target": w.target}
+    meta |= {
+        "exposure": sample.exposure,
+        "camera": sample.camera,
+        "flow": sample.flow,
+        "quality": sample.quality,
+    }
+    images = {"blur": sample.blur_rgb, "sharp": sample.sharp_rgb}
+    if recipe.store == "linear16":
+        images["linear"] = sample.linear16
+    if recipe.tile is None:
+        yield key, _encode(recipe, images, meta)
+        return
+    height, width = sample.blur_rgb.shape[:2]
+    for n, (x, y) in enumerate(tile_corners(width, height, recipe.tile)[: w.tiles]):
+        cut = {
+            name: np.ascontiguousarray(im[y : y + recipe.tile, x : x + recipe.tile])
+            for name, im in images.items()
+        }
+        tile = {"x": x, "y": y, "size": recipe.tile, "window": key}
+        name = f"{key}_t{n:04d}"
+        yield name, _encode(recipe, cut, meta | {"key": name, "tile": tile})
+
+
+def _encode(recipe: Recipe, images: dict[str, np.ndarray], meta: dict[str, Any]) -> dict[str, bytes]:
+    # linear is 16 bits, which WebP cannot hold
+    members = {
+        f"{n}.{'png' if n == 'linear' else recipe.format}": encode_image(
+            im, "png" if n == "linear" else recipe.format
+        )
+        for n, im in images.items()
+    }
+    return members | {"json": dump_json(meta, indent=None)}
+
+
+def sample_rng(seed: int, key: str) -> np.random.Generator:
+    """The draws of one sample: its own, whichever worker makes it and whatever came before."""
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def default_synthesizer(recipe: Recipe, rife_weights: str | None) -> SampleMaker:
+    from blursynth.pairs.synthesis import Synthesizer
+
+    return Synthesizer(recipe, rife_weights)
+
+
+def _settle_in() -> None:
+    """Engines run one task a core; threads inside would only fight (and DeepFlow gets slower with two)."""
+    import cv2
+
+    keep_freed_memory()
+    cv2.setNumThreads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _peak_mb() -> float:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1024 if sys.platform != "darwin" else 1024**2
+    )

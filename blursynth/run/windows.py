@@ -1,0 +1,84 @@
+"""Windows of frames out of a clip, in one forward pass, and why one may not be exposed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from blursynth.run.plan import Run, WindowSpec
+
+# Frames read before the first window: they teach the checker the clip's pace, so that it can tell a repeat.
+LEAD_IN = 8
+JUMP = 64  # frames between windows from which a second pass, with its seek, costs less than decoding through
+
+
+def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[np.ndarray], str | None]]:
+    """Each window of the run once: its frames, or the reason it may not be exposed.
+
+    One forward pass; no more frames are held than the windows that are open need.
+    """
+    from blursynth.checks.audit import IntervalChecker
+    from blursynth.video.clip import read_frames
+
+    for windows in _passes(run):
+        todo = sorted(windows, key=lambda w: (w.last, w.first))
+        checker = IntervalChecker()
+        held: dict[int, np.ndarray] = {}
+        faults: dict[int, str] = {}  # frame -> why it cannot be used
+        cuts: dict[int, str] = {}  # frame -> why the interval that ends at it cannot
+        n = 0
+        first = min(w.first for w in todo)
+        for frame in read_frames(run.source.clip.info, max(first - LEAD_IN, 0), todo[-1].last):
+            i = frame.index
+            reason = checker.push(frame)
+            if frame.fault or frame.rgb is None:
+                faults[i] = frame.fault or "decode"
+            else:
+                held[i] = frame.rgb
+            if reason:
+                cuts[i] = reason
+            cuts |= checker.revised  # what it could not know when it saw it
+            while n < len(todo) and todo[n].last <= i:
+                w = todo[n]
+                why = _first_fault(w, held, faults, cuts)
+                yield w, ([] if why else [held[k] for k in range(w.first, w.last + 1)]), why
+                n += 1
+            if n == len(todo):
+                break
+            keep = min(w.first for w in todo[n:])
+            for store in (held, faults, cuts):
+                for k in [k for k in store if k < keep]:
+                    del store[k]  # type: ignore[attr-defined]
+        # The reader promised every index; should it break that, say so instead of losing windows.
+        for w in todo[n:]:
+            yield w, [], _first_fault(w, held, faults, cuts) or "truncated"
+
+
+def _passes(run: Run) -> Iterator[list[WindowSpec]]:
+    """Split where windows lie far apart (``--max-samples``): frames between are then not decoded."""
+    gap = JUMP if run.source.clip.info.kind == "video" else LEAD_IN
+    part: list[WindowSpec] = []
+    end = -1
+    for w in run.windows:
+        if part and w.first - end - 1 > gap:
+            yield part
+            part = []
+        part.append(w)
+        end = max(end, w.last) if len(part) > 1 else w.last
+    if part:
+        yield part
+
+
+def _first_fault(
+    w: WindowSpec, held: dict[int, np.ndarray], faults: dict[int, str], cuts: dict[int, str]
+) -> str | None:
+    """The first reason in time; a frame that is missing tells more than the interval it spoils."""
+    for i in range(w.first, w.last + 1):
+        if i in faults:
+            return faults[i]
+        if i > w.first and i in cuts:
+            return cuts[i]
+        if i not in held:
+            return "truncated"
+    return None

@@ -1,0 +1,202 @@
+"""Clips out of what ``--src`` points at: files, folders, known data sets; and which split each belongs to.
+
+Every video file and every folder of frames below a source ends up as a Clip or as a counted Reject.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from blursynth.sources.manifest import Manifest, Split, load_manifest
+from blursynth.sources.splits import assign_splits, clip_sha256
+from blursynth.video.clip import ClipError, ClipInfo, probe_clip
+from blursynth.video.stills import SUFFIXES as PICTURES
+
+VIDEOS = frozenset(
+    [
+        ".mp4",
+        ".mov",
+        ".m4v",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ogv",
+        ".mxf",
+        ".y4m",
+    ]
+)
+MIN_FRAMES = 3  # a blur needs two intervals
+
+
+__all__ = ["Clip", "Reject", "SourceError", "assign_splits", "clip_sha256", "find_clips", "is_output"]
+
+
+class SourceError(ValueError):
+    """Nothing usable in what ``--src`` names; the message says what was found there."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One film: what is exposed, and the unit that splits are made of."""
+
+    name: str  # the clip's own name: folder or file stem
+    dataset: str | None  # id in data_manifest.json
+    rel: str  # path relative to its --src, with the --src's own name in front where several collide
+    split: Split | None  # official split where the layout has one
+    info: ClipInfo
+    window_hint: int | None = None  # frames a blur where the folder's name says so (GoPro's GOPRxxxx_yy_zz)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Something that looked like a clip and is not used."""
+
+    what: str  # its path
+    reason: str  # a few fixed words, for counting: "unreadable", "not-high-rate", "too-short"...
+    detail: str  # one line: what is wrong and what to do
+
+
+def find_clips(srcs: Sequence[str | Path], fps: float | None = None) -> tuple[list[Clip], list[Reject]]:
+    """All clips below the sources, ordered by ``rel``, and what was rejected.
+
+    ``fps`` is the rate of frame folders of unknown origin and of files that do not say theirs. Raises
+    SourceError when a source does not exist or when nothing at all is usable.
+    """
+    manifest = load_manifest()
+    clips: list[tuple[Clip, Path]] = []
+    rejects: list[Reject] = []
+    seen: set[str] = set()
+    other: Counter[str] = Counter()
+    if not srcs:
+        raise SourceError("no source given; name a video or a folder with --src")
+    for src in srcs:
+        # Not resolve(): a link keeps its own name.
+        root = Path(os.path.abspath(Path(src).expanduser()))  # noqa: PTH100
+        for path, holds in _candidates(root, manifest, rejects, other):
+            real = os.path.realpath(path)
+            if real in seen:
+                rejects.append(Reject(str(path), "same-path", f"{path}: given or linked twice; used once"))
+                continue
+            seen.add(real)
+            found = _clip(path, root, holds, manifest, fps)
+            if isinstance(found, Clip):
+                clips.append((found, root))
+            else:
+                rejects.append(found)
+    if not clips:
+        raise SourceError(_nothing(srcs, rejects, other))
+    return sorted(_distinct(clips), key=lambda c: c.rel), rejects
+
+
+def _candidates(
+    root: Path, manifest: Manifest, rejects: list[Reject], other: Counter[str]
+) -> Iterator[tuple[Path, Literal["video", "frames"]]]:
+    """Video files and folders that hold pictures, in a fixed order."""
+    if not root.exists():
+        raise SourceError(f"{root}: no such file or folder; check the path")
+    if not root.is_dir():
+        if root.suffix.lower() in PICTURES:
+            raise SourceError(f"{root}: is a single picture; give its folder of frames or a video")
+        yield root, "video"
+        return
+
+    def refuse(e: OSError) -> None:
+        rejects.append(
+            Reject(str(e.filename), "unreadable", f"{e.filename}: cannot be listed ({e.strerror})")
+        )
+
+    walked: set[str] = set()
+    for folder, dirs, files in os.walk(root, followlinks=True, onerror=refuse):
+        here = Path(folder)
+        real = os.path.realpath(folder)
+        if real in walked or is_output(here):  # a link in a circle; shards that blursynth wrote
+            dirs.clear()
+            continue
+        walked.add(real)
+        dirs[:] = sorted(d for d in dirs if not d.startswith("."))
+        names = sorted(f for f in files if not f.startswith("."))
+        videos = [n for n in names if Path(n).suffix.lower() in VIDEOS]
+        pictures = [n for n in names if Path(n).suffix.lower() in PICTURES]
+        other.update(Path(n).suffix.lower() or n for n in names if n not in videos and n not in pictures)
+        for n in videos:
+            yield here / n, "video"
+        if pictures and videos:
+            detail = f"{here}: {len(pictures)} pictures among {len(videos)} videos are not taken for frames"
+            rejects.append(
+                Reject(folder, "stray-pictures", f"{detail}; move frames to a folder of their own")
+            )
+        elif pictures:
+            yield here, "frames"
+
+
+def is_output(folder: Path) -> bool:
+    """True for a folder that ``blursynth make`` writes to."""
+    return (folder / "recipe.toml").is_file() and (
+        (folder / "dataset.json").is_file() or any(folder.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].*"))
+    )
+
+
+def _clip(
+    path: Path, root: Path, holds: Literal["video", "frames"], manifest: Manifest, fps: float | None
+) -> Clip | Reject:
+    if holds == "frames" and (trap := manifest.trap(path)):
+        return Reject(str(path), "not-high-rate", f"{path}: {trap.why}; use {trap.use}")
+    known = manifest.recognise(path.as_posix(), holds)
+    try:
+        # The catalogue knows the rate of a known set's frames; a video file says its own.
+        info = probe_clip(path, known[0].fps if known and holds == "frames" else fps)
+    except ClipError as e:
+        return Reject(str(path), e.kind, e.reason)
+    if info.frames < MIN_FRAMES:
+        return Reject(
+            str(path), "too-short", f"{path}: {info.frames} frame(s); a blur needs at least {MIN_FRAMES}"
+        )
+    name = path.stem if holds == "video" else path.name
+    rel = path.relative_to(root).as_posix() if path != root else path.name
+    if known is None:
+        return Clip(name, None, rel, None, info)
+    dataset, match, layout = known
+    groups = match.groupdict()
+    split = layout.splits.get(groups.get("split") or "")
+    window = groups.get("window")
+    return Clip(name, dataset.id, rel, split, info, int(window) if window else None)
+
+
+def _distinct(clips: list[tuple[Clip, Path]]) -> list[Clip]:
+    """Make ``rel`` unique by putting the source's own name, then more of its path, in front."""
+    rels = [c.rel for c, _ in clips]
+    for depth in range(1, 64):
+        counts = Counter(rels)
+        if max(counts.values()) == 1:
+            break
+        for i, (clip, root) in enumerate(clips):
+            if counts[rels[i]] > 1:
+                base = root if Path(clip.info.path) != root else root.parent
+                rels[i] = "/".join([*base.parts[1:][-depth:], clip.rel])
+    return [replace(c, rel=r) for (c, _), r in zip(clips, rels)]
+
+
+def _nothing(srcs: Sequence[str | Path], rejects: list[Reject], other: Counter[str]) -> str:
+    where = ", ".join(str(s) for s in srcs)
+    if len(rejects) == 1:
+        return rejects[0].detail
+    if rejects:
+        counts = ", ".join(f"{n} {r}" for r, n in Counter(r.reason for r in rejects).most_common())
+        return f"{where}: no usable clip; rejected: {counts}. First: {rejects[0].detail}"
+    if other:
+        kinds = ", ".join(f"{n} {s}" for s, n in other.most_common(5))
+        return f"{where}: no video and no folder of frames in it (found {kinds}); give a video, a folder or a known set"
+    return f"{where}: is empty; give a video, a folder of videos or frames, or a known data set's root"

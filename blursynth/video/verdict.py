@@ -1,0 +1,75 @@
+"""A clip's verdict and advice, out of the figures that ``audit`` measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from blursynth.checks.audit import ClipAudit
+
+WINDOW = 9  # the default window: what "usable windows" counts
+Verdict = Literal["ok", "warn", "reject"]
+
+
+def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
+    """Verdict and advice out of the figures. "reject": nothing good comes of this clip as it is."""
+    stop, warn = [], []
+    if a.windows_possible and not a.windows:
+        stop.append(
+            f"no window of {WINDOW} frames is free of cuts, repeats and faults: try a shorter --window"
+        )
+    if a.duplicate_period or len(a.duplicates) > 0.3 * a.read:
+        share = len(a.duplicates) / a.read
+        true = f" (about {a.fps * (1 - share):.3g} fps in truth)" if a.fps else ""
+        stop.append(
+            f"{share:.0%} of the frames are repeats{true}: find the original, or drop the repeats first"
+        )
+    elif a.duplicates:
+        warn.append(f"{len(a.duplicates)} repeated frames: windows across them are left out")
+    if a.blend_period and not a.duplicate_period:
+        stop.append(
+            f"every {_nth(a.blend_period)} frame is a blend of its neighbours (converted rate): find the original"
+        )
+    elif a.soft_period and not a.duplicate_period:
+        warn.append(
+            f"every {_nth(a.soft_period)} frame is softer than the others (interpolated?): find the original"
+        )
+    if not a.windows_possible:
+        warn.append(f"only {a.read} frames: too short for a window of {WINDOW}")
+    lost = {k: n for k, n in sorted(a.faults.items()) if k != "size"}
+    if lost:
+        kinds = ", ".join(f"{n} {k}" for k, n in lost.items())
+        warn.append(f"frames that cannot be read or trusted: {kinds}; copy or extract the clip again")
+    if "size" in a.faults:
+        warn.append(
+            f"{a.faults['size']} frames of another size than {a.width}x{a.height}: keep one film a folder"
+        )
+    if a.gaps:
+        warn.append(f"{len(a.gaps)} places where frames are missing (timestamps or file numbers)")
+    if a.rate_jitter is not None and a.rate_jitter > 0.25 and a.read > 2:
+        warn.append("variable frame rate: exposure times are only approximate")
+    if a.soft_share > 0.2:
+        warn.append(
+            f"{a.soft_share:.0%} of the frames are blurred already: use --gate default, or a faster shutter"
+        )
+    if a.clipped_high > 0.02:
+        warn.append(
+            f"{a.clipped_high:.1%} of the pixels are clipped: streaks come out grey without --highlights"
+        )
+    if a.motion_p95_px > 24:
+        warn.append(
+            f"fast motion ({a.motion_p95_px:.0f} px a frame): flow is at its limit, prefer a higher frame rate"
+        )
+    elif a.motion_p95_px < 0.5:
+        warn.append("hardly anything moves: samples will be almost sharp")
+    if a.fps is None:
+        warn.append("frame rate unknown: give --fps, or exposure times stay empty")
+    elif a.fps < 90:
+        warn.append(
+            f"{a.fps:.4g} fps is no high rate: {WINDOW} frames last {1000 * (WINDOW - 1) / a.fps:.0f} ms; use a short --window"
+        )
+    return ("reject" if stop else "warn" if warn else "ok"), stop + warn
+
+
+def _nth(n: int) -> str:
+    return {2: "2nd", 3: "3rd"}.get(n, f"{n}th")

@@ -1,0 +1,133 @@
+"""``deblur-train predict``: options to the functions of predict.py and live.py, and their results to words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+from rich.console import Console
+
+from deblur_train.cli.errors import Failed, errors_in_one_line
+from deblur_train.cli.shared import DEVICE, NORM_STATS, checkpoint_option, choose_device
+
+
+def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
+    if value in ("auto", "off"):
+        return "auto" if value == "auto" else None
+    if not value.isdigit() or int(value) < 128:
+        raise click.BadParameter("must be auto, off, or a number of pixels of at least 128")
+    return int(value)
+
+
+def _odd(context: click.Context, parameter: click.Parameter, value: int) -> int:
+    if value % 2 == 0:
+        raise click.BadParameter("must be odd: the frame itself and as many on either side")
+    return value
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value)
+    if not found:
+        raise click.BadParameter("must be WIDTHxHEIGHT in pixels, for example 1280x720")
+    return int(found[1]), int(found[2])
+
+
+@click.command("predict")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@checkpoint_option("ours, an official .h5, or an exported .onnx, .tflite or .pt2")
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="Folder for the results, under the inputs' names [default: restored]. With --live: window, a video file, or - for raw RGB frames.",
+)
+@click.option(
+    "--tile",
+    default="auto",
+    show_default=True,
+    metavar="auto|off|PX",
+    callback=_tile,
+    help="Go through large images in tiles; auto: where free memory asks for it.",
+)
+@click.option(
+    "--temporal",
+    type=click.IntRange(1, 9),
+    default=1,
+    callback=_odd,
+    metavar="N",
+    help="Smooth videos over N frames (odd; 3 is the article's), along the motion. [default: 1, off]",
+)
+@click.option("--side-by-side", is_flag=True, help="Write blurred and restored beside each other.")
+@click.option("--video-codec", metavar="NAME", help="FFmpeg encoder of videos. [default: libx264]")
+@click.option(
+    "--crf",
+    type=click.IntRange(0, 51),
+    default=16,
+    show_default=True,
+    help="Video quality: lower is better and larger.",
+)
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Restore the newest frame at any time and drop the others. INPUT: a camera's number, a video, an address, or -.",
+)
+@click.option(
+    "--live-size", callback=_size, metavar="WxH", help="Standard input is raw RGB frames of this size."
+)
+@NORM_STATS
+@DEVICE
+def predict_command(
+    inputs: tuple[str, ...],
+    checkpoint: str,
+    out: str | None,
+    tile: Any,
+    temporal: int,
+    side_by_side: bool,
+    video_codec: str | None,
+    crf: int,
+    live: bool,
+    live_size: tuple[int, int] | None,
+    norm_stats: Any,
+    device: str,
+) -> None:
+    """Restore pictures and videos: files, folders, globs. Sound, frame times, orientation and colour profile are kept."""
+    from deblur_train.inference.memory import keep_freed_memory
+    from deblur_train.media.video_out import Encoding
+    from deblur_train.prediction.predict import Options, predict
+
+    keep_freed_memory()
+    options = Options(temporal, side_by_side, Encoding(video_codec, crf))
+    if live and len(inputs) != 1:
+        raise click.UsageError("--live takes one INPUT")
+    if live and out is None:
+        raise click.UsageError("--live needs --out: window, a video file, or - for raw RGB frames")
+    folder = out or "restored"
+    if live_size and (not live or inputs != ("-",)):
+        raise click.UsageError("--live-size says what standard input holds: give it with --live and INPUT -")
+
+    def on_files() -> None:
+        console = Console()
+        result = predict(
+            list(inputs), checkpoint, folder, tile, norm_stats, choose_device(device), console, options
+        )
+        console.print(f"{result.summary()} into {folder}", highlight=False, soft_wrap=True, markup=False)
+        bad = [*result.failed, *result.damaged]
+        if bad:
+            kinds = [f"{len(result.failed)} failed"] if result.failed else []
+            kinds += [f"{len(result.damaged)} damaged"] if result.damaged else []
+            whole = len(result.written) + len(result.failed)
+            raise Failed(f"{' and '.join(kinds)} of {whole} inputs; first: {bad[0]}")
+
+    def on_stream() -> None:
+        from deblur_train.inference.restorer import load_restorer
+        from deblur_train.prediction.live_run import run_live
+
+        # The result may go to standard output: words go to the other.
+        console = Console(stderr=True)
+        restorer = load_restorer(checkpoint, norm_stats, tile, choose_device(device))
+        summary = run_live(inputs[0], restorer, folder, options, live_size, console)
+        console.print(summary, highlight=False, soft_wrap=True, markup=False)
+
+    errors_in_one_line(on_stream if live else on_files)

@@ -1,0 +1,115 @@
+"""The pictures of indexed samples: read at their offsets, checked, decoded."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deblur_train.data.image_header import image_size
+from deblur_train.data.index import MAX_PIXELS, Sample
+
+
+class DecodeError(ValueError):
+    """An image of a sample that cannot be decoded."""
+
+
+def check_image_bytes(data: bytes) -> None:
+    """Raise DecodeError for a PNG or WebP that is cut or damaged, before a decoder prints about it or guesses pixels."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        at, last = 8, b""
+        while at + 12 <= len(data):
+            (length,) = struct.unpack_from(">I", data, at)
+            last = data[at + 4 : at + 8]
+            end = at + 12 + length
+            if (
+                end > len(data)
+                or zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]
+            ):
+                raise DecodeError("truncated or damaged PNG")
+            if last == b"IHDR":
+                w, h = struct.unpack_from(">II", data, at + 8)
+                if not 0 < w * h <= MAX_PIXELS:
+                    raise DecodeError(f"PNG of {w} x {h} pixels")
+            at = end
+        if last != b"IEND":
+            raise DecodeError("truncated PNG")
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
+            raise DecodeError("truncated WebP")
+        w, h = image_size(data) or (0, 0)
+        if not 0 < w * h <= MAX_PIXELS:
+            raise DecodeError(f"WebP of {w} x {h} pixels")
+    else:
+        raise DecodeError("neither PNG nor WebP")
+
+
+def _decode(data: bytes, flags: int) -> np.ndarray:
+    check_image_bytes(data)
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        bgr = None
+    if bgr is None:
+        raise DecodeError("image cannot be decoded")
+    return bgr
+
+
+def decode_rgb(data: bytes) -> np.ndarray:
+    """PNG or WebP bytes to ``(H, W, 3)`` uint8 RGB. Raises DecodeError."""
+    bgr = _decode(data, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+
+
+def decode_linear16(data: bytes) -> np.ndarray:
+    """16-bit PNG bytes to ``(H, W, 3)`` uint16 RGB, linear light. Raises DecodeError."""
+    bgr = _decode(data, cv2.IMREAD_UNCHANGED)
+    if bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[2] != 3:
+        raise DecodeError("linear image is not 16-bit RGB")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+class ShardReader:
+    """Reads the images of indexed samples; keeps the shards open. One for each process (not shared over a fork)."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.files: dict[int, int] = {}
+
+    def _bytes(self, shard: int, span: tuple[int, int]) -> bytes:
+        try:
+            if shard not in self.files:
+                if len(self.files) >= 64:  # far below any limit on open files
+                    os.close(self.files.pop(next(iter(self.files))))
+                self.files[shard] = os.open(self.paths[shard], os.O_RDONLY)
+            data = os.pread(self.files[shard], span[1], span[0])
+        except OSError as e:
+            raise DecodeError(f"cannot be read: {e.strerror}") from None
+        if len(data) != span[1]:
+            raise DecodeError("shard became shorter")
+        return data
+
+    def pair(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        """(blur, sharp), both ``(H, W, 3)`` uint8 RGB of one size. Raises DecodeError."""
+        blur = decode_rgb(self._bytes(sample.shard, sample.blur))
+        sharp = decode_rgb(self._bytes(sample.shard, sample.sharp))
+        if blur.shape != sharp.shape:
+            raise DecodeError(
+                f"blur is {blur.shape[1]}x{blur.shape[0]} and sharp {sharp.shape[1]}x{sharp.shape[0]}"
+            )
+        return blur, sharp
+
+    def linear(self, sample: Sample) -> np.ndarray:
+        """The noise-free linear blur, ``(H, W, 3)`` uint16 RGB. Raises DecodeError."""
+        if sample.linear is None:
+            raise DecodeError('sample holds no linear image (shards made with store = "linear16" do)')
+        return decode_linear16(self._bytes(sample.shard, sample.linear))
+
+    def close(self) -> None:
+        for fd in self.files.values():
+            os.close(fd)
+        self.files.clear()

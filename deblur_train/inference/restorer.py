@@ -1,0 +1,66 @@
+"""A model made ready to restore many images: which device, which tiles, what was worth a warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from deblur_train.inference.memory import auto_tile
+from deblur_train.inference.runtimes import EXPORTED, Runner, open_exported
+from deblur_train.inference.tiles import Model, Seams, restore
+from deblur_train.models.checkpoint import load_generator
+from deblur_train.models.generator import FPNGenerator
+from deblur_train.models.norm import NormStats
+
+Tile = int | Literal["auto"] | None
+NOTICED = (
+    0.15  # codes of 255, on average, from which tiles are worth a warning; tracked statistics stay at 0.02
+)
+
+
+class Restorer:
+    """Callable: ``(H, W, 3)`` uint8 or uint16 RGB to the same. ``model``: a generator, or what an exported file gives."""
+
+    def __init__(self, model: FPNGenerator | Runner, tile: Tile = "auto", device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.tile = tile
+        self.seams = Seams()
+        self.tiled = 0  # images that went through in tiles
+        self.model: Model
+        if isinstance(model, Runner):
+            self.backbone = model.info.get("backbone", "")
+            self.model = lambda x: torch.from_numpy(model(x.numpy()))
+        else:
+            self.backbone = model.backbone_name
+            net: Any = model.eval().to(self.device)
+            self.model = net.to(memory_format=torch.channels_last)
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        side = self.tile
+        if side == "auto":
+            side = auto_tile(rgb.shape[0], rgb.shape[1], self.backbone, self.device)
+        self.tiled += side is not None and max(rgb.shape[:2]) > side
+        return restore(self.model, rgb, side, self.seams)
+
+    def warning(self) -> str:
+        """One line on visible seams; empty when there are none."""
+        if self.seams.mean <= NOTICED:
+            return ""
+        return (
+            f"{self.tiled} images went through in tiles, which differ by {self.seams.mean:.1f} of 255 on average "
+            f"(at most {self.seams.worst:.0f}) where they overlap: image statistics are each tile's own. Blended; "
+            "use --norm-stats tracked, or a larger --tile, for the answer of the whole image"
+        )
+
+
+def load_restorer(
+    checkpoint: str | Path, norm_stats: NormStats = "tracked", tile: Tile = "auto", device: str = "cpu"
+) -> Restorer:
+    """From a checkpoint of ours, an official one, or an exported file (on the CPU). Raises CheckpointError, ExportError."""
+    path = Path(checkpoint)
+    if path.suffix.lower() in EXPORTED:
+        return Restorer(open_exported(path), tile)
+    return Restorer(load_generator(path, norm_stats), tile, device)

@@ -1,0 +1,125 @@
+"""Image files: any common kind in, RGB out, and back again without losing orientation, depth, alpha or colour profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deblur_train.data.image_header import image_size
+from deblur_train.media.metadata import embed, for_upright, profile_fits, read_metadata
+from deblur_train.models.checkpoint import write_atomically
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+MAX_PIXELS = 1 << 29  # the largest picture worth trying; beyond it a header is more likely damaged
+# Full chroma resolution: a restored edge is what the user came for.
+JPEG_OPTIONS = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    95,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
+
+
+class ImageError(ValueError):
+    """An image file that cannot be used; the message names it and says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    rgb: np.ndarray  # (H, W, 3) uint8 or uint16, display-encoded, upright
+    alpha: np.ndarray | None  # (H, W), the same type
+    grey: bool  # the file had one channel
+    exif: bytes | None = None  # as read, orientation included, though ``rgb`` is upright
+    icc: bytes | None = None  # the profile of the channels as they are here
+    note: str = ""  # what of the file is not here, in words
+
+
+def upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation (1-8): stored pixels to the picture as it is meant to be seen."""
+    if orientation in (5, 6, 7, 8):
+        image = np.swapaxes(image, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def read_picture(path: Path) -> Picture:
+    """Read an image file, upright. Raises ImageError in one line."""
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise ImageError(f"{path}: cannot be read: {e.strerror}") from None
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        raise ImageError(
+            f"{path}: GIF (256 colours) is not supported; convert it to PNG, or to MP4 where it moves"
+        )
+    if not data:
+        raise ImageError(f"{path}: empty file")
+    size = image_size(data)
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(f"{path}: {size[0]} x {size[1]} pixels is too large")
+    try:
+        raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as e:
+        raise ImageError(f"{path}: cannot be decoded: {e.err if hasattr(e, 'err') else 'bad data'}") from None
+    if raw is None:
+        raise ImageError(f"{path}: not an image that can be decoded (damaged, or of another kind)")
+    if raw.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{path}: {raw.dtype} pixels; 8 or 16 bits an integer channel are supported")
+    if raw.shape[0] * raw.shape[1] > MAX_PIXELS:
+        raise ImageError(f"{path}: {raw.shape[1]} x {raw.shape[0]} pixels is too large")
+    found = read_metadata(data)
+    raw = upright(raw, found.orientation)
+    grey = raw.ndim == 2 or raw.shape[2] == 1
+    icc = found.icc if found.icc and profile_fits(found.icc, grey) else None
+    notes = [
+        "CMYK converted to RGB without its profile" if found.cmyk else "",
+        "first of several pictures; the others are left out" if found.several else "",
+        "colour profile left out: it is not one of these channels"
+        if found.icc and not icc and not found.cmyk
+        else "",
+    ]
+    alpha = None
+    if grey:
+        rgb = np.repeat(raw.reshape(*raw.shape[:2], 1), 3, axis=2)
+    elif raw.shape[2] == 4:
+        rgb, alpha = cv2.cvtColor(raw, cv2.COLOR_BGRA2RGB), raw[:, :, 3].copy()
+    else:
+        rgb = cv2.cvtColor(raw, cv2.COLOR_BGR2RGB)
+    return Picture(rgb, alpha, grey, found.exif, icc, "; ".join(n for n in notes if n))
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write atomically, in the format of ``path``'s extension, with the picture's channels and depth where it can.
+
+    Its EXIF block and profile go along, the block saying that the picture is upright. Raises ImageError.
+    """
+    extension = path.suffix.lower()
+    out = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY if picture.grey else cv2.COLOR_RGB2BGR)
+    if out.dtype == np.uint16 and extension in (".jpg", ".jpeg", ".webp", ".bmp"):
+        out = np.round(out / 257.0).astype(np.uint8)
+    if picture.alpha is not None and extension not in (".jpg", ".jpeg", ".bmp"):
+        alpha = (
+            picture.alpha
+            if picture.alpha.dtype == out.dtype
+            else np.round(picture.alpha / 257.0).astype(np.uint8)
+        )
+        out = np.dstack([out, alpha])
+    options = {
+        ".jpg": JPEG_OPTIONS,
+        ".jpeg": JPEG_OPTIONS,
+        ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],
+    }
+    try:
+        done, data = cv2.imencode(extension, out, options.get(extension, []))
+    except cv2.error:
+        done = False
+    if not done:
+        raise ImageError(f"{path}: cannot be written as {extension}")
+    whole = embed(data.tobytes(), for_upright(picture.exif) if picture.exif else None, picture.icc)
+    write_atomically(path, lambda f: f.write(whole))

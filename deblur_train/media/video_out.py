@@ -1,0 +1,198 @@
+"""Video files out: frames encoded with their own time stamps and colour tags, other streams copied packet by packet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from deblur_train.media.video_in import ACCURATE, Shot, VideoError, VideoFacts, VideoReader, reason
+from deblur_train.models.checkpoint import part_beside
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+FALLBACKS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")  # the first that this FFmpeg has
+# swscale's number for a stream's matrix (H.273); what is unspecified is BT.601 to every FFmpeg tool.
+SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+LIMITED, FULL = 1, 2
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a result is encoded: ``codec`` as FFmpeg names its encoder (None: H.264, else the best there is)."""
+
+    codec: str | None = None
+    crf: int = 16  # constant rate factor: lower is better and larger; about invisible at 16 to 18
+
+
+def choose_codec(wanted: str | None) -> tuple[str, str]:
+    """(encoder, note). Raises VideoError for an encoder that this FFmpeg lacks."""
+    for name in (wanted,) if wanted else FALLBACKS:
+        try:
+            if av.Codec(name, "w").type != "video":
+                raise VideoError(f"--video-codec {name}: not a video encoder")
+        except av.codec.codec.UnknownCodecError:
+            continue
+        note = (
+            ""
+            if wanted or name == FALLBACKS[0]
+            else f"this FFmpeg has no {FALLBACKS[0]}: encoded with {name}"
+        )
+        return name, note
+    raise VideoError(
+        f"--video-codec {wanted or FALLBACKS[0]}: this FFmpeg has no such encoder; try libx264, libx265 or mpeg4"
+    )
+
+
+def place_for(target: Path, reader: VideoReader) -> tuple[Path, list[Any], list[str]]:
+    """(target, streams to copy, notes): a suffix whose container takes the streams: as it is, else .mp4, else .mkv.
+
+    Streams that none takes stay behind.
+    """
+    own = target.suffix.lower()
+    choices = [s for s in dict.fromkeys([own, ".mp4", ".mkv"]) if s in CONTAINERS]
+    taken = {s: [x for x in reader.copied if _takes(CONTAINERS[s], x)] for s in choices}
+    best = max(choices, key=lambda s: len(taken[s]))  # the first of the best
+    notes = []
+    if best != own:
+        why = "cannot hold its sound or subtitles" if own in CONTAINERS else "is not written"
+        path = target.with_suffix(best)
+        notes.append(f"written as {path.name}: {own or 'a file without suffix'} {why}")
+        target = path
+    lost = [*reader.left_out, *(x for x in reader.copied if x not in taken[best])]
+    if lost:
+        kinds = sorted(
+            {f"{x.type}" if x.codec_context is None else f"{x.type} {x.codec_context.name}" for x in lost}
+        )
+        notes.append(f"{len(lost)} streams left out ({', '.join(kinds)})")
+    return target, taken[best], notes
+
+
+def _takes(container: str, stream: Any) -> bool:
+    with av.open(io.BytesIO(), "w", format=container) as probe:
+        codec = stream.codec_context.codec  # listed under either name
+        return bool({codec.name, codec.canonical_name} & probe.supported_codecs)
+
+
+class VideoWriter:
+    """Encodes into an open file: ``write`` shots, ``copy`` packets of the reader's other streams, then ``close``."""
+
+    def __init__(
+        self,
+        part: Path,
+        suffix: str,
+        facts: VideoFacts,
+        first: np.ndarray,
+        encoding: Encoding,
+        copied: Iterable[Any] = (),
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        height, width = first.shape[:2]
+        codec, self.note = choose_codec(encoding.codec)
+        options = {"movflags": "+faststart"} if suffix != ".mkv" else {}
+        self.container = av.open(f"file:{part}", "w", format=CONTAINERS[suffix], options=options)
+        self.container.metadata.update(metadata or {})
+        stream = cast(av.VideoStream, self.container.add_stream(codec, rate=facts.rate))
+        context = stream.codec_context
+        context.width, context.height = width, height
+        context.time_base = stream.time_base = facts.time_base
+        context.sample_aspect_ratio = facts.aspect
+        context.pix_fmt = self.pixels = _pixels(codec, width, height, first.dtype.itemsize > 1)
+        self.colour = facts.colour
+        self.matrix = SWS_MATRIX.get(self.colour.matrix, 5)
+        self.range = FULL if self.colour.range == FULL else LIMITED
+        context.color_range, context.colorspace = self.colour.range, self._tagged_matrix()
+        context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
+        context.options = _quality(codec, encoding.crf)
+        self.stream = stream
+        self.others = {s.index: self.container.add_stream_from_template(s) for s in copied}
+        self._reformat = VideoReformatter()
+
+    def _tagged_matrix(self) -> int:
+        return 2 if self.colour.matrix == 0 else self.colour.matrix  # 0: it was RGB, and is none any more
+
+    def write(self, shot: Shot) -> None:
+        rgb = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(shot.rgb), format="rgb48le" if shot.rgb.dtype == np.uint16 else "rgb24"
+        )
+        frame = self._reformat.reformat(
+            rgb,
+            format=self.pixels,
+            dst_colorspace=self.matrix,
+            dst_color_range=self.range,
+            interpolation=ACCURATE,
+        )
+        frame.pts, frame.time_base = shot.pts, self.stream.codec_context.time_base
+        if shot.duration and hasattr(frame, "duration"):
+            frame.duration = shot.duration
+        frame.color_range, frame.colorspace = self.colour.range, self._tagged_matrix()
+        frame.pict_type = 0
+        self.container.mux(self.stream.encode(frame))
+
+    def copy(self, packet: av.Packet) -> None:
+        packet.stream = self.others[packet.stream.index]
+        self.container.mux(packet)
+
+    def close(self) -> None:
+        self.container.mux(self.stream.encode(None))
+        self.container.close()
+
+
+def _pixels(codec: str, width: int, height: int, wide: bool) -> str:
+    """4:2:0 as every player takes it; 4:4:4 for odd sides, which 4:2:0 cannot hold; 10 bits for sources that have them."""
+    known = {f.name for f in av.Codec(codec, "w").video_formats or ()}
+    layout = "yuv444p" if (width % 2 or height % 2) and "yuv444p" in known else "yuv420p"
+    return f"{layout}10le" if wide and f"{layout}10le" in known else layout
+
+
+def _quality(codec: str, crf: int) -> dict[str, str]:
+    if codec in ("libx264", "libx265"):
+        return {"crf": str(crf), "preset": "medium"}
+    if codec in ("libsvtav1", "libvpx-vp9", "libaom-av1"):
+        return {"crf": str(crf), "b": "0"}
+    return {"qmin": "1", "qmax": str(max(2, crf // 6))}  # quantiser scale of the older codecs
+
+
+def write_video(
+    target: Path,
+    items: Iterable[Shot | av.Packet],
+    reader: VideoReader,
+    copied: list[Any],
+    encoding: Encoding,
+) -> tuple[int, list[str]]:
+    """Encode ``items`` (shots of ``reader``, changed; packets of its other streams) to ``target``: (frames, notes).
+
+    Atomic: whatever ends it early, nothing stands under ``target`` that was not there before. Raises VideoError.
+    """
+    frames, early, writer = 0, [], None
+    try:
+        with part_beside(target) as part:
+            for item in items:
+                if isinstance(item, av.Packet):
+                    if item.stream not in copied:
+                        continue
+                    if writer:
+                        writer.copy(item)
+                    else:
+                        early.append(item)  # streams are declared with the first frame's size
+                    continue
+                if writer is None:
+                    tags = dict(reader.container.metadata)
+                    writer = VideoWriter(
+                        part, target.suffix.lower(), reader.facts(), item.rgb, encoding, copied, tags
+                    )
+                    for packet in early:
+                        writer.copy(packet)
+                writer.write(item)
+                frames += 1
+            if writer is None:
+                raise VideoError(f"{reader.name}: no frame in it can be decoded")
+            writer.close()
+    except av.error.FFmpegError as e:
+        raise VideoError(f"{target}: cannot be encoded: {reason(e)}") from None
+    return frames, [writer.note] if writer.note else []

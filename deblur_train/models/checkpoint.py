@@ -1,0 +1,241 @@
+"""Files that hold weights: our safetensors, official checkpoints, and the whole state of a run; all written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from deblur_train.models.generator import FPNGenerator, build_generator
+from deblur_train.models.norm import NormStats, set_norm_stats
+
+FORMAT = "deblur-train generator 1"
+State = dict[str, Tensor]
+
+
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used; the message names it, what is wrong and what to do."""
+
+
+@contextmanager
+def part_beside(path: Path) -> Iterator[Path]:
+    """A temporary file in ``path``'s folder that takes its name (after fsync) when the block ends, and is removed when
+    the block raises: ``path`` is never half a file. What writes it may open it by name, as an encoder does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("r+b") as f:
+            os.fsync(f.fileno())
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
+    """Write through a temporary file beside ``path``, fsync, then rename: ``path`` is never half a file."""
+    with part_beside(path) as part, part.open("wb") as f:
+        write(f)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _kind(path: Path) -> str:
+    try:
+        with path.open("rb") as f:
+            head = f.read(16)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from None
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"\x89HDF"):
+        raise CheckpointError(f"{path}: a Keras/HDF5 file; a PyTorch or safetensors checkpoint is needed")
+    if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":
+        return "torch"
+    raise CheckpointError(f"{path}: neither a safetensors nor a PyTorch file")
+
+
+def read_torch(path: Path) -> Any:
+    """What ``torch.save`` wrote, if it is only tensors, numbers, strings and containers; code in it is refused, not run."""
+    _refuse_compressed(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as e:
+        if "weights_only" in str(e).lower() or "unsupported" in str(e).lower():
+            raise CheckpointError(
+                f"{path}: holds objects other than tensors, which could run code; refused. Save a plain state dict instead"
+            ) from None
+        raise CheckpointError(f"{path}: damaged PyTorch file") from None
+    except Exception as e:  # there is no end to what an unpickler raises over damaged bytes
+        raise CheckpointError(f"{path}: damaged or truncated PyTorch file ({type(e).__name__})") from None
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch stores its files uncompressed; a compressed one could unpack to any size."""
+    try:
+        with zipfile.ZipFile(path) as z:
+            packed = any(i.compress_type != zipfile.ZIP_STORED for i in z.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, LookupError, struct.error):
+        return  # the older format, or damaged: torch.load tells
+    if packed:
+        raise CheckpointError(f"{path}: a compressed archive, not what torch.save writes; refused")
+
+
+def read_state(path: str | Path) -> tuple[State, dict[str, str]]:
+    """The tensors of a weights file of any accepted kind, and its metadata. Raises CheckpointError.
+
+    Accepted: safetensors; PyTorch files that hold a state dict, bare or under ``model``, ``state_dict`` or
+    ``generator`` (a run's ``last.pt``). A ``module.`` prefix (DataParallel) is taken off.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder; give the file, for example {path / 'best.safetensors'}")
+    info: dict[str, str] = {}
+    if _kind(path) == "safetensors":
+        try:
+            with safe_open(path, framework="pt") as f:
+                info = dict(f.metadata() or {})
+                state = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a dict)
+        except (
+            SafetensorError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+        ) as e:
+            why = "".join(c if c.isprintable() else "?" for c in str(e))  # it quotes the file
+            raise CheckpointError(f"{path}: damaged safetensors file: {why}") from None
+    else:
+        held = read_torch(path)
+        for name in ("model", "state_dict", "ema", "generator"):
+            if isinstance(held, dict) and isinstance(held.get(name), dict):
+                held = held[name]
+                break
+        if not isinstance(held, dict) or not held or not all(isinstance(v, Tensor) for v in held.values()):
+            raise CheckpointError(f"{path}: holds no state dict (named tensors)")
+        state = held
+    return {str(k).removeprefix("module."): v for k, v in state.items()}, info
+
+
+def _is_alias(key: str) -> bool:
+    return key.startswith("fpn.enc")
+
+
+def backbone_of(state: State) -> str | None:
+    """Which generator a state dict belongs to, told from its keys; None for another model."""
+    if any(k.startswith("fpn.inception.") for k in state):
+        return "inception"
+    if "fpn.features.0.0.weight" not in state:
+        return None
+    return "mobilenet-dsc" if "smooth.0.1.weight" in state else "mobilenet"
+
+
+def load_weights(model: nn.Module, state: State, path: str | Path) -> None:
+    """Load strictly: every tensor present, none left over, all shapes equal. Raises CheckpointError."""
+    wanted = {k: v for k, v in model.state_dict().items() if not _is_alias(k)}
+    given = {k: v for k, v in state.items() if not _is_alias(k)}
+    for what, names in (
+        ("lacks", wanted.keys() - given.keys()),
+        ("has the unknown", given.keys() - wanted.keys()),
+    ):
+        if names:
+            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            raise CheckpointError(f"{path}: another model: {what} {len(names)} tensors ({shown})")
+    for k, v in wanted.items():
+        if v.shape != given[k].shape:
+            raise CheckpointError(
+                f"{path}: another model: {k} has shape {tuple(given[k].shape)}, not {tuple(v.shape)}"
+            )
+    with torch.no_grad():
+        for k, v in wanted.items():
+            v.copy_(given[k])
+
+
+def load_generator(
+    path: str | Path, norm_stats: NormStats = "tracked", window: int | None = None
+) -> FPNGenerator:
+    """A generator in eval mode from ours (safetensors, ``last.pt``) or an official ``.h5``; backbone told from its keys.
+
+    ``norm_stats``: "tracked" running statistics; "image" each image's own, as official inference does; "local" TLC
+    windows of ``window`` pixels (default: 1.5 times the training crop). Raises CheckpointError.
+    """
+    state, info = read_state(path)
+    name = backbone_of(state)
+    if name is None:
+        raise CheckpointError(
+            f"{path}: not a DeblurGAN-v2 generator (no fpn.features or fpn.inception tensors)"
+        )
+    generator = build_generator(name)
+    load_weights(generator, state, path)
+    if window is None:
+        crop = info.get("crop", "256")
+        window = round(1.5 * int(crop)) if crop.isdecimal() and len(crop) < 6 else 384
+    set_norm_stats(generator, norm_stats, window)
+    return generator.eval()
+
+
+def save_generator(path: Path, backbone: str, state: State, extra: dict[str, str] | None = None) -> None:
+    """Write a generator as safetensors; its metadata say how to use it without this package."""
+    info = {
+        "format": FORMAT,
+        "backbone": backbone,
+        "preprocessing": json.dumps(
+            {
+                "colour": "RGB",
+                "mean": 127.5,
+                "std": 127.5,
+                "range": [-1, 1],
+                "layout": "NCHW",
+                "multiple": 32,
+                "pad": "reflect",
+            }
+        ),
+        "version": version(),
+        **(extra or {}),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items() if not _is_alias(k)}
+    data = safetensors_bytes(tensors, metadata=info)
+    write_atomically(path, lambda f: f.write(data))
+
+
+def export_official(generator: FPNGenerator, path: Path) -> None:
+    """Write ``{'model': {'module.' + key: tensor}}`` with both names of every backbone tensor, as official code reads it."""
+    state = {f"module.{k}": v.detach().cpu().clone() for k, v in generator.state_dict().items()}
+    write_atomically(path, lambda f: torch.save({"model": state}, f))
+
+
+def save_run(path: Path, state: dict[str, Any]) -> None:
+    """Write the whole state of a run (only tensors and plain values, so that it loads with weights_only)."""
+    write_atomically(path, lambda f: torch.save(state, f))
+
+
+def version() -> str:
+    try:
+        return metadata.version("blursynth")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,159 @@
+"""Restore files: pictures, videos, folders and globs of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from deblur_train.inference.restorer import Restorer, Tile, load_restorer
+from deblur_train.media.pictures import ImageError, read_picture, write_picture
+from deblur_train.media.video_out import Encoding, choose_codec
+from deblur_train.models.norm import NormStats
+from deblur_train.prediction.inputs import Input, find_inputs
+from deblur_train.prediction.videos import restore_video
+from deblur_train.training.progress import Meter
+from deblur_train.training.stop import stop_signals
+
+
+@dataclass
+class PredictResult:
+    written: list[Path] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)  # a line for each input not restored
+    damaged: list[str] = field(default_factory=list)  # a line for each video not restored from start to end
+    images: int = 0
+    frames: int = 0  # of videos
+    seconds: float = 0.0  # restoring, without loading the checkpoint
+
+    def summary(self) -> str:
+        parts = []
+        if self.images or not self.frames:
+            parts.append(f"{self.images} images")
+        if self.frames:
+            parts.append(f"{len(self.written) - self.images} videos ({self.frames} frames)")
+        rate = (self.images + self.frames) / max(self.seconds, 1e-9)
+        return f"{' and '.join(parts)} restored in {self.seconds:.1f} s, {rate:.3g} frames/s"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How results are made: ``temporal`` frames to smooth videos over (odd; 1: none), blurred beside restored, encoding."""
+
+    temporal: int = 1
+    side_by_side: bool = False
+    encoding: Encoding = field(default_factory=Encoding)
+
+
+def predict(
+    inputs: list[str],
+    checkpoint: str,
+    out: str,
+    tile: Tile = "auto",
+    norm_stats: NormStats = "tracked",
+    device: str = "cpu",
+    console: Console | None = None,
+    options: Options | None = None,
+) -> PredictResult:
+    """Restore ``inputs`` into the folder ``out``, under their own names. A bad file is counted, the others go on.
+
+    Raises CheckpointError for a bad checkpoint and ImageError when there is nothing to do or a result would land on
+    its input or on another result; KeyboardInterrupt on Ctrl-C or SIGTERM, with nothing half written.
+    """
+    console, options = console or Console(), options or Options()
+    folder = Path(out)
+    found = find_inputs(inputs, folder)
+    targets = _targets(found.found, folder)
+    if any(i.kind == "video" for i in found.found):
+        choose_codec(options.encoding.codec)  # before hours of work
+    restorer = load_restorer(checkpoint, norm_stats, tile, device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ImageError(f"{out}: cannot be made a folder for the results: {e.strerror}") from None
+    result = PredictResult()
+    for note in found.notes:
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
+    began = time.monotonic()
+    with stop_signals() as asked, Meter(console, "restoring", len(targets), unit="file") as meter:
+
+        def check() -> None:
+            if asked():
+                raise KeyboardInterrupt
+
+        for given, target in zip(found.found, targets, strict=True):
+            try:
+                if given.kind == "image":
+                    _image(given.path, target, restorer, options, result, meter)
+                else:
+                    _video(given.path, target, restorer, options, result, meter, check)
+            except ImageError as e:
+                result.failed.append(str(e))
+                meter.say(f"failed: {e}")
+            check()
+            meter.advance("")
+    result.seconds = time.monotonic() - began
+    if restorer.warning():
+        console.print(f"warning: {restorer.warning()}", highlight=False, soft_wrap=True, markup=False)
+    return result
+
+
+def _targets(found: list[Input], folder: Path) -> list[Path]:
+    targets = [folder / i.below for i in found]
+    for given, target in zip(found, targets, strict=True):
+        if target.exists() and target.samefile(given.path):
+            raise ImageError(f"{given.path}: the result would overwrite it; choose another --out")
+    if len(set(targets)) < len(targets):
+        twice = next(t for t in targets if targets.count(t) > 1)
+        raise ImageError(f"{twice}: two inputs would be written here; restore them into different folders")
+    return targets
+
+
+def _image(
+    source: Path, target: Path, restorer: Restorer, options: Options, result: PredictResult, meter: Meter
+) -> None:
+    picture = read_picture(source)
+    rgb = restorer(picture.rgb)
+    alpha = picture.alpha
+    if options.side_by_side:
+        rgb = np.hstack([picture.rgb, rgb])
+        alpha = None if alpha is None else np.hstack([alpha, alpha])
+    write_picture(target, replace(picture, rgb=rgb, alpha=alpha))
+    result.written.append(target)
+    result.images += 1
+    if picture.note:
+        meter.say(f"{source}: {picture.note}")
+
+
+def _video(
+    source: Path,
+    target: Path,
+    restorer: Restorer,
+    options: Options,
+    result: PredictResult,
+    meter: Meter,
+    check: Callable[[], None],
+) -> None:
+    began, frames = time.monotonic(), 0
+
+    def progress(expected: int) -> None:
+        nonlocal frames
+        frames += 1
+        check()
+        rate = frames / max(time.monotonic() - began, 1e-9)
+        left = f", {max(expected - frames, 0) / rate:.0f} s left" if expected else ""
+        meter.tell(f"{source.name}: frame {frames}/{expected or '?'}, {rate:.3g} frames/s{left}")
+
+    done = restore_video(
+        source, target, restorer, options.temporal, options.side_by_side, options.encoding, progress
+    )
+    result.written.append(done.written)
+    result.frames += done.frames
+    for note in done.notes:
+        meter.say(note)
+    if done.damage:
+        result.damaged.append(done.damage)
+        meter.say(f"damaged: {done.damage}")

@@ -1,0 +1,108 @@
+"""Restore a video: decode, network, smoothing and encoding run beside each other, with a few frames between them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+import numpy as np
+
+from deblur_train.media.video_in import Shot, VideoReader
+from deblur_train.media.video_out import Encoding, place_for, write_video
+from deblur_train.prediction.ahead import ahead
+from deblur_train.prediction.smooth import Smoother
+
+Restore = Callable[[np.ndarray], np.ndarray]
+Item = Shot | av.Packet
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    written: Path
+    frames: int
+    damage: str  # what of the input could not be read, in words; empty: nothing
+    notes: list[str]
+
+
+def restore_video(
+    source: Path,
+    target: Path,
+    restore: Restore,
+    temporal: int = 1,
+    side_by_side: bool = False,
+    encoding: Encoding | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> VideoResult:
+    """Restore ``source`` into ``target`` (another suffix where its container cannot hold the streams): atomic.
+
+    Frame times, size, colour tags and the other streams stay as they are; rotated frames come out upright. ``temporal``:
+    frames to smooth over, odd, 1 for none. ``progress(expected)`` is called after each frame; what it raises ends the
+    work. Raises VideoError, with nothing written.
+    """
+    encoding = encoding or Encoding()
+    with VideoReader(source) as reader, ExitStack() as stages:
+
+        def beside(items: Iterable[Item]) -> Iterator[Item]:
+            # Closed in reverse order and before the reader: no thread decodes from a file that is closed.
+            return stages.enter_context(closing(ahead(items)))
+
+        written, copied, notes = place_for(target, reader)
+        shown = beside(_restored(beside(reader), restore, side_by_side))
+        shown = beside(_smoothed(shown, temporal)) if temporal > 1 else _smoothed(shown, 1)
+        frames, more = write_video(
+            written, _counted(shown, progress, reader.expected), reader, copied, encoding
+        )
+        return VideoResult(written, frames, _damage(reader), [f"{source}: {n}" for n in notes + more])
+
+
+def _damage(reader: VideoReader) -> str:
+    parts = []
+    if reader.damaged:
+        parts.append(f"{reader.damaged} damaged packets")
+    if reader.missing:
+        parts.append(f"the last {reader.missing} of {reader.indexed} frames are missing")
+    return f"{reader.name}: {', '.join(parts)}; the rest is restored" if parts else ""
+
+
+@dataclass(frozen=True)
+class _Pair(Shot):
+    blurred: np.ndarray | None = None  # for side by side: smoothing must not touch it
+
+
+def _restored(items: Iterable[Item], restore: Restore, side_by_side: bool) -> Iterator[Item]:
+    for item in items:
+        if isinstance(item, Shot):
+            item = _Pair(restore(item.rgb), item.pts, item.duration, item.rgb if side_by_side else None)
+        yield item
+
+
+def _smoothed(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Shots smoothed over ``count`` frames; packets pass at once (the muxer interleaves them again)."""
+    smoother = Smoother(count // 2, count // 2)
+    waiting: deque[_Pair] = deque()
+
+    def done(frames: list[np.ndarray]) -> Iterator[Item]:
+        for rgb in frames:
+            shot = waiting.popleft()
+            if shot.blurred is not None:
+                rgb = np.hstack([shot.blurred, rgb])
+            yield replace(shot, rgb=rgb, blurred=None)
+
+    for item in items:
+        if isinstance(item, _Pair):
+            waiting.append(item)
+            yield from done(smoother.push(item.rgb) if count > 1 else [item.rgb])
+        else:
+            yield item
+    yield from done(smoother.flush())
+
+
+def _counted(items: Iterable[Item], progress: Callable[[int], None] | None, expected: int) -> Iterator[Item]:
+    for item in items:
+        yield item
+        if progress is not None and isinstance(item, Shot):
+            progress(expected)

@@ -1,0 +1,235 @@
+"""What the generator and the discriminators are trained on. Images are RGB, ``(N, 3, H, W)``, in [-1, 1]."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deblur_train.distributed import all_reduce_mean, gather_rows
+
+PixelLoss = Literal["mse", "l1", "charbonnier"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def pixel_loss(kind: PixelLoss, fake: Tensor, real: Tensor) -> Tensor:
+    """Mean over all elements. ``charbonnier``: sqrt(d^2 + 1e-6) (Lai et al. 2017, eq. 4, with eps 1e-3)."""
+    d = fake - real
+    if kind == "mse":
+        return (d * d).mean()
+    if kind == "l1":
+        return d.abs().mean()
+    return torch.sqrt(d * d + 1e-6).mean()
+
+
+def fft_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """L1 distance of the 2-D spectra (MIMO-UNet, Cho et al. 2021, eq. 3), real and imaginary parts apart."""
+    spectrum = torch.fft.rfft2(fake.float() - real.float())
+    return torch.view_as_real(spectrum).abs().mean()
+
+
+# VGG19's layers up to the third convolution of its third block: position -> channels in and out; positions of the pools.
+VGG_CONVOLUTIONS = {
+    0: (3, 64),
+    2: (64, 64),
+    5: (64, 128),
+    7: (128, 128),
+    10: (128, 256),
+    12: (256, 256),
+    14: (256, 256),
+}
+VGG_POOLS = (4, 9)
+
+
+class VGG19Features(nn.Module):
+    """VGG19 up to its third convolution of the third block, before that one's ReLU (``features.14``).
+
+    ``(N, 3, H, W)`` in [-1, 1] to ``(N, 256, H/4, W/4)``. Frozen, always in eval mode. Every item of a batch is
+    normalised by ImageNet's mean and deviation (the official code does it for the first item only).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(15):
+            if i in VGG_CONVOLUTIONS:
+                layers.append(nn.Conv2d(*VGG_CONVOLUTIONS[i], 3, padding=1))
+            else:
+                layers.append(nn.MaxPool2d(2) if i in VGG_POOLS else nn.ReLU(inplace=True))
+        self.features = nn.Sequential(*layers)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> VGG19Features:
+        return super().train(False)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """[-1, 1] to ImageNet's zero mean and unit deviation."""
+        return ((x + 1) / 2 - self.mean) / self.std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(self.normalise(x))
+
+
+class ContentLoss(nn.Module):
+    """Weighted sum of pixel, perceptual (VGG19) and frequency terms; a term of weight 0 is not computed.
+
+    ``pixel_space`` "imagenet" measures the pixel term on ImageNet-normalised images, as the official perceptual loss
+    ``0.006 * feature MSE + 0.5 * pixel MSE`` does; "signed" on the images in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        pixel: PixelLoss = "mse",
+        pixel_weight: float = 0.5,
+        pixel_space: Literal["signed", "imagenet"] = "signed",
+        perceptual: VGG19Features | None = None,
+        perceptual_weight: float = 0.006,
+        fft_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pixel: PixelLoss = pixel
+        self.pixel_weight, self.pixel_space = pixel_weight, pixel_space
+        self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
+        self.fft_weight = fft_weight
+
+    def forward(self, fake: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, and its unweighted, detached parts by name."""
+        parts: dict[str, Tensor] = {}
+        total = fake.new_zeros(())
+        if self.pixel_weight:
+            # A difference of normalised images is the difference of the images, scaled channel by channel.
+            scale = (
+                torch.tensor(IMAGENET_STD, device=fake.device).view(1, 3, 1, 1) * 2
+                if self.pixel_space == "imagenet"
+                else None
+            )
+            a, b = (fake, real) if scale is None else (fake / scale, real / scale)
+            parts["pixel"] = pixel_loss(self.pixel, a, b)
+            total = total + self.pixel_weight * parts["pixel"]
+        if self.perceptual is not None and self.perceptual_weight:
+            with torch.no_grad():
+                target = self.perceptual(real)
+            d = self.perceptual(fake) - target
+            parts["perceptual"] = (d * d).mean()
+            total = total + self.perceptual_weight * parts["perceptual"]
+        if self.fft_weight:
+            parts["fft"] = fft_loss(fake, real)
+            total = total + self.fft_weight * parts["fft"]
+        return total, {k: v.detach() for k, v in parts.items()}
+
+
+class LogitPool:
+    """The mean over the discriminator outputs of the last ``size`` images, oldest dropped first (official code: 50).
+
+    One (sum, number of elements) an image, the sums as a tensor where the logits are: reading them would make a GPU wait.
+    """
+
+    def __init__(self, size: int = 50) -> None:
+        self.size = size
+        self.sums = torch.zeros(0, dtype=torch.float64)
+        self.counts: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def add(self, logits: Tensor) -> None:
+        new = gather_rows(logits.detach().flatten(1).double().sum(1))
+        self.sums = torch.cat([self.sums.to(new.device), new])[-self.size :]
+        self.counts = (self.counts + [logits[0].numel()] * len(new))[-self.size :]
+
+    def mean(self) -> Tensor:
+        if not self.counts:
+            raise ValueError("the pool of logits is empty: compute the discriminator's loss first")
+        return self.sums.sum() / sum(self.counts)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.counts = state["sums"], list(state["counts"])
+
+
+class RelativisticLSLoss:
+    """Relativistic average least-squares GAN loss (Jolicoeur-Martineau 2018; DeblurGAN-v2 eq. 2) on raw logits.
+
+    D = (mean((D(r) - m_fake - 1)^2) + mean((D(f) - m_real + 1)^2)) / 2; G's has both signs turned. The means m are
+    ``pool``: over the last 50 images of the discriminator's step, without gradient (official), or ``batch``: over the
+    current batch of all ranks, with gradient.
+    """
+
+    def __init__(self, means: Literal["pool", "batch"] = "pool", detach_means: bool = False) -> None:
+        self.means, self.detach_means = means, detach_means
+        self.fake_pool, self.real_pool = LogitPool(), LogitPool()
+
+    def _means(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        if self.means == "pool":
+            return self.fake_pool.mean(), self.real_pool.mean()
+        m_fake, m_real = all_reduce_mean(fake.mean()), all_reduce_mean(real.mean())
+        return (m_fake.detach(), m_real.detach()) if self.detach_means else (m_fake, m_real)
+
+    def discriminator(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Loss of the discriminator on logits ``(N, 1, h, w)``; adds them to the pools first."""
+        fake, real = fake.float(), real.float()
+        if self.means == "pool":
+            self.fake_pool.add(fake)
+            self.real_pool.add(real)
+        m_fake, m_real = self._means(fake, real)
+        return ((real - m_fake - 1).square().mean() + (fake - m_real + 1).square().mean()) / 2
+
+    def generator(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Loss of the generator on logits of the updated discriminator. ``real`` needs no graph: it does not depend on G."""
+        fake, real = fake.float(), real.float()
+        m_fake, m_real = self._means(fake, real)
+        return ((real - m_fake + 1).square().mean() + (fake - m_real - 1).square().mean()) / 2
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"fake": self.fake_pool.state_dict(), "real": self.real_pool.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.fake_pool.load_state_dict(state["fake"])
+        self.real_pool.load_state_dict(state["real"])
+
+
+class AdversarialLoss:
+    """The relativistic loss averaged over several discriminators, each with its own pools."""
+
+    def __init__(
+        self,
+        discriminators: nn.ModuleDict,
+        means: Literal["pool", "batch"] = "pool",
+        detach_means: bool = False,
+    ) -> None:
+        self.discriminators = discriminators
+        self.losses = {name: RelativisticLSLoss(means, detach_means) for name in discriminators}
+
+    def discriminator(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Loss for the discriminators' step; ``fake`` is cut from its graph here."""
+        terms = []
+        for name, net in self.discriminators.items():
+            fake_logits, real_logits = net(fake.detach()), net(real)
+            terms.append(self.losses[name].discriminator(fake_logits, real_logits))
+        return torch.stack(terms).mean()
+
+    def generator(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Loss for the generator's step; freeze the discriminators first, their gradients are not wanted."""
+        terms = []
+        for name, net in self.discriminators.items():
+            with torch.no_grad():
+                real_logits = net(real)
+            terms.append(self.losses[name].generator(net(fake), real_logits))
+        return torch.stack(terms).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: loss.state_dict() for name, loss in self.losses.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, saved in state.items():
+            self.losses[name].load_state_dict(saved)

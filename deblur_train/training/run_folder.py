@@ -1,0 +1,166 @@
+"""A run's folder: what is in it, how a run begins, is saved, and goes on."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deblur_train import distributed
+from deblur_train.config import TrainConfig
+from deblur_train.config_file import dump_config
+from deblur_train.models.checkpoint import (
+    CheckpointError,
+    backbone_of,
+    load_weights,
+    read_state,
+    read_torch,
+    save_generator,
+    save_run,
+    version,
+    write_atomically,
+)
+from deblur_train.models.generator import FPNGenerator
+from deblur_train.training.step import Learner
+
+RUN_FORMAT = 1
+
+
+class TrainError(RuntimeError):
+    """Training cannot start or go on; the message says what is wrong, what is saved and what to do."""
+
+
+@dataclass
+class Progress:
+    """How far a run is: everything besides the learner that its future depends on."""
+
+    step: int = 0  # steps done
+    batch: int = 0  # number of the next batch
+    best: float | None = None  # best validation PSNR so far, dB
+    saved: int = field(default=0, compare=False)  # step of the last saved state
+
+
+def refuse_to_overwrite(folder: Path, resume: bool) -> None:
+    """A folder that holds a run is only touched with ``--resume``."""
+    if (folder / "last.pt").exists() and not resume:
+        raise TrainError(
+            f"{folder}: holds a run already; add --resume to go on with it, or choose another --out"
+        )
+    if resume and not folder.exists():
+        raise TrainError(f"{folder}: nothing to resume here; check --out, or start without --resume")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise TrainError(f"{folder}: cannot be made: {e.strerror}") from None
+
+
+def load_initial(generator: FPNGenerator, path: str) -> None:
+    """Start from somebody's generator, which must be of the same kind."""
+    state, _ = read_state(path)
+    kind = backbone_of(state)
+    if kind != generator.backbone_name:
+        raise CheckpointError(
+            f"{path}: holds {kind or 'no DeblurGAN-v2 generator'}, but --backbone is {generator.backbone_name}"
+        )
+    load_weights(generator, state, path)
+
+
+def save_state(
+    folder: Path, learner: Learner, config: TrainConfig, progress: Progress, validating: bool
+) -> None:
+    """Write the whole state, the generator to use, and (without validation) the same as the best one. Rank 0 only."""
+    progress.saved = progress.step
+    if distributed.rank() != 0:
+        return
+    cuda = learner.device.type == "cuda"
+    state = {
+        "format": RUN_FORMAT,
+        "version": version(),
+        "step": progress.step,
+        "batch": progress.batch,
+        "best": progress.best,
+        "ranks": distributed.world_size(),
+        "config": dump_config(config),
+        "rng": torch.get_rng_state(),
+        "rng_cuda": torch.cuda.get_rng_state_all() if cuda else [],
+        **learner.state_dict(),
+    }
+    save_run(folder / "last.pt", state)
+    save_weights(folder / "last.safetensors", learner, config, progress)
+    if not validating:
+        save_weights(folder / "best.safetensors", learner, config, progress)
+
+
+def save_weights(path: Path, learner: Learner, config: TrainConfig, progress: Progress) -> None:
+    """The generator to use as safetensors, with what is known about it."""
+    facts = {"step": str(progress.step), "crop": str(config.crop), "norm_stats": config.run.val_norm_stats}
+    if path.stem == "best" and progress.best is not None:
+        facts["val_psnr"] = f"{progress.best:.4f}"
+    save_generator(path, config.backbone, learner.weights(), facts)
+
+
+def restore_run(path: Path, learner: Learner) -> Progress:
+    """Load a whole state into the learner and torch's RNG; returns how far it is. Raises CheckpointError."""
+    state = read_torch(path)
+    if not isinstance(state, dict) or state.get("format") != RUN_FORMAT:
+        raise CheckpointError(f"{path}: not a run of deblur-train (or of another version)")
+    missing = {"config", "ranks", "rng", "rng_cuda", "step", "batch", "best"} - state.keys()
+    try:
+        old = tomllib.loads(state.get("config", ""))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        missing.add("config")
+    if missing:
+        raise CheckpointError(f"{path}: a damaged run: {', '.join(sorted(missing))} cannot be read from it")
+    for key, now in (("backbone", learner.config.backbone), ("batch_size", learner.config.batch_size)):
+        if old.get(key) != now:
+            raise CheckpointError(
+                f"{path}: the run has {key} = {old.get(key)!r}, not {now!r}; leave that option out to resume it"
+            )
+    if state["ranks"] != distributed.world_size():
+        raise CheckpointError(
+            f"{path}: the run has {state['ranks']} rank(s), not {distributed.world_size()}; resume it with as many"
+        )
+    try:
+        learner.load_state_dict(state)
+        torch.set_rng_state(state["rng"])
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as e:
+        raise CheckpointError(
+            f"{path}: does not fit the config: {(str(e) or repr(e)).splitlines()[0]}"
+        ) from None
+    if state["rng_cuda"] and learner.device.type == "cuda":
+        torch.cuda.set_rng_state_all(state["rng_cuda"])
+    return Progress(state["step"], state["batch"], state["best"], saved=state["step"])
+
+
+class Log:
+    """``log.jsonl``: one object a line, flushed line by line."""
+
+    def __init__(self, path: Path, writing: bool) -> None:
+        self.path, self.writing = path, writing
+
+    def write(self, row: dict[str, Any]) -> None:
+        if self.writing:
+            with self.path.open("a", encoding="utf-8") as f:
+                f.write(
+                    json.dumps({k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in row.items()})
+                    + "\n"
+                )
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue  # a line cut by a kill
+        return [r for r in rows if isinstance(r, dict) and "step" in r]
+
+    def keep_until(self, step: int) -> None:
+        """Drop what a killed run wrote after the state it is resumed from."""
+        kept = [json.dumps(r) for r in self.rows() if r["step"] <= step]
+        if self.writing:
+            write_atomically(self.path, lambda f: f.write("".join(line + "\n" for line in kept).encode()))

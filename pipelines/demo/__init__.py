@@ -1,0 +1,1 @@
+"""The demonstration: ``make demo`` runs it from a checkout; it is not installed."""

@@ -1,0 +1,249 @@
+"""Camera noise: its level is the one asked for, in RAW and in light; what is measured in frames is what was put in."""
+
+import cv2
+import numpy as np
+import pytest
+
+from blursynth.camera.bayer import PATTERNS, demosaic, mosaic, srgb_to_camera
+from blursynth.camera.noise import ISO_GAIN, RSBLUR, add_noise, parse_noise, raw_noise
+from blursynth.camera.noise_estimate import QUANTILE, QUANTILE_OF_NOISE, estimate_noise
+from blursynth.camera.response import CameraError, load_response
+from blursynth.pairs.synthesis import Synthesizer
+from blursynth.recipe import Recipe
+
+SRGB = load_response("srgb")
+
+
+def smooth(seed: int, h: int = 240, w: int = 320, sigma: float = 4) -> np.ndarray:
+    t = cv2.GaussianBlur(np.random.default_rng(seed).random((h, w, 3)).astype(np.float32), (0, 0), sigma)
+    return 0.03 + 0.75 * (t - t.min()) / (t.max() - t.min())
+
+
+def with_noise(light: np.ndarray, a: float, b: float, rng: np.random.Generator) -> np.ndarray:
+    noisy = light + np.sqrt(a * light + b) * rng.standard_normal(light.shape)
+    return SRGB.encode(noisy.astype(np.float32))
+
+
+# -- settings
+
+
+def test_settings():
+    assert parse_noise("off") is None
+    rsblur, realblur, own = (parse_noise(t) for t in ("rsblur", "realblur", "2e-4,1e-3"))
+    assert rsblur and realblur and own
+    assert (rsblur.b1, rsblur.b2, rsblur.spread) == (1e-4, 9.15e-4, True)
+    assert (realblur.b1, realblur.b2, realblur.spread) == (8.89e-5, 2.94e-5, True)
+    assert (own.kind, own.b1, own.b2, own.spread) == ("raw", 2e-4, 1e-3, False)
+    assert [parse_noise(t).level for t in ("restore", "restore:0.5")] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    "bad", ["on", "", "1e-4", "1,2,3", "0,1e-3", "-1e-4,0", "restore:0", "restore:x", "nan,nan"]
+)
+def test_a_bad_setting_says_what_is_allowed(bad):
+    with pytest.raises(CameraError, match="off, rsblur, realblur, iso, B1,B2"):
+        parse_noise(bad)
+
+
+def test_iso_draws_a_gain_that_scales_shot_noise_fully_and_read_noise_by_its_root():
+    linear = np.full((8, 8, 3), 0.2, np.float32)
+    drawn = []
+    for seed in range(200):
+        meta = add_noise(linear, SRGB, parse_noise("iso"), [], np.random.default_rng(seed), 1.0)[1]
+        assert meta and meta["kind"] == "iso"
+        gain = meta["b1"] / RSBLUR[0]
+        assert np.isclose(meta["b2"], RSBLUR[1] * np.sqrt(gain))
+        drawn.append(np.log(gain))
+    low, high = np.log(ISO_GAIN)
+    assert low <= min(drawn) < low + 0.2 and high - 0.2 < max(drawn) <= high
+    assert abs(np.mean(drawn) - (low + high) / 2) < 0.25  # log-uniform: centred in the logarithm
+
+
+# -- RAW
+
+
+def test_white_stays_white_in_the_camera_and_the_matrix_is_the_a7r3s():
+    m = srgb_to_camera()
+    assert np.allclose(m @ np.ones(3), 1)
+    assert (m > 0).all()  # every sRGB colour is a possible RAW one
+    # By hand, first row: 0.6640 X - 0.1847 Y - 0.0503 Z of sRGB's red, green, blue primaries.
+    row = np.array(
+        [
+            0.6640 * 0.4124564 - 0.1847 * 0.2126729 - 0.0503 * 0.0193339,
+            0.6640 * 0.3575761 - 0.1847 * 0.7151522 - 0.0503 * 0.1191920,
+            0.6640 * 0.1804375 - 0.1847 * 0.0721750 - 0.0503 * 0.9503041,
+        ]
+    )
+    assert np.allclose(m[0], row / row.sum())
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_demosaicing_keeps_what_was_seen_and_is_exact_on_planes(pattern):
+    y, x = np.mgrid[:21, :30].astype(np.float32)
+    grey = np.repeat((0.01 * x + 0.02 * y)[..., None], 3, 2) + np.float32(
+        [0.1, 0.2, 0.3]
+    )  # planes, one slope
+    raw = mosaic(grey, pattern)
+    got = demosaic(raw, pattern)
+    assert np.allclose(got[3:-3, 3:-3], grey[3:-3, 3:-3], atol=1e-5)
+    for (dy, dx), name in zip([(0, 0), (0, 1), (1, 0), (1, 1)], pattern):
+        channel = "RGB".index(name)
+        assert np.array_equal(raw[dy::2, dx::2], grey[dy::2, dx::2, channel])
+        assert np.array_equal(got[dy::2, dx::2, channel], raw[dy::2, dx::2])
+
+
+def test_demosaicing_by_hand():
+    """Red at the centre's blue pixel, from the paper's figure: (6 own + 2 diagonals - 1.5 own two away) / 8."""
+    raw = np.random.default_rng(0).random((5, 5)).astype(np.float32)
+    diagonals = raw[1, 1] + raw[1, 3] + raw[3, 1] + raw[3, 3]
+    far = raw[0, 2] + raw[4, 2] + raw[2, 0] + raw[2, 4]
+    want = (6 * raw[2, 2] + 2 * diagonals - 1.5 * far) / 8
+    assert np.isclose(demosaic(raw, "BGGR")[2, 2, 0], want)
+    sides = raw[1, 2] + raw[3, 2] + raw[2, 1] + raw[2, 3]
+    assert np.isclose(demosaic(raw, "BGGR")[2, 2, 1], (4 * raw[2, 2] + 2 * sides - far) / 8)
+
+
+@pytest.mark.parametrize("light", [0.002, 0.02, 0.3])
+def test_raw_noise_has_the_variance_and_mean_of_its_model(light):
+    """On grey, a RAW pixel is light / gain: variance gain^2 (b1 light / gain + b2^2) after balancing. Read at the pixels
+    that the sensor saw, in camera colours. Covers Poisson's own draws (light 0.002 is 10 photons) and the normal's."""
+    b1, b2, red, blue = 1e-4, 9e-4, 2.0, 1.7
+    grey = np.full((600, 600, 3), light, np.float32)
+    rng = np.random.default_rng(1)
+    out = cv2.transform(raw_noise(grey, b1, b2, red, blue, "RGGB", rng), srgb_to_camera().astype(np.float32))
+    for at, channel, gain in (
+        (np.s_[::2, ::2], 0, red),
+        (np.s_[::2, 1::2], 1, 1.0),
+        (np.s_[1::2, 1::2], 2, blue),
+    ):
+        seen = out[at][..., channel]
+        want = gain**2 * (b1 * light / gain + b2**2)
+        assert np.isclose(seen.var(), want, rtol=0.03)
+        assert np.isclose(seen.mean(), light, atol=4 * np.sqrt(want / seen.size))
+
+
+def test_without_noise_the_raw_chain_only_demosaics():
+    rng = np.random.default_rng(0)
+    light = smooth(5, sigma=8)
+    inner = np.s_[4:-4, 4:-4]
+    out = raw_noise(light, 1e-12, 0.0, 2.0, 1.7, "GRBG", rng)
+    assert np.sqrt(np.mean((out - light)[inner] ** 2)) < 2e-3
+
+
+def test_what_was_drawn_is_told_and_within_range_and_repeats():
+    light = smooth(1, 64, 64)
+    seen = set()
+    for seed in range(40):
+        codes, meta = add_noise(light, SRGB, parse_noise("rsblur"), [], np.random.default_rng(seed), 8)
+        again, _ = add_noise(light, SRGB, parse_noise("rsblur"), [], np.random.default_rng(seed), 8)
+        assert np.array_equal(codes, again)
+        assert 0.5e-4 <= meta["b1"] <= 1.5e-4
+        assert 0.5 * 9.15e-4 <= meta["b2"] <= 1.5 * 9.15e-4
+        assert 1.9 <= meta["red_gain"] <= 2.4
+        assert 1.5 <= meta["blue_gain"] <= 1.9
+        seen.add(meta["pattern"])
+    assert seen == set(PATTERNS)
+
+
+def test_light_at_white_has_no_noise_and_off_only_encodes():
+    light = np.full((32, 32, 3), 1.4, np.float32)
+    frames = [np.full((32, 32, 3), 128, np.uint8)] * 3
+    for setting in ("rsblur", "1e-3,1e-2", "restore"):
+        assert (
+            add_noise(light, SRGB, parse_noise(setting), frames, np.random.default_rng(0), 8)[0] == 255
+        ).all()
+    x = smooth(2)
+    codes, meta = add_noise(x, SRGB, None, [], np.random.default_rng(0), 8)
+    assert meta is None
+    assert np.array_equal(codes, SRGB.encode(x))
+
+
+# -- the source's own noise
+
+
+def test_the_quantile_of_white_noise():
+    z = np.random.default_rng(0).standard_normal((20000, 10, 10))
+    k = np.array([1, -2, 1.0])
+    high = np.einsum("nijab,a,b->nij", np.lib.stride_tricks.sliding_window_view(z, (3, 3), (1, 2)), k, k)
+    assert np.isclose(np.quantile((high**2).mean((1, 2)) / 36, QUANTILE), QUANTILE_OF_NOISE, rtol=0.02)
+
+
+@pytest.mark.parametrize("a", [3e-4, 1e-3, 3e-3])
+@pytest.mark.parametrize("motion", [0, 3])
+def test_the_noise_put_in_is_found_within_a_fifth(a, motion):
+    """Texture down to a pixel and a half over half the picture, moving or not: 1 to 6 codes of noise at mid grey."""
+    b, rng = 1e-6, np.random.default_rng(7)
+    light = smooth(1)
+    light[:, :160] = smooth(2, sigma=1.2)[:, :160]
+    frames = [with_noise(np.roll(light, motion * i, 1), a, b, rng) for i in range(3)]
+    ga, gb = estimate_noise(frames, SRGB)
+    for x in (0.05, 0.2, 0.5):
+        deviation = np.sqrt(ga * x + gb)
+        assert np.allclose(deviation, np.sqrt(a * x + b), rtol=0.2), x
+
+
+def test_clean_frames_have_no_noise_and_clipped_ones_tell_nothing():
+    light = smooth(1, sigma=8)
+    frames = [SRGB.encode(light)] * 3
+    a, b = estimate_noise(frames, SRGB)
+    assert (a * 0.3 + b < 3e-6).all()  # under half a code at this light
+    white = [np.full((100, 100, 3), 255, np.uint8)] * 3
+    assert np.array_equal(estimate_noise(white, SRGB), np.zeros((2, 3)))
+    tiny = [np.zeros((6, 6, 3), np.uint8)] * 3
+    assert np.array_equal(estimate_noise(tiny, SRGB), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(("step", "level"), [(0, 1.0), (0, 0.5), (4, 1.0)])
+def test_restore_brings_a_blur_back_to_the_noise_of_one_frame(step, level):
+    """Through the Synthesizer, still and moving; noise is measured as the difference from the noise-free exposure."""
+    a, b, count = 1.5e-3, 4e-6, 5
+    rng = np.random.default_rng(3)
+    light = smooth(4, sigma=6)
+    clean = [np.roll(light, step * i, 1) for i in range(count)]
+    frames = [with_noise(x, a, b, rng) for x in clean]
+    recipe = Recipe(interp="dis", noise=f"restore:{level}")
+    blur = Synthesizer(recipe).sample("n", frames, 0, None, np.random.default_rng(0)).blur_rgb
+    truth = Synthesizer(Recipe(interp="dis")).sample(
+        "c", [SRGB.encode(x) for x in clean], 0, None, np.random.default_rng(0)
+    )
+    inner = np.s_[30:-30, 30:-30]
+    found = SRGB.decode(blur)[..., :3][inner] - SRGB.decode(truth.blur_rgb)[..., :3][inner]
+    want = level * np.sqrt(a * light.mean() + b)
+    assert np.isclose(found.std(), want, rtol=0.12)
+
+
+def test_restore_adds_what_is_missing_only():
+    frames = [np.full((64, 64, 3), 120, np.uint8)] * 3
+    codes, meta = add_noise(
+        smooth(1, 64, 64), SRGB, parse_noise("restore"), frames, np.random.default_rng(0), 1.0
+    )
+    assert meta["left"] == 1
+    assert np.array_equal(codes, SRGB.encode(smooth(1, 64, 64)))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_iso_demosaics_the_noise_and_leaves_the_detail(pattern):
+    """Demosaicing is linear: the same draw, with the picture's own demosaicing error taken off."""
+    light = np.random.default_rng(1).random((24, 32, 3)).astype(np.float32)
+    args = (light, 1e-3, 2e-3, 2.0, 1.7, pattern)
+    whole, kept = (raw_noise(*args, np.random.default_rng(5), detail=d) for d in (False, True))
+    clean = raw_noise(light, 1e-12, 0.0, 2.0, 1.7, pattern, np.random.default_rng(5))
+    assert np.abs(clean - light).max() > 0.1  # random colours: a mosaic cannot hold them
+    assert np.allclose(kept - light, whole - clean, atol=2e-5)
+    assert (kept - light).std() > 0.01
+
+
+@pytest.mark.parametrize("setting, kept", [("iso", True), ("restore+realblur", True), ("realblur", False)])
+def test_detail_survives_iso_and_restoring_but_not_the_published_pipeline(setting, kept):
+    """A clean source whose colours no mosaic can hold; the camera's noise is small beside the demosaicing error."""
+    frame = np.random.default_rng(2).integers(0, 120, (32, 40, 3), np.uint8)
+    linear = np.ascontiguousarray(SRGB.decode(frame)[..., :3])
+    errors = []
+    for seed in range(8):
+        noisy, meta = add_noise(
+            linear, SRGB, parse_noise(setting), [frame] * 3, np.random.default_rng(seed), 3.0
+        )
+        assert meta is not None
+        errors.append((meta.get("b1", 1.0), np.abs(SRGB.decode(noisy)[..., :3] - linear).mean()))
+    least_noise, error = min(errors)
+    assert least_noise < 2e-4 and (error < 0.012) == kept, (least_noise, error)

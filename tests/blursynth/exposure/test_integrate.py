@@ -1,0 +1,206 @@
+"""The integrator: known exposures come back, and the physics' symmetries hold."""
+
+import numpy as np
+import pytest
+
+from blursynth.camera.response import load_response
+from blursynth.exposure import integrate as ex
+from blursynth.exposure.shutter import make_shutter
+from blursynth.pairs.synthesis import Synthesizer, integrate_exposure
+from blursynth.recipe import Recipe
+
+
+def texture(seed: int, h: int = 96, w: int = 128, sigma: float = 1.5) -> np.ndarray:
+    """Band-limited linear light in 0.05..0.95, float32 (H, W, 3)."""
+    t = np.random.default_rng(seed).random((h, w, 3)).astype(np.float32)
+    radius2 = np.fft.fftfreq(h)[:, None] ** 2 + np.fft.fftfreq(w)[None] ** 2
+    low = np.exp(-2 * (np.pi * sigma) ** 2 * radius2)[..., None]  # periodic Gaussian blur
+    t = np.real(np.fft.ifft2(np.fft.fft2(t, axes=(0, 1)) * low, axes=(0, 1))).astype(np.float32)
+    return 0.05 + 0.9 * (t - t.min()) / (t.max() - t.min())
+
+
+def shifted(light: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """Exact periodic translation by (dx, dy) px: content at x moves to x + d."""
+    h, w = light.shape[:2]
+    phase = np.exp(-2j * np.pi * (np.fft.fftfreq(h)[:, None] * dy + np.fft.fftfreq(w)[None] * dx))
+    return np.real(np.fft.ifft2(np.fft.fft2(light, axes=(0, 1)) * phase[..., None], axes=(0, 1))).astype(
+        np.float32
+    )
+
+
+def pad4(light: np.ndarray) -> np.ndarray:
+    return np.dstack([light, np.ones(light.shape[:2], np.float32)])
+
+
+def constant_flow(h: int, w: int, dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
+    f = np.empty((h, w, 2), np.float32)
+    f[:] = (dx, dy)
+    return f, -f
+
+
+def box_exposure(
+    light: np.ndarray, dx: float, dy: float, t0: float, t1: float, weight=lambda s: 1.0, n: int = 400
+):
+    """Reference: fine Riemann sum of exact translations over [t0, t1]."""
+    s = (np.arange(n) + 0.5) / n
+    w = np.array([weight(v) for v in s])
+    return (
+        sum(wi * shifted(light, dx * t, dy * t) for wi, t in zip(w, t0 + s * (t1 - t0), strict=True))
+        / w.sum()
+    )
+
+
+INNER = np.s_[24:-24, 24:-24]
+
+
+@pytest.mark.parametrize("d", [(0.3, 0.1), (1.7, -0.6), (2.0, 0.0), (4.3, 2.2), (-9.1, 5.7)])
+def test_translation_gives_the_analytic_box_blur(d):
+    light = texture(1)
+    frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(4)]
+    flows = [constant_flow(96, 128, *d)] * 3
+    got = ex.integrate_light(frames, flows, make_shutter(96, 3), 16)
+    want = box_exposure(light, *d, 0, 3)
+    margin = np.s_[32:-32, 32:-32] if max(map(abs, d)) > 6 else INNER
+    error = (got - want)[margin]
+    assert np.sqrt(np.mean(error**2)) < 0.0015 and np.abs(error).max() < 0.006  # of white
+    plain = np.mean([f[..., :3] for f in frames], 0)
+    if max(map(abs, d)) > 2:
+        assert np.abs(plain - want)[margin].max() > 0.02
+
+
+def test_static_clip_comes_back_bit_identical_through_every_interpolator():
+    frame = np.random.default_rng(0).integers(0, 256, (72, 100, 3), dtype=np.uint8)
+    for interp in ("dis", "deepflow", "none"):
+        for crf in ("srgb", "gamma2.2", "display"):
+            out = integrate_exposure([frame] * 5, Recipe(interp=interp, crf=crf))
+            assert np.array_equal(out, frame), (interp, crf)
+
+
+def test_time_reversal_gives_the_same_blur():
+    light = texture(2, sigma=2.5)
+    response = load_response("srgb")
+    frames = [response.encode(shifted(light, 3.1 * i + 0.4 * i * i, -1.2 * i)) for i in range(5)]
+    recipe = Recipe(interp="dis")
+    a, b = integrate_exposure(frames, recipe), integrate_exposure(frames[::-1], recipe)
+    assert np.abs(a.astype(int) - b).max() <= 1
+    assert np.mean(a != b) < 0.001
+
+
+def test_energy_is_conserved_in_linear_light():
+    light = texture(3)
+    d = (5.3, 3.9)
+    frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(4)]
+    got = ex.integrate_light(frames, [constant_flow(96, 128, *d)] * 3, make_shutter(96, 3))
+    mean = np.mean([f[..., :3].mean((0, 1)) for f in frames], 0)
+    assert np.allclose(got.mean((0, 1)), mean, rtol=0.01)
+
+
+def test_a_constant_gain_scales_the_exposure():
+    frames = [pad4(shifted(texture(4), 2.6 * i, 1.1 * i)) for i in range(3)]
+    flows = [constant_flow(96, 128, 2.6, 1.1)] * 2
+    shutter = make_shutter(96, 2)
+    one = ex.integrate_light(frames, flows, shutter)
+    half = ex.integrate_light([f * np.float32([0.5, 0.5, 0.5, 1]) for f in frames], flows, shutter)
+    assert np.allclose(half, one * 0.5, atol=1e-6)
+
+
+def test_contradicting_flows_are_drawn_towards_the_cross_fade():
+    light = texture(5)
+    frames = [pad4(light), pad4(light)]
+    there, back = constant_flow(96, 128, 21.0, -17.0)
+    believed = ex.integrate_light(frames, [(there, back)], make_shutter(96, 1))
+    doubted = ex.integrate_light(frames, [(there, there)], make_shutter(96, 1))
+    assert np.abs(believed - light).mean() > 0.05
+    assert np.abs(doubted - light).mean() < 0.75 * np.abs(believed - light).mean()
+
+
+def test_duty_exposes_the_middle_of_the_window():
+    light = texture(6)
+    d = (3.3, 1.4)
+    frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(5)]
+    got = ex.integrate_light(frames, [constant_flow(96, 128, *d)] * 4, make_shutter(96, 4, duty=0.5))
+    assert np.abs(got - box_exposure(light, *d, 1, 3))[INNER].max() < 0.006
+
+
+def test_triangle_profile_weighs_the_centre():
+    light = texture(7)
+    d = (3.7, -1.4)
+    frames = [pad4(shifted(light, d[0] * i, d[1] * i)) for i in range(5)]
+    shutter = make_shutter(96, 4, profile=np.array([0, 1, 0], np.float32))
+    got = ex.integrate_light(frames, [constant_flow(96, 128, *d)] * 4, shutter)
+    want = box_exposure(light, *d, 0, 4, weight=lambda s: 1 - abs(2 * s - 1))
+    assert np.abs(got - want)[INNER].max() < 0.006
+    assert np.abs(got - box_exposure(light, *d, 0, 4))[INNER].max() > 0.02
+
+
+def test_rolling_shutter_exposes_each_row_at_its_own_time():
+    h, w = 96, 128
+    light = texture(8)
+    d = (4.0, 0.0)
+    frames = [pad4(shifted(light, d[0] * i, 0)) for i in range(5)]
+    shutter = make_shutter(h, 4, duty=0.5, readout=1.0)
+    got = ex.integrate_light(frames, [constant_flow(h, w, *d)] * 4, shutter)
+    for row in (30, 48, 70):
+        start = 1 + (row + 0.5) / h - 0.5
+        want = box_exposure(light, *d, start, start + 2)
+        assert np.abs(got - want)[row, 24:-24].max() < 0.008
+
+
+def test_readout_longer_than_the_window_is_refused():
+    with pytest.raises(ValueError, match="no exposure"):
+        make_shutter(96, 4, readout=4.0)
+
+
+def test_sub_steps_follow_the_motion_and_stop_at_the_limit():
+    h, w = 48, 64
+    frames = [pad4(texture(9, h, w))] * 2
+    for d, limit, most in ((0.2, 16, 1), (2.0, 16, 2), (6.0, 16, 4), (40.0, 16, 16), (40.0, 4, 4)):
+        e = ex.Exposure(h, w, make_shutter(h, 1), limit)
+        e.add(0, (frames[0], frames[1]), (frames[0], frames[1]), *constant_flow(h, w, d, 0))
+        assert e.longest == most
+
+
+def test_moving_edge_over_a_background_neither_doubles_nor_tears():
+    """A square crossing a textured still background: the truth is known exactly, flows are estimated."""
+    response = load_response("srgb")
+    back, front = texture(10, 144, 192, 3.0), texture(11, 144, 192, 2.0)
+
+    def at(t: float) -> np.ndarray:
+        alpha = np.zeros((144, 192), np.float32)
+        x0 = 40 + 6 * t
+        xs, ys = np.arange(192) + 0.5, np.arange(144) + 0.5
+        mx = np.clip(xs - x0 + 0.5, 0, 1) * np.clip(x0 + 60 - xs + 0.5, 0, 1)
+        my = np.clip(ys - 40 + 0.5, 0, 1) * np.clip(104 - ys + 0.5, 0, 1)
+        alpha = (my[:, None] * mx[None])[..., None].astype(np.float32)
+        return back * (1 - alpha) + shifted(front, 6 * t, 0) * alpha
+
+    frames = [response.encode(at(i)) for i in range(5)]
+    truth = response.encode(np.mean([at((i + 0.5) / 32) for i in range(128)], 0))
+    got = integrate_exposure(frames, Recipe(interp="dis"))
+    plain = integrate_exposure(frames, Recipe(interp="none"))
+
+    def psnr(a):
+        return 10 * np.log10(255**2 / np.mean((a[8:-8, 8:-8].astype(float) - truth[8:-8, 8:-8]) ** 2))
+
+    assert psnr(got) > 40
+    assert psnr(got) > psnr(plain) + 8
+
+
+def test_colour_order_is_rgb_end_to_end():
+    red = np.zeros((64, 80, 3), np.uint8)
+    red[..., 0] = 200
+    assert np.array_equal(integrate_exposure([red] * 3, Recipe(interp="dis")), red)
+
+
+def test_shared_flows_are_computed_once_and_change_nothing():
+    light = texture(12)
+    frames = [load_response("srgb").encode(shifted(light, 1.5 * i, 0)) for i in range(7)]
+    synth = Synthesizer(Recipe(interp="dis", window="5", stride=1))
+    rng = np.random.default_rng
+    synth.sample("c", frames[0:5], 0, 240.0, rng(0))
+    again = synth.sample("c", frames[1:6], 1, 240.0, rng(0))
+    fresh = Synthesizer(Recipe(interp="dis", window="5", stride=1)).sample("c", frames[1:6], 1, 240.0, rng(0))
+    assert np.array_equal(again.blur_rgb, fresh.blur_rgb)
+    assert set(synth.flows) == {("c", i) for i in range(5)}
+    synth.forget("c", 3)
+    assert set(synth.flows) == {("c", 3), ("c", 4)}

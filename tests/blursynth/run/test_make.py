@@ -1,0 +1,392 @@
+"""``make`` as a function: resume, refuse, retry, the same bytes for any workers. With a stand-in synthesiser."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import blursynth
+from blursynth.recipe import Recipe, RecipeError
+from blursynth.run.folder import Output, OutputError
+from blursynth.run.make import make
+from blursynth.shards.shard import read_shard
+from blursynth.sources.find import SourceError
+from tests.helpers import make_fakes
+from tests.helpers.make_fakes import frames_folder
+
+STATE = {"run.jsonl", ".blursynth"}
+
+
+@pytest.fixture
+def src(tmp_path):
+    for i in range(3):
+        frames_folder(tmp_path / "src" / f"clip{i}", 40, seed=i)
+    return tmp_path / "src"
+
+
+def run(src, out, task=make_fakes.mean_task, **options):
+    options = {"workers": 1, "interp": "none", "quiet": True, **options}
+    return make(src, out, options.pop("recipe", None), task=task, **options)
+
+
+def digests(out):
+    """Every byte that is data: all but the run log and this machine's state."""
+    return {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in Path(out).iterdir() if p.name not in STATE
+    }
+
+
+def keys(out):
+    return [s["__key__"] for t in sorted(Path(out).glob("*.tar")) for s in read_shard(t)]
+
+
+def test_the_same_bytes_for_one_and_two_workers(src, tmp_path):
+    a, b = run(src, tmp_path / "a", workers=1), run(src, tmp_path / "b", workers=2)
+    assert a.samples == b.samples == 12 and a.exit_code == 0
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    assert len(keys(tmp_path / "a")) == len(set(keys(tmp_path / "a"))) == 12
+
+
+def test_the_source_may_lie_anywhere(src, tmp_path, monkeypatch):
+    run(src, tmp_path / "a")
+    shutil.copytree(src, tmp_path / "elsewhere" / "src")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run("src", tmp_path / "b")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b"), "no absolute path, time or host in the data"
+
+
+def test_the_index_agrees_with_the_shards_and_names_no_machine(src, tmp_path):
+    run(src, tmp_path / "a")
+    index = json.loads((tmp_path / "a" / "dataset.json").read_text())
+    assert index["complete"] and {k: v["samples"] for k, v in index["splits"].items()} == {
+        "train": 8,
+        "val": 4,
+    }
+    for split in index["splits"].values():
+        for s in split["shards"]:
+            data = (tmp_path / "a" / s["file"]).read_bytes()
+            assert (s["bytes"], s["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    timm = json.loads((tmp_path / "a" / "_info.json").read_text())["splits"]
+    assert sum(timm["train"]["shard_lengths"]) == timm["train"]["num_samples"] == 8
+    assert [s["file"] for s in index["splits"]["train"]["shards"]] == timm["train"]["filenames"]
+    for name in digests(tmp_path / "a"):
+        assert str(tmp_path).encode() not in (tmp_path / "a" / name).read_bytes(), name
+
+
+def test_a_second_run_makes_nothing_and_says_the_same(src, tmp_path):
+    first = run(src, tmp_path / "a")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").glob("*.tar")}
+    again = run(src, tmp_path / "a", task=None)
+    assert (again.samples, again.made, again.splits) == (first.samples, 0, first.splits)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").glob("*.tar")}
+
+
+@pytest.mark.parametrize(
+    "damage", ["tar gone", "tar short", "sidecar gone", "sidecar torn", "part left", "index gone"]
+)
+def test_what_is_missing_or_torn_is_made_again_and_equal(src, tmp_path, damage):
+    out = tmp_path / "a"
+    run(src, out)
+    whole = digests(out)
+    tar, side = out / "train-000001.tar", out / "train-000001.json"
+    if damage == "tar gone":
+        tar.unlink()
+    elif damage == "tar short":
+        tar.write_bytes(tar.read_bytes()[:-512])
+    elif damage == "sidecar gone":
+        side.unlink()
+    elif damage == "sidecar torn":
+        side.write_bytes(side.read_bytes()[:20])
+    elif damage == "part left":
+        (out / "train-000001.tar.123.part").write_bytes(b"half")
+    else:
+        (out / "dataset.json").unlink()
+    assert digests(out) != whole
+    made = run(src, out).made
+    assert digests(out) == whole
+    assert made == (0 if damage in ("part left", "index gone") else 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seed": 1}, "seed: 0 there, 1 now"),
+        ({"window": 7, "stride": 3}, "stride: unset there, 3 now, window: 9 there, 7 now"),
+        ({"recipe": Recipe(interp="none", format="webp")}, "format: png there, webp now"),
+    ],
+)
+def test_another_recipe_over_old_shards_is_refused_by_key(src, tmp_path, options, says):
+    run(src, tmp_path / "a")
+    before = digests(tmp_path / "a")
+    with pytest.raises(OutputError, match=says) as e:
+        run(src, tmp_path / "a", **options)
+    assert e.value.exit_code == 2 and "--out" in str(e.value) and "--overwrite" in str(e.value)
+    assert digests(tmp_path / "a") == before
+
+
+def test_other_sources_over_old_shards_are_refused_by_name(src, tmp_path):
+    run(src, tmp_path / "a")
+    (src / "clip1" / "000003.png").write_bytes((src / "clip0" / "000003.png").read_bytes())
+    with pytest.raises(OutputError, match="clip1 changed"):
+        run(src, tmp_path / "a")
+    shutil.rmtree(src / "clip1")
+    frames_folder(src / "clip9", 30, seed=9)
+    with pytest.raises(OutputError, match="clip9 is new, clip1 is gone"):
+        run(src, tmp_path / "a")
+
+
+def test_another_version_over_old_shards_is_refused(src, tmp_path, monkeypatch):
+    run(src, tmp_path / "a")
+    monkeypatch.setattr("blursynth.run.folder.__version__", "9.9.9")
+    with pytest.raises(OutputError, match=r"made by blursynth 0.1.0, this is 9.9.9"):
+        run(src, tmp_path / "a")
+
+
+def test_overwrite_removes_our_files_only(src, tmp_path):
+    out = tmp_path / "a"
+    run(src, out, shard_samples=1)
+    mine = {"notes.txt": b"mine", "model.tar": b"mine", "README.md": b"# my own", "labels.json": b"{}"}
+    for name, data in mine.items():
+        (out / name).write_bytes(data)
+    run(src, out, seed=1, shard_samples=4, overwrite=True)
+    fresh = run(src, tmp_path / "b", seed=1, shard_samples=4)
+    assert fresh.samples == 12
+    got, want = digests(out), digests(tmp_path / "b")
+    assert {k: v for k, v in got.items() if k not in mine} == {
+        k: v for k, v in want.items() if k != "README.md"
+    }
+    assert all((out / n).read_bytes() == d for n, d in mine.items())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_shards_of_someone_else_are_never_touched(src, tmp_path, overwrite):
+    out = tmp_path / "a"
+    out.mkdir()
+    (out / "train-000000.tar").write_bytes(b"precious")
+    with pytest.raises(OutputError, match=r"did not make"):
+        run(src, out, overwrite=overwrite)
+    assert (out / "train-000000.tar").read_bytes() == b"precious"
+
+
+def test_a_vanished_clip_costs_its_shards_and_retry_failed_makes_just_those(src, tmp_path):
+    whole = tmp_path / "whole"
+    run(src, whole, shard_samples=2)
+    out = tmp_path / "a"
+
+    def vanish_then(task):
+        if task.shard == "train-000001" and (src / "clip1").exists():
+            (src / "clip1").rename(tmp_path / "gone")
+        return make_fakes.mean_task(task)
+
+    summary = run(src, out, task=vanish_then, shard_samples=2)
+    assert summary.exit_code == 1 and summary.failed and summary.samples < 12
+    assert all("clip1" in why for why in summary.failed.values())
+    assert not json.loads((out / "dataset.json").read_text())["complete"]
+    (tmp_path / "gone").rename(src / "clip1")
+
+    plain = run(src, out, task=None, shard_samples=2)
+    assert plain.exit_code == 1 and plain.failed == summary.failed, (
+        "a plain run leaves failed shards alone and says so"
+    )
+    asked = []
+
+    def spy(task):
+        asked.append(task.shard)
+        return make_fakes.mean_task(task)
+
+    again = run(src, out, task=spy, retry_failed=True, shard_samples=2)
+    assert sorted(asked) == sorted(summary.failed) and again.exit_code == 0
+    assert digests(out) == digests(whole)
+
+
+def test_failed_samples_end_with_1_until_retry_failed_makes_them(src, tmp_path):
+    out = tmp_path / "a"
+    summary = run(src, out, task=make_fakes.faulty_task)
+    assert summary.exit_code == 1 and summary.samples == 9 and len(summary.errors) == 3
+    assert "clip0" in str(summary) and "RuntimeError: boom" in str(summary)
+    assert run(src, out).exit_code == 1, "it is not forgotten"
+    fixed = run(src, out, retry_failed=True)
+    assert (fixed.exit_code, fixed.samples, fixed.made) == (0, 12, 3)
+    run(src, tmp_path / "b")
+    assert digests(out) == digests(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_its_worker_is_left_out_and_named(src, tmp_path):
+    out = tmp_path / "a"
+    summary = run(src, out, task=make_fakes.poison_task, workers=2)
+    assert summary.exit_code == 1 and summary.samples == 11 and list(summary.failed) == ["train-000002"]
+    assert json.loads((out / "failed.json").read_text())["failed"]["train-000002"]["status"] == "killed"
+    assert run(src, out, retry_failed=True, workers=2).exit_code == 0
+    assert not (out / "failed.json").exists()
+    run(src, tmp_path / "b")
+    assert digests(out) == digests(tmp_path / "b")
+
+
+def test_a_worker_killed_once_loses_nothing(src, tmp_path):
+    summary = run(src, tmp_path / "a", task=make_fakes.once_fatal_task, workers=2)
+    assert (tmp_path / "a" / ".died-once").exists()
+    assert summary.exit_code == 0 and summary.samples == 12
+    (tmp_path / "a" / ".died-once").unlink()
+    run(src, tmp_path / "b")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+def test_a_full_disk_ends_the_run_at_once(src, tmp_path):
+    summary = run(src, tmp_path / "a", task=make_fakes.full_disk_task)
+    assert (
+        summary.exit_code == 1
+        and summary.stopped == "no space left"
+        and "the same command goes on" in str(summary)
+    )
+    assert not (tmp_path / "a" / "failed.json").exists(), "a full disk is no fault of the shard"
+    assert run(src, tmp_path / "a").exit_code == 0
+
+
+def test_the_index_that_cannot_be_written_is_one_line(src, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("blursynth.run.make.write_index", full)
+    with pytest.raises(OutputError, match="No space left") as e:
+        run(src, tmp_path / "a")
+    assert e.value.exit_code == 1
+
+
+def test_a_second_make_on_the_same_folder_is_turned_away(src, tmp_path):
+    with (
+        Output(tmp_path / "a").lock(),
+        pytest.raises(OutputError, match=r"another make is at work there \(process \d+ on") as e,
+    ):
+        run(src, tmp_path / "a")
+    assert e.value.exit_code == 1
+    assert run(src, tmp_path / "a").exit_code == 0
+
+
+def test_copies_are_used_once_and_told(src, tmp_path):
+    shutil.copytree(src / "clip0", src / "zcopy")
+    summary = run(src, tmp_path / "a")
+    assert summary.samples == 12
+    assert [(r[1], r[2]) for r in summary.clip_rejects] == [("copy", "the same bytes as clip0")]
+    index = json.loads((tmp_path / "a" / "dataset.json").read_text())
+    assert [n["reason"] for n in index["not_used"]] == ["copy"]
+
+
+def test_a_short_clip_is_counted_and_only_short_clips_are_an_error(tmp_path):
+    frames_folder(tmp_path / "src" / "good", 40)
+    frames_folder(tmp_path / "src" / "short", 5, seed=1)
+    summary = run(tmp_path / "src", tmp_path / "a")
+    assert summary.exit_code == 0 and summary.clip_rejects == [
+        ("short", "too short", "5 frames, a window needs 9")
+    ]
+    with pytest.raises(SourceError, match="5 frames, a window needs 9"):
+        run(tmp_path / "src" / "short", tmp_path / "b")
+    assert not list((tmp_path / "b").glob("*.tar"))
+
+
+def test_nothing_kept_ends_with_1(src, tmp_path):
+    for p in src.rglob("*.png"):
+        if int(p.stem) % 9 == 5:
+            p.write_bytes(b"x")
+    summary = run(src, tmp_path / "a")
+    assert (summary.samples, summary.rejects["unreadable"], summary.exit_code) == (0, 12, 1)
+    assert "no sample was kept" in str(summary)
+
+
+def test_odd_names_work(tmp_path):
+    frames_folder(tmp_path / "my vidéos" / "日本 clip #1", 20)
+    frames_folder(tmp_path / "my vidéos" / "日本 clip #2", 20, seed=1)
+    summary = run(tmp_path / "my vidéos", tmp_path / "out put")
+    assert summary.samples == 4 and len(set(keys(tmp_path / "out put"))) == 4
+
+
+def test_the_recipe_file_is_the_resolved_one_and_makes_the_same_again(src, tmp_path):
+    run(src, tmp_path / "a", seed=5, window="5-9")
+    run(src, tmp_path / "b", recipe=str(tmp_path / "a" / "recipe.toml"))
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+def test_a_changed_curve_under_the_same_name_is_another_plan(src, tmp_path):
+    curve = np.linspace(0, 1, 256)[:, None, None].repeat(3, 2)
+    np.save(tmp_path / "crf.npy", curve**2.2)
+    run(src, tmp_path / "a", crf=str(tmp_path / "crf.npy"))
+    np.save(tmp_path / "crf.npy", curve**1.8)
+    with pytest.raises(OutputError, match="a file the recipe names changed"):
+        run(src, tmp_path / "a", crf=str(tmp_path / "crf.npy"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"crf": "nope.npy"}, {"profile": "nope.npy", "interp": "dis"}, {"gate": "what<1"}, {"noise": "loud"}],
+    ids=str,
+)
+def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(src, tmp_path, options):
+    with pytest.raises(RecipeError, match=next(iter(options.values()))[:4]):
+        run(src, tmp_path / "a", **options)
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_run_log_tells_each_shard_and_the_end(src, tmp_path):
+    run(src, tmp_path / "a", workers=2)
+    rows = [json.loads(line) for line in (tmp_path / "a" / "run.jsonl").read_text().splitlines()]
+    assert [r["event"] for r in rows] == ["start", *["shard"] * 12, "end"]
+    assert rows[0]["src"] == [str(src)] and rows[-1]["samples"] == 12 and rows[-1]["exit_code"] == 0
+    assert sum(r["samples"] for r in rows[1:-1]) == 12 and all(r["peak_mb"] > 10 for r in rows[1:-1])
+
+
+def test_no_source_and_unknown_options_are_named(tmp_path):
+    with pytest.raises(RecipeError, match="--src"):
+        make(out=tmp_path)
+    with pytest.raises(RecipeError, match="did you mean 'window'"):
+        make("x", tmp_path, windw=9)
+
+
+def test_the_package_offers_make_recipe_and_integrate_without_heavy_imports():
+    import subprocess
+    import sys
+
+    code = "import blursynth, sys; print('numba' in sys.modules or 'cv2' in sys.modules); print(blursynth.Recipe, blursynth.make)"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert out[0] == "False" and "Recipe" in out[1]
+    version = next(
+        line for line in Path("pyproject.toml").read_text().splitlines() if line.startswith("version")
+    )
+    assert version == f'version = "{blursynth.__version__}"'
+
+
+def test_members_of_all_shards_have_fixed_owner_and_time(src, tmp_path):
+    run(src, tmp_path / "a")
+    for t in (tmp_path / "a").glob("*.tar"):
+        with tarfile.open(t) as tar:
+            assert {(m.mtime, m.uname, m.uid) for m in tar} == {(0, "blursynth", 0)}
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_bytes_and_survives_a_killed_worker(src, tmp_path):
+    pytest.importorskip("distributed", reason="the cluster extra is not installed")
+    from tests.blursynth.run.test_local import Cluster
+
+    run(src, tmp_path / "local")
+    (tmp_path / "dask").mkdir()
+    cluster = Cluster(tmp_path / "dask")
+    try:
+        assert run(src, tmp_path / "a", engine=cluster.url).samples == 12
+        assert run(src, tmp_path / "b", engine=cluster.url, task=make_fakes.once_fatal_task).exit_code == 0
+        assert (tmp_path / "b" / ".died-once").exists()
+        (tmp_path / "b" / ".died-once").unlink()
+        summary = run(src, tmp_path / "c", engine=cluster.url, task=make_fakes.poison_task)
+        assert list(summary.failed) == ["train-000002"] and summary.exit_code == 1
+        assert run(src, tmp_path / "c", engine=cluster.url, retry_failed=True).exit_code == 0
+    finally:
+        cluster.close()
+    for name in "abc":
+        assert digests(tmp_path / name) == digests(tmp_path / "local"), name

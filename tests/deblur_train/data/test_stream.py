@@ -1,0 +1,227 @@
+import multiprocessing
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from deblur_train.data.augment import NOISE_LEVELS, Augment, encode, redraw_noise
+from deblur_train.data.index import DataError, index_split
+from deblur_train.data.loader import load_batches, usable_workers
+from deblur_train.data.stream import CropOptions, CropStream
+from deblur_train.inference.tensors import image_to_tensor, tensor_to_image, to_device
+from tests.helpers.train_shards import make_data, sample, scene, write_tar
+
+
+def stream(folder, first=0, seed=3, rank=0, ranks=1, **options):
+    o = CropOptions(
+        **({"batch_size": 2, "crop": 32, "crops_per_frame": 3, "frames_in_flight": 2, "lanes": 4} | options)
+    )
+    return CropStream(index_split(folder, "train"), o, seed, rank, ranks, first)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.parametrize("augment", ["none", "dihedral", "article"])
+def test_a_batch_depends_on_nothing_but_its_number(data, augment):
+    """Any start, any number of workers: what --resume rests on."""
+    straight = load_batches(stream(data, augment=augment), 0)
+    want = [next(straight) for _ in range(24)]
+    for first, workers in ((0, 2), (5, 0), (7, 2), (11, 1)):
+        got = load_batches(stream(data, first, augment=augment), workers)
+        for number in range(first, min(first + 9, 24)):
+            b = next(got)
+            assert b["number"] == number
+            assert torch.equal(b["blur"], want[number]["blur"]) and torch.equal(
+                b["sharp"], want[number]["sharp"]
+            )
+        got.close()
+
+
+@pytest.mark.timeout(60)
+def test_workers_start_after_opencv_used_its_threads_here(data):
+    """OpenCV's pool does not survive a fork: without care the workers hang in their first call."""
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000), np.float32), (31, 31), 5)
+    batches = load_batches(stream(data), 2)
+    assert next(batches)["number"] == 0
+    batches.close()
+
+
+ABANDONED = """
+import sys
+from deblur_train.data.stream import CropOptions, CropStream
+from deblur_train.data.loader import load_batches
+from deblur_train.data.index import index_split
+o = CropOptions(batch_size=2, crop=32, crops_per_frame=3, frames_in_flight=2, lanes=4)
+batches = load_batches(CropStream(index_split(sys.argv[1], "train"), o, 3, 0, 1, 0), 2)
+next(batches)
+if sys.argv[2] == "fails":
+    raise SystemExit("a mistake of the caller's")
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "fails"])
+def test_a_stream_left_open_does_not_keep_the_program_from_ending(data, how):
+    """The workers ignore SIGTERM, with which multiprocessing ends them at exit before it waits for them."""
+    command = [sys.executable, "-c", ABANDONED, str(data), how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.strip()) == (
+        (0, "") if how == "ends" else (1, "a mistake of the caller's")
+    )
+
+
+def test_seeds_and_ranks_differ(data):
+    a = next(load_batches(stream(data), 0))
+    assert not torch.equal(a["blur"], next(load_batches(stream(data, seed=4), 0))["blur"])
+    assert not torch.equal(a["blur"], next(load_batches(stream(data, rank=1, ranks=2), 0))["blur"])
+
+
+def test_every_frame_is_used_equally_often_over_all_ranks(data, monkeypatch):
+    """Six samples, two ranks: in an epoch each sample is decoded once, on one rank, and gives crops_per_frame crops."""
+    seen = []
+    decode = CropStream._decode
+    monkeypatch.setattr(
+        CropStream,
+        "_decode",
+        lambda self, position: (
+            seen.append((position, int(self._order(position // 6)[position % 6]))),
+            decode(self, position),
+        )[1],
+    )
+    for rank in range(2):
+        s = stream(data, rank=rank, ranks=2, lanes=3, batch_size=1)
+        for number in range(3 * 2 * 3 * 4):  # lanes x frames_in_flight x crops_per_frame x chunks
+            s.batch(number)
+    positions = sorted(p for p, _ in seen)
+    assert positions == list(range(2 * 3 * 2 * 4)), "every position once, over ranks and lanes"
+    for epoch in range(8):
+        assert sorted(n for p, n in seen if p // 6 == epoch) == list(range(6))
+    orders = {tuple(n for p, n in sorted(seen) if p // 6 == e) for e in range(8)}
+    assert len(orders) > 4, "epochs are shuffled afresh"
+
+
+def test_shards_are_read_one_after_the_other(data):
+    s = stream(data)
+    shards = s.shard_of[s._order(0)]
+    assert np.count_nonzero(np.diff(shards)) == 1
+
+
+def test_crops_are_aligned_and_within_the_frame(data):
+    """Without augmentation, each crop is found at the same place of both pictures of one frame."""
+    frames = {i: scene(i) for i in (0, 1, 2, 10, 11, 12)}
+    b = stream(data, augment="none").batch(0)
+    assert b["blur"].dtype == torch.uint8 and b["blur"].shape == (2, 3, 32, 32)
+    assert b["blur"].is_contiguous(memory_format=torch.channels_last)
+    for blur, sharp in zip(
+        b["blur"].permute(0, 2, 3, 1).numpy(), b["sharp"].permute(0, 2, 3, 1).numpy(), strict=True
+    ):
+        places = [
+            (i, y, x)
+            for i, (fb, fs) in frames.items()
+            for y in range(72 - 31)
+            for x in range(96 - 31)
+            if fs[y, x, 0] == sharp[0, 0, 0]
+            and np.array_equal(fs[y : y + 32, x : x + 32], sharp)
+            and np.array_equal(fb[y : y + 32, x : x + 32], blur)
+        ]
+        assert len(places) == 1
+
+
+def test_small_frames_are_reflected_up_to_the_crop(tmp_path):
+    write_tar(tmp_path / "train-000000.tar", sample("k", 1, h=20, w=40))
+    b = stream(tmp_path, augment="none").batch(0)
+    assert b["sharp"].shape == (2, 3, 32, 32)
+
+
+def test_a_broken_frame_gives_way_to_the_next_and_is_named(tmp_path):
+    bad = sample("bad", 1)
+    bad[0] = (bad[0][0], bad[0][1][:-30])
+    write_tar(tmp_path / "train-000000.tar", [*bad, *sample("good", 2)])
+    got = load_batches(stream(tmp_path, augment="none", lanes=2), 0)
+    batches = [next(got) for _ in range(12)]
+    faults = [f for b in batches for f in b["faults"]]
+    assert len(faults) == 1 and "train-000000.tar:bad" in faults[0] and "PNG" in faults[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_decodable_is_one_clear_error(tmp_path, workers):
+    bad = sample("bad", 1)
+    bad[0] = (bad[0][0], bad[0][1][:-30])
+    write_tar(tmp_path / "train-000000.tar", bad)
+    with pytest.raises(DataError, match="none of the 1 samples can be decoded") as e:
+        next(load_batches(stream(tmp_path), workers))
+    assert "\n" not in str(e.value)
+    assert e.tb is not None and not multiprocessing.active_children()  # not even while the traceback is kept
+
+
+def test_workers_divide_the_lanes():
+    assert [usable_workers(n, 8) for n in (0, 1, 2, 3, 5, 7, 8, 100)] == [0, 1, 2, 2, 4, 4, 8, 8]
+
+
+def test_article_augmentation_moves_both_pictures_alike_and_drops_only_from_the_input():
+    augment = Augment("article")
+    dropped = moved = 0
+    for seed in range(40):
+        x = scene(seed, 64, 64)[1]
+        blur, sharp = augment(x.copy(), x.copy(), np.random.default_rng(seed))
+        differs = np.any(blur != sharp, axis=2)
+        # Where the input was not dropped (to black), both pictures went through the very same change.
+        assert np.all(blur[differs] == 0)
+        dropped += bool(differs.any())
+        moved += not np.array_equal(sharp, x)
+    assert 2 <= dropped <= 25
+    assert moved >= 25
+
+
+def test_dihedral_reaches_all_eight_and_keeps_pairs():
+    x = scene(0, 64, 64)[1]
+    seen = set()
+    for seed in range(64):
+        blur, sharp = Augment("dihedral")(x, x, np.random.default_rng(seed))
+        assert np.array_equal(blur, sharp)
+        seen.add(sharp.tobytes())
+    assert len(seen) == 8
+
+
+def test_noise_is_redrawn_with_the_published_variance(tmp_path):
+    linear = np.full((256, 256, 3), 0.25 * 65535, np.uint16)
+    b1, b2 = NOISE_LEVELS["rsblur"]
+    ratios = []
+    for seed in range(20):
+        y = redraw_noise(linear, "rsblur", "display", np.random.default_rng(seed)).astype(float) / 255
+        assert y.mean() == pytest.approx(0.25, abs=2e-3)
+        ratios.append((y.var() - 1 / 12 / 255**2) / (b1 * 0.25 + b2**2))
+    # b1 and b2 are each times U(0.5, 1.5): the variance's mean factor is near 1.
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.25)
+    write_tar(tmp_path / "train-000000.tar", sample("k", 1, linear=True))
+    batch = stream(tmp_path, noise="rsblur", augment="none", batch_size=4).batch(0)
+    assert len({x.numpy().tobytes() for x in batch["blur"]}) > 1
+
+
+def test_noise_without_linear_images_is_a_clear_error(data):
+    with pytest.raises(DataError, match="linear16"):
+        stream(data, noise="rsblur").batch(0)
+
+
+def test_response_curves_have_known_values():
+    assert encode(np.array([0.0, 0.0031308, 0.21404114, 1.0]), "srgb") == pytest.approx(
+        [0, 0.04045, 0.5, 1], abs=1e-4
+    )
+    assert encode(np.array([0.5]), "gamma1.5")[0] == pytest.approx(0.5 ** (2 / 3))
+    assert encode(np.array([0.5]), "gamma2.2")[0] == pytest.approx(0.72974, abs=1e-4)
+    with pytest.raises(ValueError, match="response curve"):
+        encode(np.zeros(1), "file.npy")
+
+
+def test_pixel_values_map_to_signed_range_and_back():
+    x = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+    assert to_device(x, torch.device("cpu")).flatten().tolist() == [-1.0] * 3 + [1.0] * 3
+    for dtype in (np.uint8, np.uint16):
+        values = np.linspace(0, np.iinfo(dtype).max, 256).astype(dtype).reshape(1, -1, 1).repeat(3, 2)
+        np.testing.assert_array_equal(tensor_to_image(image_to_tensor(values), dtype), values)

@@ -1,0 +1,445 @@
+import itertools
+import json
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from deblur_train import build_generator
+from deblur_train.cli.main import main
+from deblur_train.inference import memory
+from deblur_train.inference.memory import auto_tile, free_memory
+from deblur_train.inference.restorer import Restorer
+from deblur_train.inference.runtimes import torch_runner
+from deblur_train.inference.tiles import Seams, _ramp, _starts, restore
+from deblur_train.media.metadata import embed, exif_orientation, read_metadata
+from deblur_train.media.pictures import Picture, read_picture, upright, write_picture
+from deblur_train.models.checkpoint import save_generator
+from deblur_train.models.generator import start_near_identity
+from deblur_train.models.norm import set_norm_stats
+from tests.helpers.train_shards import make_data, scene
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    g = build_generator("mobilenet-dsc")
+    start_near_identity(g, 0.3)
+    return g.eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(generator, tmp_path_factory):
+    path = tmp_path_factory.mktemp("c") / "g.safetensors"
+    save_generator(path, "mobilenet-dsc", generator.state_dict(), {"crop": "96"})
+    return path
+
+
+def invoke(*args) -> object:
+    return CliRunner().invoke(main, [str(a) for a in args])
+
+
+def exif(orientation: int, order: str = "<") -> bytes:
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    return head + struct.pack(order + "HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def with_exif(data: bytes, tags: bytes) -> bytes:
+    if data[:2] == b"\xff\xd8":
+        return data[:2] + b"\xff\xe1" + struct.pack(">H", len(tags) + 8) + b"Exif\0\0" + tags + data[2:]
+    chunk = b"eXIf" + tags
+    return data[:33] + struct.pack(">I", len(tags)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+
+# What a viewer shows for stored pixels [[1, 2], [3, 4], [5, 6]] (TIFF 6.0, tag 274).
+SHOWN = {
+    1: [[1, 2], [3, 4], [5, 6]],
+    2: [[2, 1], [4, 3], [6, 5]],
+    3: [[6, 5], [4, 3], [2, 1]],
+    4: [[5, 6], [3, 4], [1, 2]],
+    5: [[1, 3, 5], [2, 4, 6]],
+    6: [[5, 3, 1], [6, 4, 2]],
+    7: [[6, 4, 2], [5, 3, 1]],
+    8: [[2, 4, 6], [1, 3, 5]],
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_orientation(tmp_path, orientation, kind):
+    stored = np.array(SHOWN[1], np.uint8)
+    assert upright(stored, orientation).tolist() == SHOWN[orientation]
+    big = np.kron(stored * 30, np.ones((16, 16), np.uint8))
+    data = cv2.imencode(f".{kind}", cv2.cvtColor(big, cv2.COLOR_GRAY2BGR))[1].tobytes()
+    path = tmp_path / f"x.{kind}"
+    for order in "<>":
+        path.write_bytes(with_exif(data, exif(orientation, order)))
+        assert exif_orientation(path.read_bytes()) == orientation
+        np.testing.assert_allclose(read_picture(path).rgb[8::16, 8::16, 0] / 30, SHOWN[orientation], atol=0.1)
+
+
+def test_nonsense_tags_are_ignored():
+    data = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    for tags in (b"", b"II", exif(9), exif(0), b"II*\0" + b"\xff" * 20, exif(6)[:10]):
+        assert exif_orientation(with_exif(data, tags)) == 1
+    assert exif_orientation(b"\xff\xd8\xff\xe1\x00") == 1 and exif_orientation(b"") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("a.png", (37, 50, 3), np.uint8),
+        ("b.png", (37, 50, 4), np.uint16),
+        ("c.png", (37, 50), np.uint8),
+        ("d.tif", (20, 31, 3), np.uint16),
+        ("e.webp", (33, 40, 4), np.uint8),
+    ],
+)
+def test_depth_alpha_and_grey_come_back(tmp_path, checkpoint, name, shape, dtype):
+    """The near-identity generator changes pixels a little; size, depth, alpha and channels stay."""
+    rng = np.random.default_rng(0)
+    stored = (rng.random(shape) * np.iinfo(dtype).max).astype(dtype)
+    path = tmp_path / "in dir é" / name
+    path.parent.mkdir()
+    path.write_bytes(
+        cv2.imencode(path.suffix, stored, [cv2.IMWRITE_WEBP_QUALITY, 101] if path.suffix == ".webp" else [])[
+            1
+        ].tobytes()
+    )
+    result = invoke(
+        "predict", path.parent, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    got = cv2.imdecode(np.frombuffer((tmp_path / "out" / name).read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert got.dtype == dtype and got.shape == shape
+    if len(shape) == 3 and shape[2] == 4:
+        opaque = stored[..., 3] > 0
+        np.testing.assert_array_equal(got[..., 3][opaque], stored[..., 3][opaque])
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / name], "no temporary file is left"
+
+
+def test_colour_order_and_precision_through_an_identity(tmp_path):
+    g = build_generator("mobilenet-dsc")
+    start_near_identity(g, 0.0)
+    for dtype in (np.uint8, np.uint16):
+        rgb = (np.random.default_rng(1).random((40, 50, 3)) * np.iinfo(dtype).max).astype(dtype)
+        np.testing.assert_array_equal(restore(g.eval(), rgb), rgb)
+        write_picture(tmp_path / "x.png", Picture(rgb, None, False))
+        np.testing.assert_array_equal(read_picture(tmp_path / "x.png").rgb, rgb)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 200), (64, 64)])
+def test_tiny_images(generator, size):
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    assert restore(generator, rgb).shape == rgb.shape
+
+
+@pytest.mark.parametrize(("size", "tile"), [((512, 768), 384), ((500, 333), 256), ((130, 900), 300)])
+def test_tiles_equal_the_whole(generator, size, tile):
+    """With tracked statistics a pixel's answer does not depend on what is far away: at most 1 code between tiles and
+    whole, everywhere, and tiles agree where they overlap."""
+    rgb, seams = scene(4, *size)[0], Seams()
+    whole, tiled = restore(generator, rgb).astype(int), restore(generator, rgb, tile, seams).astype(int)
+    assert np.abs(whole - tiled).max() <= 1 and (whole != tiled).mean() < 0.01
+    assert np.abs(whole - rgb).max() > 1, "it does restore"
+    assert seams.pixels > 0 and seams.mean < 0.1
+
+
+def test_tiles_of_image_statistics_differ_and_say_so(tmp_path, checkpoint, generator):
+    """Statistics of the image at hand are each tile's own: the difference is measured, and the command warns of it."""
+    left, right = scene(4, 300, 300)[0], np.full((300, 300, 3), 128, np.uint8)
+    rgb, seams = np.hstack([left, right]), Seams()
+    set_norm_stats(generator, "image")
+    whole = restore(generator, rgb).astype(int)
+    tiled = restore(generator, rgb, 256, seams).astype(int)
+    set_norm_stats(generator, "tracked")
+    assert seams.mean > 1.5 and seams.worst >= seams.mean and np.abs(whole - tiled).max() > 3
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", rgb)[1].tobytes())
+    common = ["predict", tmp_path / "a.png", "--checkpoint", checkpoint, "--device", "cpu", "--tile", "256"]
+    result = invoke(*common, "--out", tmp_path / "o", "--norm-stats", "image")
+    assert result.exit_code == 0 and "where they overlap" in result.output, result.output
+    result = invoke(*common, "--out", tmp_path / "p")
+    assert result.exit_code == 0 and "warning" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("length", "tile", "overlap"),
+    [(96, 128, 32), (128, 128, 32), (160, 128, 64), (992, 256, 64), (224, 128, 32), (1024, 512, 256)],
+)
+def test_tiles_cover_with_their_overlap(length, tile, overlap):
+    """Every pixel has weight, tiles lie on the pyramid's grid, and one ends where the image does."""
+    starts = _starts(length, tile, overlap)
+    assert starts[0] == 0 and (starts[-1] + tile == length or length <= tile)
+    assert all(b - a <= tile - overlap for a, b in itertools.pairwise(starts))
+    assert len(set(starts)) == len(starts) and all(s % 32 == 0 for s in starts)
+    weight = np.zeros(length)
+    for s in starts:
+        n = min(tile, length - s)
+        weight[s : s + n] += _ramp(n, s == 0, s + n == length, overlap).numpy()
+    assert weight.min() > 0.49
+
+
+def test_auto_tile_follows_free_memory(monkeypatch):
+    """What fits goes whole; what does not is cut so that a tile fits; the real figure is told by the system."""
+    cpu = torch.device("cpu")
+    assert 64 << 20 < free_memory(cpu) < 1 << 46
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2 << 30)
+    assert auto_tile(720, 1280, "mobilenet", cpu) is None and auto_tile(12000, 100, "mobilenet", cpu) is None
+    for backbone, cost in memory.BYTES_PER_PIXEL.items():
+        side = auto_tile(6000, 8000, backbone, cpu)
+        assert side % 32 == 0 and 0.5 < side * side * cost / (2 << 30) < 0.61
+    monkeypatch.setattr(memory, "free_memory", lambda device: 0)
+    assert auto_tile(720, 1280, "mobilenet", cpu) == 256, (
+        "some way on, however little the system says is free"
+    )
+
+
+def profile(space: bytes = b"RGB ", size: int = 3144) -> bytes:
+    return struct.pack(">I", size) + bytes(12) + space + bytes(range(256)) * (size // 256)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".tif"])
+def test_profile_and_exif_come_back(tmp_path, checkpoint, extension):
+    """The profile is the same bytes, the EXIF block says upright and has no thumbnail of the blurred picture left."""
+    pixels = cv2.cvtColor(scene(2, 48, 64)[0], cv2.COLOR_RGB2BGR)
+    tags = struct.pack("<2sHIHHHIIHHIII", b"II", 42, 8, 2, 0x0112, 3, 1, 6, 0x010F, 2, 4, 0x41424300, 999)
+    big = profile(size=90_000 if extension == ".jpg" else 3144)  # a JPEG's goes into more than one segment
+    plain = cv2.imencode(extension, pixels, [cv2.IMWRITE_WEBP_QUALITY, 101] if extension == ".webp" else [])[
+        1
+    ]
+    path = tmp_path / f"a{extension}"
+    path.write_bytes(embed(plain.tobytes(), tags, big))
+    seen = read_metadata(path.read_bytes())
+    assert seen.icc == big and (extension == ".tif" or seen.orientation == 6)
+    result = invoke("predict", path, "--checkpoint", checkpoint, "--out", tmp_path / "o", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    data = (tmp_path / "o" / path.name).read_bytes()
+    after = read_metadata(data)
+    assert after.icc == big and after.orientation == 1
+    got = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert got.shape == ((48, 64, 3) if extension == ".tif" else (64, 48, 3))
+    if extension != ".tif":
+        assert after.exif[:8] == tags[:8] and after.exif[10:18] == tags[10:18]
+        assert struct.unpack_from("<H", after.exif, 18) == (1,) and after.exif[34:38] == bytes(4)
+
+
+def test_other_readers_see_the_profile(tmp_path):
+    """Pillow, where it is installed, agrees on what was written and keeps decoding the pixels."""
+    image = pytest.importorskip("PIL.Image")
+    rgb = scene(2, 40, 56)[0]
+    for extension in (".jpg", ".png", ".webp", ".tif"):
+        path = tmp_path / f"a{extension}"
+        write_picture(path, Picture(rgb, None, False, exif(6), profile()))
+        with image.open(path) as seen:
+            seen.load()
+            assert seen.info["icc_profile"] == profile() and seen.size == (56, 40)
+            if extension != ".tif":
+                assert seen.getexif()[0x0112] == 1
+            if extension != ".jpg":
+                np.testing.assert_array_equal(np.asarray(seen), rgb)
+
+
+def cmyk_jpeg() -> bytes:
+    """A grey 16 x 16 CMYK JPEG: a one-colour scan per component, written by hand from a grey one's tables."""
+    image = pytest.importorskip("PIL.Image")
+    import io
+
+    out = io.BytesIO()
+    image.new("CMYK", (64, 48), (10, 60, 120, 30)).save(out, "JPEG", icc_profile=profile(b"CMYK"))
+    return out.getvalue()
+
+
+def test_what_is_changed_or_left_out_is_said(tmp_path, checkpoint):
+    """CMYK is converted; of pages and animations the first picture is taken; a profile of other channels is dropped."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    frames = [scene(i, 40, 50)[0] for i in range(3)]
+    (folder / "cmyk.jpg").write_bytes(cmyk_jpeg())
+    assert cv2.imwritemulti(str(folder / "pages.tif"), frames)
+    grey = cv2.imencode(".png", frames[0][..., 0])[1].tobytes()
+    (folder / "grey.png").write_bytes(embed(grey, None, profile(b"RGB ")))
+    (folder / "notes.txt").write_text("x")
+    (folder / "anim.gif").write_bytes(b"GIF89a" + bytes(9))
+    (folder / ".half.png.part").write_bytes(b"x")
+    result = invoke("predict", folder, "--checkpoint", checkpoint, "--out", tmp_path / "o", "--device", "cpu")
+    words = result.output.replace("\n", " ")
+    assert result.exit_code == 0 and "3 images restored" in words, result.output
+    assert "cmyk.jpg: CMYK converted to RGB without its profile" in words
+    assert "pages.tif: first of several pictures" in words and "grey.png: colour profile left out" in words
+    assert "left out 1 .gif, 1 .txt" in words or "left out 1 .txt, 1 .gif" in words
+    got = cv2.imread(str(tmp_path / "o" / "cmyk.jpg"))
+    assert got.shape == (48, 64, 3) and read_metadata((tmp_path / "o" / "cmyk.jpg").read_bytes()).icc is None
+    b, g, r = got[24, 32].astype(int)
+    assert r > g > b, "cyan 10, magenta 60, yellow 120: a warm tone"
+    result = invoke("predict", folder / "anim.gif", "--checkpoint", checkpoint, "--out", tmp_path / "p")
+    assert result.exit_code == 1 and "GIF (256 colours) is not supported; convert it" in result.output
+
+
+def test_globs_folders_and_side_by_side(tmp_path, checkpoint):
+    """A quoted glob is expanded here and keeps its structure; results of an earlier run are no input; odd names work."""
+    for name in ("a b/x.png", "a b/y.png", "c[1]/x.png", "out/old.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", scene(0, 32, 40)[0])[1].tobytes())
+    common = ["--checkpoint", checkpoint, "--device", "cpu", "--side-by-side"]
+    out = tmp_path / "in" / "out"
+    result = invoke("predict", f"{tmp_path}/in/*/x.png", *common, "--out", out)
+    assert result.exit_code == 0 and "2 images restored" in result.output, result.output
+    blurred = cv2.imread(str(tmp_path / "in" / "a b" / "x.png"))
+    both = cv2.imread(str(out / "a b" / "x.png"))
+    assert both.shape == (32, 80, 3) and (out / "c[1]" / "x.png").exists()
+    np.testing.assert_array_equal(both[:, :40], blurred)
+    result = invoke("predict", tmp_path / "in", *common, "--out", out)
+    assert result.exit_code == 0 and "3 images restored" in result.output, result.output
+    result = invoke("predict", f"{tmp_path}/in/*.jpg", *common, "--out", out)
+    assert result.exit_code == 1 and "no image or video matches" in result.output
+
+
+def test_thin_and_single_pixels(tmp_path, checkpoint):
+    for name, shape in (("one.png", (1, 1, 3)), ("thin.png", (20000, 8, 3)), ("wide.jpg", (100, 3000, 3))):
+        (tmp_path / name).write_bytes(cv2.imencode(name[-4:], np.full(shape, 99, np.uint8))[1].tobytes())
+    result = invoke(
+        "predict", f"{tmp_path}/*.???", "--checkpoint", checkpoint, "--out", tmp_path / "o", "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    assert cv2.imread(str(tmp_path / "o" / "one.png")).shape == (1, 1, 3)
+    assert cv2.imread(str(tmp_path / "o" / "thin.png")).shape == (20000, 8, 3)
+
+
+class Trap:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (open, (self.path, "w"))
+
+
+def test_checkpoints_of_others_and_with_code_are_refused(tmp_path):
+    """Nothing in a pickle is run, and nothing is written."""
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", scene(0)[0])[1].tobytes())
+    trap = tmp_path / "trapped"
+    torch.save({"model": {"x": Trap(str(trap))}}, tmp_path / "code.pt")
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    (tmp_path / "cut.safetensors").write_bytes(b'\x08\0\0\0\0\0\0\0{"a"')
+    for name, words in (("code.pt", "could run code; refused"), ("other.pt", "not a DeblurGAN-v2 generator")):
+        result = invoke(
+            "predict", tmp_path / "a.png", "--checkpoint", tmp_path / name, "--out", tmp_path / "o"
+        )
+        assert result.exit_code == 1 and words in result.output.replace("\n", " "), result.output
+        assert isinstance(result.exception, SystemExit)
+    result = invoke(
+        "predict", tmp_path / "a.png", "--checkpoint", tmp_path / "cut.safetensors", "--out", tmp_path / "o"
+    )
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert not trap.exists() and not (tmp_path / "o").exists()
+
+
+def test_a_bad_image_is_named_and_the_others_are_done(tmp_path, checkpoint):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    good = cv2.imencode(".png", scene(0)[0])[1].tobytes()
+    (folder / "good.png").write_bytes(good)
+    (folder / "text.png").write_text("hello")
+    (folder / "cut.jpg").write_bytes(cv2.imencode(".jpg", scene(0)[0])[1].tobytes()[:100])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "gif.png").write_bytes(b"GIF89a" + bytes(50))
+    result = invoke(
+        "predict", folder, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu"
+    )
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert "4 failed of 5 inputs" in result.output
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"good.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{t}/missing.png"], 1, "no such file"),
+        (["{t}/empty"], 1, "no image or video in this folder"),
+        (["{t}/a.png", "--tile", "3"], 2, "at least 128"),
+        (["{t}/a.png", "--temporal", "2"], 2, "must be odd"),
+        (["{t}/a.png", "--out", "{t}/a.png"], 1, "cannot be made a folder"),
+        (["{t}/a.png", "--out", "/proc/x"], 1, "cannot be made a folder"),
+        (["{t}/a.png", "--out", "{t}"], 1, "would overwrite it"),
+        (["{t}/a.png", "{t}/a.png"], 1, "two inputs would be written here"),
+        (["{t}/a.png", "--checkpoint", "{t}/a.png"], 1, "neither a safetensors"),
+        ([], 2, "INPUT"),
+    ],
+)
+def test_predict_mistakes_end_in_one_line(tmp_path, checkpoint, arguments, code, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", scene(0)[0])[1].tobytes())
+    given = [a.format(t=tmp_path) for a in arguments]
+    given += [] if "--out" in given else ["--out", str(tmp_path / "out")]
+    given += [] if "--checkpoint" in given else ["--checkpoint", str(checkpoint)]
+    result = invoke("predict", *given)
+    assert result.exit_code == code and words in result.output.replace("\n", " "), result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_eval_on_shards_and_folders_agree(tmp_path, checkpoint):
+    data = make_data(tmp_path / "d", shards=1, samples=1, val=3)
+    for role, k in (("blur", 0), ("sharp", 1)):
+        (tmp_path / role).mkdir()
+        for i in range(3):
+            (tmp_path / role / f"v-{i}.png").write_bytes(
+                cv2.imencode(".png", scene(100 + i)[k][..., ::-1])[1].tobytes()
+            )
+    common = ["--checkpoint", checkpoint, "--device", "cpu"]
+    a = invoke("eval", *common, "--shards", data, "--json", tmp_path / "a.json")
+    b = invoke(
+        "eval",
+        *common,
+        "--blur",
+        tmp_path / "blur",
+        "--sharp",
+        tmp_path / "sharp",
+        "--json",
+        tmp_path / "b.json",
+    )
+    assert a.exit_code == b.exit_code == 0, a.output + b.output
+    x, y = (json.loads((tmp_path / f"{n}.json").read_text()) for n in "ab")
+    assert x["per_image"] == y["per_image"] and len(x["per_image"]) == 3
+    for row in x["per_image"]:
+        assert row["psnr_delta"] == pytest.approx(row["psnr"] - row["psnr_blurred"], abs=1e-5)
+        assert row["psnr_blurred"] < 40 and 0 < row["edge_retention_blurred"] <= 1
+    assert "blurred" in a.output and "PSNR, dB" in a.output
+    csv = (tmp_path / "a.csv").read_text().splitlines()
+    assert csv[0].startswith("name,psnr,psnr_blurred,psnr_delta") and len(csv) == 4
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert picture.shape == (26 + 3 * (24 + 360), 3 * 480, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--shards", "{t}/none"], 1, "no such folder"),
+        (["--shards", "{t}/d"], 1, "no usable val sample"),
+        (["--blur", "{t}"], 2, "give either"),
+        ([], 2, "give either"),
+        (["--blur", "{t}/d", "--sharp", "{t}/d"], 1, "no two images of the same name"),
+        (["--shards", "{t}/d", "--split", "train", "--lpips"], 1, "blursynth[lpips]"),
+    ],
+)
+def test_eval_mistakes_end_in_one_line(tmp_path, checkpoint, monkeypatch, arguments, code, words):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    make_data(tmp_path / "d", shards=1, samples=1, val=0)
+    result = invoke("eval", "--checkpoint", checkpoint, *[a.format(t=tmp_path) for a in arguments])
+    assert result.exit_code == code and words in result.output.replace("\n", " "), result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_an_exported_runner_restores_as_its_checkpoint_does(generator):
+    """What `--checkpoint model.onnx` takes: another runtime behind the same function, tiles included."""
+    rgb = scene(3, 160, 200)[0]
+    through = Restorer(torch_runner(generator), tile=128)
+    np.testing.assert_array_equal(through(rgb), Restorer(generator, tile=128)(rgb))
+    assert through.tiled == 1 and not through.warning()

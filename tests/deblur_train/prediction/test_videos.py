@@ -1,0 +1,309 @@
+import itertools
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from deblur_train.cli.main import main
+from deblur_train.media.video_in import Shot, VideoError, VideoReader
+from deblur_train.media.video_out import Encoding, choose_codec
+from deblur_train.prediction.ahead import ahead
+from deblur_train.prediction.videos import restore_video
+from tests.helpers.train_films import panning, read_film, rotated, texture, write_film
+
+
+def invoke(*args) -> object:
+    return CliRunner().invoke(main, [str(a) for a in args])
+
+
+def same(rgb: np.ndarray) -> np.ndarray:
+    return rgb
+
+
+def close_to(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """(mean absolute difference, largest bias of a channel), codes."""
+    d = a.astype(float) - b.astype(float)
+    return float(np.abs(d).mean()), float(np.abs(d.mean((0, 1))).max())
+
+
+def test_sound_times_and_pictures_come_through(tmp_path, checkpoint):
+    """Through an identity: sound packets byte for byte, every time stamp of a variable rate, pictures within the codec."""
+    pts = [0, 24, 48, 60, 61, 96, 300, 324]
+    film = write_film(tmp_path / "a film.mp4", panning(8), pts, sound="aac")
+    result = invoke("predict", film, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "1 videos (8 frames) restored" in result.output and "frames/s" in result.output
+    before, sound, a = read_film(film)
+    after, sound_after, b = read_film(tmp_path / "out" / "a film.mp4")
+    assert [s.pts * a.time_base for s in before] == [s.pts * b.time_base for s in after]
+    assert [s.pts * b.time_base for s in after] == [Fraction(p, 600) for p in pts]
+    assert sound == sound_after and len(sound) > 5
+    for x, y in zip(before, after, strict=True):
+        mean, bias = close_to(x.rgb, y.rgb)
+        assert mean < 3 and bias < 0.5
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a film.mp4"], "no temporary file is left"
+
+
+@pytest.mark.parametrize(
+    ("colour", "pix_fmt"),
+    [((1, 1, 1, 1), "yuv420p"), ((2, 1, 1, 1), "yuv420p"), ((1, 5, 5, 6), "yuv420p"), (None, "yuv444p")],
+)
+def test_colour_tags_and_levels(tmp_path, colour, pix_fmt):
+    """Range, matrix, primaries and transfer keep their tags, and the pixels are converted by them both ways."""
+    film = write_film(tmp_path / "a.mkv", panning(3), colour=colour, pix_fmt=pix_fmt)
+    restore_video(film, tmp_path / "b.mkv", same, encoding=Encoding(crf=4))
+    (x, *_), _, a = read_film(film)
+    (y, *_), _, b = read_film(tmp_path / "b.mkv")
+    assert a.facts().colour == b.facts().colour
+    if colour:
+        c = b.facts().colour
+        assert (c.range, c.matrix, c.primaries, c.transfer) == colour
+    mean, bias = close_to(x.rgb, y.rgb)
+    # swscale cuts off half a code of full-range chroma on the way in.
+    assert mean < 1.5 and bias < (1.2 if colour and colour[0] == 2 else 0.5)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_phone_s_rotation_comes_out_upright(tmp_path, degrees):
+    """The pixels are turned as a player would turn them, and nothing is left that turns them once more."""
+    film = write_film(tmp_path / "a.mp4", panning(2), aspect=Fraction(4, 3))
+    plain = read_film(film)[0][0].rgb
+    rotated(film, degrees)
+    restore_video(film, tmp_path / "b.mp4", same, encoding=Encoding(crf=4))
+    shots, _, b = read_film(tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert next(container.decode(video=0)).rotation == 0
+    want = np.rot90(plain, -degrees // 90)  # numpy turns counter-clockwise
+    assert shots[0].rgb.shape == want.shape and close_to(shots[0].rgb, want)[0] < 1.5
+    assert b.facts().aspect == (Fraction(3, 4) if degrees != 180 else Fraction(4, 3))
+
+
+def test_ten_bits_and_odd_sizes_stay(tmp_path):
+    deep = [(texture(64, 80).astype(np.uint16) << 8) + 128] * 3
+    film = write_film(tmp_path / "a.mkv", deep, pix_fmt="yuv420p10le")
+    restore_video(film, tmp_path / "b.mkv", same, encoding=Encoding(crf=1))
+    before, after = read_film(film)[0][0].rgb, read_film(tmp_path / "b.mkv")[0][0].rgb
+    assert after.dtype == np.uint16 and close_to(before / 257, after / 257)[0] < 0.5, "finer than 8 bits"
+    odd = write_film(tmp_path / "c.mkv", [texture(63, 81)] * 3, pix_fmt="yuv444p")
+    restore_video(odd, tmp_path / "d.mkv", same)
+    assert read_film(tmp_path / "d.mkv")[0][0].rgb.shape == (63, 81, 3)
+
+
+def test_containers_that_cannot_hold_it_are_changed_and_said(tmp_path, checkpoint):
+    """AVI becomes mp4; sound that no mp4 takes goes along in an mkv; sound that none takes is left out, and said."""
+    (tmp_path / "in").mkdir()
+    for name, sound in (("a", None), ("b", "pcm_u8"), ("c", "wmav2")):
+        write_film(
+            tmp_path / "in" / f"{name}.avi",
+            panning(3),
+            [0, 1, 2],
+            Fraction(1, 25),
+            sound=sound,
+            codec="mpeg4",
+        )
+    result = invoke(
+        "predict", tmp_path / "in", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.mp4", "b.mkv", "c.mp4"}
+    assert "written as a.mp4" in result.output and "written as b.mkv" in result.output
+    assert "1 streams left out (audio wmav2)" in result.output
+    assert read_film(tmp_path / "in" / "b.avi")[1] and read_film(tmp_path / "out" / "b.mkv")[1]
+
+
+def test_side_by_side_and_smoothing_together(tmp_path):
+    """Left the decoded frames untouched, right the restored ones, in step though smoothing holds frames back."""
+    film = write_film(tmp_path / "a.mp4", panning(6))
+    restore_video(film, tmp_path / "b.mp4", lambda x: 255 - x, temporal=3, side_by_side=True)
+    (before, _, a), (after, _, b) = read_film(film), read_film(tmp_path / "b.mp4")
+    assert a.rate == b.rate == 25 and [s.duration * b.time_base for s in after] == [Fraction(1, 25)] * 6
+    assert len(after) == 6 and after[0].rgb.shape == (96, 256, 3)
+    for x, y in zip(before, after, strict=True):
+        assert close_to(y.rgb[:, :128], x.rgb)[0] < 2
+        assert close_to(y.rgb[:, 128:], 255 - x.rgb)[0] < 4
+
+
+def damaged(path: Path, at: float, count: int = 4000) -> None:
+    data = bytearray(path.read_bytes())
+    start = int(len(data) * at)
+    data[start : start + count] = bytes(255 - b for b in data[start : start + count])
+    path.write_bytes(data)
+
+
+def test_damage_is_counted_and_the_rest_restored(tmp_path, checkpoint):
+    """A file with bad bytes in the middle, and one that ends early: restored as far as can be, said, exit status 1."""
+    rng = np.random.default_rng(0)
+    busy = [rng.integers(0, 256, (96, 128, 3)).astype(np.uint8) for _ in range(12)]
+    bad = write_film(tmp_path / "bad.mkv", busy)
+    damaged(bad, 0.7)
+    cut = write_film(tmp_path / "cut.mp4", busy)
+    restore_video(cut, tmp_path / "early.mp4", same)  # its index comes first, so that its start can be read
+    whole = (tmp_path / "early.mp4").read_bytes()
+    (tmp_path / "early.mp4").write_bytes(whole[: len(whole) // 2])
+    result = invoke(
+        "predict",
+        bad,
+        tmp_path / "early.mp4",
+        "--checkpoint",
+        checkpoint,
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    )
+    assert result.exit_code == 1 and "Traceback" not in result.output, result.output
+    words = result.output.replace("\n", " ")
+    assert (
+        "damaged packets" in words
+        and "of 12 frames are missing" in words
+        and "2 damaged of 2 inputs" in words
+    )
+    kept = read_film(tmp_path / "out" / "bad.mkv")[0]
+    times = [round(s.pts * 0.6) for s in kept]
+    assert 0 < len(kept) < 12 and all(t % 24 == 0 for t in times), "what is left keeps its time"
+    assert 0 < len(read_film(tmp_path / "out" / "early.mp4")[0]) < 12
+
+
+def sound_only(path: Path) -> None:
+    write_film(path, panning(3), sound="aac")
+    film = path.with_name("x.mp4")
+    path.rename(film)
+    with av.open(str(film)) as given, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux(given.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    film.unlink()
+
+
+@pytest.mark.parametrize("kind", ["sound only", "cut before its index", "text", "empty", "a playlist"])
+def test_what_is_no_video_ends_in_one_line(tmp_path, checkpoint, kind):
+    path = tmp_path / "x y.mp4"
+    if kind == "sound only":
+        sound_only(path)
+    elif kind == "cut before its index":
+        write_film(path, panning(5))
+        path.write_bytes(path.read_bytes()[:2000])
+    else:
+        text = {
+            "text": "hello" * 99,
+            "empty": "",
+            "a playlist": "#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n",
+        }
+        path.write_text(text[kind])
+    result = invoke("predict", path, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
+    assert "x y.mp4: " in result.output and "1 failed of 1 inputs" in result.output
+    assert not list((tmp_path / "out").iterdir())
+    if kind == "sound only":
+        assert "no video stream" in result.output
+
+
+def test_encoders(tmp_path, monkeypatch):
+    """An unknown encoder is refused before any work; where FFmpeg lacks the usual one, the next is taken and named."""
+    film = write_film(tmp_path / "a.mp4", panning(3))
+    with pytest.raises(VideoError, match="no such encoder"):
+        choose_codec("libnothing")
+    with pytest.raises(VideoError, match="not a video encoder"):
+        choose_codec("aac")
+    monkeypatch.setattr("deblur_train.media.video_out.FALLBACKS", ("libmissing", "mpeg4"))
+    result = restore_video(film, tmp_path / "b.mp4", same)
+    assert any("no libmissing: encoded with mpeg4" in n for n in result.notes)
+    assert close_to(read_film(film)[0][2].rgb, read_film(tmp_path / "b.mp4")[0][2].rgb)[0] < 6
+
+
+def test_an_error_on_the_way_leaves_the_old_result(tmp_path):
+    """Whatever the network raises ends all threads and leaves what stood under the final name."""
+    film = write_film(tmp_path / "a.mp4", panning(8))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.mp4").write_bytes(b"old")
+    count = itertools.count()
+
+    def breaks(rgb: np.ndarray) -> np.ndarray:
+        if next(count) == 4:
+            raise VideoError("the network broke")
+        return rgb
+
+    with pytest.raises(VideoError, match="the network broke"):
+        restore_video(film, out / "a.mp4", breaks, temporal=3)
+
+    def stops(expected: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, out / "a.mp4", same, progress=stops)
+    assert [p.name for p in out.iterdir()] == ["a.mp4"] and (out / "a.mp4").read_bytes() == b"old"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal", ["KILL", "TERM", "INT"])
+def test_killed_halfway_leaves_nothing_broken(tmp_path, checkpoint, signal):
+    """The final name does not exist while the file is written; SIGTERM and Ctrl-C clean up after themselves too."""
+    film = write_film(tmp_path / "a.mp4", panning(200, height=192, width=256))
+    out = tmp_path / "out"
+    program = (
+        "import sys, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from deblur_train.cli.main import main; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", program, "predict", str(film), "--checkpoint", str(checkpoint)]
+    process = subprocess.Popen(
+        [*command, "--out", str(out), "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (out.is_dir() and any(p.stat().st_size > 0 for p in out.iterdir())):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal({"KILL": 9, "TERM": 15, "INT": 2}[signal])
+        words = process.communicate(timeout=60)[0].decode()
+    finally:
+        process.kill()
+    assert not (out / "a.mp4").exists() and process.returncode != 0
+    if signal != "KILL":
+        assert process.returncode == 1 and "interrupted" in words and "Traceback" not in words
+        assert not list(out.iterdir())
+
+
+def test_ahead_keeps_order_and_errors_and_stops():
+    """A stage in a thread gives what the loop would; closing it ends a source that never ends."""
+    assert list(ahead(range(100), depth=3)) == list(range(100))
+
+    def fails():
+        yield 1
+        raise ValueError("here")
+
+    got = ahead(fails())
+    assert next(got) == 1
+    with pytest.raises(ValueError, match="here"):
+        next(got)
+    closed = []
+
+    def endless():
+        try:
+            yield from itertools.count()
+        finally:
+            closed.append(True)
+
+    numbers = ahead(ahead(endless()))
+    assert [next(numbers) for _ in range(3)] == [0, 1, 2]
+    numbers.close()
+    deadline = time.monotonic() + 10
+    while not closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert closed
+
+
+def test_reader_gives_shots_in_order(tmp_path):
+    film = write_film(tmp_path / "a.mp4", panning(5))
+    with VideoReader(film) as reader:
+        assert reader.expected == 5
+        pts = [x.pts for x in reader if isinstance(x, Shot)]
+    assert pts == sorted(pts) and len(pts) == 5 and reader.damaged == reader.missing == 0

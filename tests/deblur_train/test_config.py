@@ -1,0 +1,110 @@
+import itertools
+import tomllib
+
+import pytest
+
+from deblur_train.config import ConfigError, ScheduleConfig, TrainConfig
+from deblur_train.config_file import builtin_configs, dump_config, find_config, load_config
+from deblur_train.training.schedule import backbone_frozen, learning_rate, norms_tracked
+
+
+def test_builtin_configs_load_by_either_name_and_round_trip(tmp_path):
+    assert {"paper", "article", "modern", "demo"} <= set(builtin_configs())
+    for name in builtin_configs():
+        config = load_config(name)
+        assert config.name == name and find_config(f"train-{name}") == find_config(name)
+        path = tmp_path / "c.toml"
+        path.write_text(dump_config(config))
+        assert load_config(str(path)) == config
+
+
+def test_the_command_line_wins_and_none_does_not():
+    config = load_config("demo", {"steps": 7, "batch_size": None})
+    assert (config.steps, config.batch_size) == (7, load_config("demo").batch_size)
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("stepz = 3", ["stepz", "did you mean 'steps'"]),
+        ("[loss]\npixl = 'mse'", ["loss.pixl", "did you mean 'pixel'"]),
+        ("steps = 0", ["steps", "greater than or equal to 1", "got 0"]),
+        ("[optim]\nkind = 'sgd'", ["optim.kind", "sgd"]),
+        ("crop = 100", ["multiple of 32"]),
+        ("backbone = 'inception'\ncrop = 96", ["inception", "128"]),
+        ("steps = [", ["not a readable TOML"]),
+    ],
+)
+def test_mistakes_name_the_key_and_the_file(tmp_path, toml, words):
+    path = tmp_path / "mine.toml"
+    path.write_text(toml)
+    with pytest.raises(ConfigError) as e:
+        load_config(str(path))
+    for word in [*words, "mine.toml"]:
+        assert word in str(e.value)
+    assert "\n" not in str(e.value) or "TOML" in str(e.value)
+
+
+def test_unknown_names_list_what_there_is():
+    with pytest.raises(ConfigError, match="built in: article, demo"):
+        load_config("nope")
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config("nope.toml")
+
+
+def rates(c: ScheduleConfig, steps: int = 100) -> list[float]:
+    return [learning_rate(c, s, steps) for s in range(steps)]
+
+
+def test_paper_schedule_is_flat_then_linear_to_the_end():
+    r = rates(ScheduleConfig(kind="paper", lr=1e-4, lr_end=1e-7, flat_share=0.5))
+    assert r[:50] == [1e-4] * 50
+    assert r[-1] == pytest.approx(1e-7)  # the official code ends at 2.7e-5
+    steps = [a - b for a, b in itertools.pairwise(r[50:])]
+    assert steps == pytest.approx([steps[0]] * len(steps))
+
+
+def test_article_schedule_has_three_phases():
+    c = ScheduleConfig(
+        kind="article",
+        lr=1e-4,
+        warmup_lr=1e-5,
+        warmup_share=0.1,
+        decay=0.99,
+        epoch_steps=10,
+        finetune_share=0.2,
+        finetune_lr=1e-6,
+    )
+    r = rates(c)
+    assert r[:10] == [1e-5] * 10 and r[80:] == [1e-6] * 20
+    assert (
+        r[10:20] == [1e-4] * 10 and r[20] == pytest.approx(0.99e-4) and r[79] == pytest.approx(1e-4 * 0.99**6)
+    )
+    assert [backbone_frozen(c, s, 100) for s in (0, 9, 10, 99)] == [True, True, False, False]
+
+
+def test_modern_schedule_warms_up_and_ends_at_the_least_rate():
+    c = ScheduleConfig(kind="modern", lr=1e-3, lr_end=1e-6, warmup_share=0.1, frozen_share=0.05)
+    r = rates(c)
+    assert r[0] == pytest.approx(1e-4) and r[9] == pytest.approx(1e-3) and r[-1] == pytest.approx(1e-6)
+    assert r[10:] == sorted(r[10:], reverse=True)
+    assert r[54] == pytest.approx((1e-3 + 1e-6) / 2, rel=0.02)
+    assert [backbone_frozen(c, s, 100) for s in (0, 4, 5)] == [True, True, False]
+
+
+def test_norms_are_tracked_in_the_last_steps():
+    c = ScheduleConfig(norm_tracked_share=0.3)
+    assert [norms_tracked(c, s, 10) for s in range(10)] == [False] * 7 + [True] * 3
+    assert not any(norms_tracked(ScheduleConfig(), s, 10) for s in range(10))
+    assert all(norms_tracked(ScheduleConfig(norm_tracked_share=1), s, 10) for s in range(10))
+
+
+@pytest.mark.parametrize("kind", ["paper", "article", "modern"])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_schedules_stand_very_short_runs(kind, steps):
+    assert all(r > 0 for r in rates(ScheduleConfig(kind=kind), steps))
+
+
+def test_dump_is_plain_toml():
+    d = tomllib.loads(dump_config(TrainConfig(shards="x")))
+    assert d["shards"] == "x" and "init" not in d and d["loss"]["pixel"] == "mse"

@@ -1,0 +1,481 @@
+"""fit as a whole: what it writes, that it resumes to the bit, and that it fails in one clear line."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from rich.console import Console
+from safetensors.torch import load_file
+
+from deblur_train import load_generator
+from deblur_train.cli.main import main
+from deblur_train.config import TrainConfig
+from deblur_train.models.checkpoint import read_state
+from deblur_train.training.fit import fit
+from deblur_train.training.losses import VGG19Features
+from deblur_train.training.run_folder import Log, TrainError, load_initial
+from deblur_train.training.step import Learner
+from tests.helpers.golden import image
+from tests.helpers.train_shards import make_data, sample, write_tar
+
+TINY = {
+    "name": "tiny",
+    "backbone": "mobilenet-dsc",
+    "steps": 6,
+    "batch_size": 2,
+    "crop": 32,
+    "workers": 0,
+    "device": "cpu",
+    "model": {"near_identity": True},
+    "discriminator": {"kind": "patch", "width": 8},
+    "data": {"val_frames": 1, "lanes": 2, "crops_per_frame": 2, "frames_in_flight": 2, "augment": "article"},
+    "optim": {"kind": "adamw", "clip_norm": 1.0, "ema": 0.9},
+    "schedule": {"kind": "modern", "lr": 1e-3},
+    "run": {"log_every": 2, "val_every": 4, "save_every": 2},
+}
+
+
+def tiny(folder: Path, shards: Path, **changes) -> TrainConfig:
+    merged = {k: v | changes.pop(k, {}) if isinstance(v, dict) else v for k, v in TINY.items()}
+    return TrainConfig.model_validate(merged | {"shards": str(shards), "out": str(folder)} | changes)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("shards"))
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def same_bits(a: Path, b: Path) -> bool:
+    x, y = load_file(a), load_file(b)
+    return x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x)
+
+
+@pytest.fixture(scope="module")
+def straight(data, tmp_path_factory):
+    """An uninterrupted run."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("straight")
+    fit(tiny(out, data), console=quiet())
+    return out
+
+
+def test_the_run_folder(straight):
+    names = {p.name for p in straight.iterdir()}
+    assert names == {
+        "config.toml",
+        "log.jsonl",
+        "last.pt",
+        "last.safetensors",
+        "best.safetensors",
+        "curves.png",
+    }
+    rows = [json.loads(line) for line in (straight / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if "loss_g" in r] == [2, 4, 6]
+    assert [r["step"] for r in rows if "val_psnr" in r] == [4, 6]
+    assert all(
+        {"loss_g", "loss_d", "content", "adversarial", "lr", "samples_per_s", "wait_share"} <= r.keys()
+        for r in rows
+        if "loss_g" in r
+    )
+    assert all(
+        {"val_psnr", "val_ssim", "val_psnr_blurred", "val_ssim_blurred"} <= r.keys()
+        for r in rows
+        if "val_psnr" in r
+    )
+    for name in ("best", "last"):
+        assert load_generator(straight / f"{name}.safetensors").backbone_name == "mobilenet-dsc"
+        assert read_state(straight / f"{name}.safetensors")[1]["crop"] == "32"
+    assert load_generator(straight / "last.pt").backbone_name == "mobilenet-dsc", (
+        "the moving average out of the whole state"
+    )
+    last, ema = (
+        load_file(straight / "last.safetensors"),
+        torch.load(straight / "last.pt", weights_only=True)["ema"],
+    )
+    assert all(torch.equal(v, ema[k]) for k, v in last.items())
+
+
+@pytest.mark.parametrize(("stop_after", "workers"), [(1, 2), (3, 0), (5, 2)])
+def test_resume_is_bit_exact(straight, data, tmp_path, monkeypatch, stop_after, workers):
+    """A crash (here: an exception in the step) at any step; the last saved state leads to the very same weights."""
+    step, calls = Learner.step, []
+
+    def crash(self, *args):
+        if len(calls) == stop_after:
+            raise RuntimeError("power cut")
+        calls.append(1)
+        return step(self, *args)
+
+    with monkeypatch.context() as m:
+        m.setattr(Learner, "step", crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            fit(tiny(tmp_path, data, workers=workers), console=quiet())
+    torch.randn(7)  # the RNG of a fresh process is another
+    fit(tiny(tmp_path, data, workers=2 - workers), resume=True, console=quiet())
+    for name in ("last", "best"):
+        assert same_bits(tmp_path / f"{name}.safetensors", straight / f"{name}.safetensors")
+    a, b = (torch.load(f / "last.pt", weights_only=True) for f in (tmp_path, straight))
+    for part in ("generator", "discriminators"):
+        assert all(torch.equal(v, b[part][k]) for k, v in a[part].items())
+    for side in ("fake", "real"):
+        pool, other = a["pools"]["patch"][side], b["pools"]["patch"][side]
+        assert (
+            torch.equal(pool["sums"], other["sums"])
+            and pool["counts"] == other["counts"]
+            and len(pool["counts"]) == 12
+        )
+    assert a["batch"] == b["batch"] == 6
+    steps = [r["step"] for r in Log(tmp_path / "log.jsonl", False).rows() if "loss_g" in r]
+    assert steps == [2, 4, 6], "no line twice"
+
+
+def command(out: Path, data: Path, config: Path, *more: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "deblur_train.cli.main",
+        "fit",
+        "--shards",
+        str(data),
+        "--config",
+        str(config),
+        "--out",
+        str(out),
+        *more,
+    ]
+
+
+def write_config(path: Path, **changes) -> Path:
+    import tomli_w
+
+    d = {k: v | changes.pop(k, {}) if isinstance(v, dict) else v for k, v in TINY.items()} | changes
+    path.write_text(tomli_w.dumps(d))
+    return path
+
+
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def wait_for_step(log: Path, step: int, process: subprocess.Popen) -> None:
+    for _ in range(1200):
+        if log.exists() and any(r["step"] >= step for r in Log(log, False).rows()):
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError("no progress")
+
+
+@pytest.mark.slow
+def test_sigkill_at_a_random_step_then_resume_is_bit_exact(data, tmp_path):
+    config = write_config(tmp_path / "c.toml", steps=16, workers=1, run={"log_every": 1, "save_every": 3})
+    subprocess.run(command(tmp_path / "a", data, config), env=ONE_THREAD, check=True, capture_output=True)
+    victim = random.SystemRandom().randint(2, 14)
+    process = subprocess.Popen(
+        command(tmp_path / "b", data, config),
+        env=ONE_THREAD,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_step(tmp_path / "b" / "log.jsonl", victim, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "b" / "curves.png").exists()
+    subprocess.run(
+        command(tmp_path / "b", data, config, "--resume", "--workers", "2"),
+        env=ONE_THREAD,
+        check=True,
+        capture_output=True,
+    )
+    assert same_bits(tmp_path / "a" / "last.safetensors", tmp_path / "b" / "last.safetensors"), (
+        f"killed at step {victim}"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "to"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg)]
+)
+def test_a_signal_saves_and_exits_cleanly(data, tmp_path, number, to):
+    """Sent to the process alone, or, as a batch system does, to its decoding workers as well."""
+    config = write_config(
+        tmp_path / "c.toml",
+        steps=5000,
+        workers=1,
+        run={"log_every": 1, "save_every": 5000, "val_every": 5000},
+    )
+    process = subprocess.Popen(
+        command(tmp_path / "run", data, config),
+        env=ONE_THREAD,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_step(tmp_path / "run" / "log.jsonl", 3, process)
+    to(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in err + out
+    assert "stopped after step" in err and "--resume" in err
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert state["step"] >= 3 and f"after step {state['step']}" in err
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_a_nan_stops_and_names_the_last_good_state(data, tmp_path, monkeypatch):
+    step, calls = Learner.step, []
+
+    def poison(self, *args):
+        calls.append(1)
+        if len(calls) == 4:
+            with torch.no_grad():
+                next(self.generator.parameters()).fill_(float("nan"))
+        return step(self, *args)
+
+    monkeypatch.setattr(Learner, "step", poison)
+    with pytest.raises(
+        TrainError, match=r"not finite at or before step 4; the last good state is .*last\.pt \(step 2\)"
+    ):
+        fit(tiny(tmp_path, data), console=quiet())
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert state["step"] == 2
+    assert all(torch.isfinite(v).all() for v in state["generator"].values())
+
+
+def invoke(*args: str):
+    return CliRunner().invoke(main, list(args))
+
+
+def test_without_validation_it_goes_on_and_says_so(tmp_path):
+    data = make_data(tmp_path / "d", shards=1, val=0)
+    result = invoke(
+        "fit",
+        "--shards",
+        str(data),
+        "--config",
+        str(write_config(tmp_path / "c.toml", steps=2)),
+        "--out",
+        str(tmp_path / "r"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "no validation: no val-*.tar shard" in result.output
+    assert "perceptual loss: off" in result.output
+    assert same_bits(tmp_path / "r" / "best.safetensors", tmp_path / "r" / "last.safetensors")
+
+
+def test_broken_shards_are_named_and_the_rest_is_used(tmp_path):
+    data = make_data(tmp_path / "d", shards=2)
+    cut = data / "train-000001.tar"
+    cut.write_bytes(cut.read_bytes()[:9000])
+    (data / "train-000002.tar").write_bytes(b"not a tar" * 200)
+    result = invoke(
+        "fit",
+        "--shards",
+        str(data),
+        "--config",
+        str(write_config(tmp_path / "c.toml", steps=2)),
+        "--out",
+        str(tmp_path / "r"),
+    )
+    assert result.exit_code == 0, result.output
+    assert (
+        "left out 2x truncated or damaged tar: train-000001.tar, train-000002.tar"
+        in result.output.replace("\n", " ")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--shards", "{t}/missing"], 1, "no such folder"),
+        (["--shards", "{t}/empty"], 1, "holds no train-*.tar"),
+        (["--shards", "{t}/bad"], 1, "no usable sample in 1 train shard(s)"),
+        (["--shards", "{d}", "--config", "nope"], 2, "no config named 'nope'"),
+        (["--shards", "{d}", "--crop", "50"], 2, "multiple of 32"),
+        (["--shards", "{d}", "--batch-size", "0"], 2, "batch-size"),
+        (["--shards", "{d}", "--backbone", "resnet"], 2, "mobilenet-dsc"),
+        (["--shards", "{d}", "--perceptual", "{t}/vgg.pth"], 1, "no such checkpoint"),
+        (["--shards", "{d}", "--init", "{t}/text"], 1, "neither a safetensors nor a PyTorch file"),
+        (["--shards", "{d}", "--out", "{t}/text"], 1, "text"),
+        (["--shards", "{d}", "--resume"], 1, "nothing to resume"),
+        (["--shards", "{d}", "--out", "{r}"], 1, "holds a run already; add --resume"),
+        (
+            ["--shards", "{d}", "--out", "{r}", "--resume", "--backbone", "mobilenet"],
+            1,
+            "backbone = 'mobilenet-dsc', not 'mobilenet'",
+        ),
+        ([], 2, "--shards"),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path, data, straight, arguments, code, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("hello")
+    write_tar(tmp_path / "bad" / "train-000000.tar", [("x.json", b"{}")])
+    config = [] if "--config" in arguments else ["--config", str(write_config(tmp_path / "c.toml"))]
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "run")]
+    given = [a.format(t=tmp_path, d=data, r=straight) for a in arguments]
+    result = invoke("fit", *given, *config, *out)
+    assert result.exit_code == code, result.output
+    assert words in result.output.replace("\n", " ") and "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_init_takes_an_official_layout_and_refuses_another_backbone(straight, data, tmp_path):
+    g = load_generator(straight / "last.safetensors")
+    torch.save({"model": {f"module.{k}": v for k, v in g.state_dict().items()}}, tmp_path / "g.h5")
+    learner = Learner(tiny(tmp_path, data), torch.device("cpu"))
+    load_initial(learner.generator, str(tmp_path / "g.h5"))
+    assert all(torch.equal(v, g.state_dict()[k]) for k, v in learner.generator.state_dict().items())
+    other = Learner(tiny(tmp_path, data, backbone="mobilenet"), torch.device("cpu"))
+    with pytest.raises(ValueError, match="holds mobilenet-dsc, but --backbone is mobilenet"):
+        load_initial(other.generator, str(tmp_path / "g.h5"))
+
+
+def pairs(n: int, size: int = 32):
+    return [(image(i, [2, 3, size, size]), image(50 + i, [2, 3, size, size])) for i in range(n)]
+
+
+def test_accumulated_batches_equal_one_large_batch(data, tmp_path):
+    """Without batch-dependent layers in the way (frozen statistics), k small batches make the large batch's step."""
+    results = []
+    for accumulate in (1, 2):
+        torch.manual_seed(0)
+        learner = Learner(
+            tiny(
+                tmp_path, data, optim={"ema": None}, loss={"adversarial_means": "batch", "detach_means": True}
+            ),
+            torch.device("cpu"),
+        )
+        small = pairs(2)
+        given = small if accumulate == 2 else [tuple(torch.cat(x) for x in zip(*small, strict=True))]
+        results.append((learner.step(given, 1e-3, fix_norms=True), learner.generator.state_dict()))
+    (one, a), (two, b) = results
+    assert one["content"].item() == pytest.approx(two["content"].item(), rel=1e-5)
+    assert one["grad_norm"].item() == pytest.approx(two["grad_norm"].item(), rel=0.05)
+    assert max((a[k] - b[k]).abs().max().item() for k in a if a[k].is_floating_point()) < 3e-3
+
+
+def test_the_discriminators_learn_from_their_own_step_only(data, tmp_path):
+    """The generator's loss must leave no gradient in the discriminators for the next step."""
+    torch.manual_seed(0)
+    learner = Learner(tiny(tmp_path, data), torch.device("cpu"))
+    learner.start()
+    learner.step(pairs(1), 1e-3)
+    assert all(p.grad is None for p in learner.discriminators.parameters())
+    assert all(p.grad is None for p in learner.generator.parameters())
+
+
+def test_the_moving_average_follows(data, tmp_path):
+    torch.manual_seed(0)
+    learner = Learner(tiny(tmp_path, data), torch.device("cpu"))
+    learner.start()
+    key = "smooth.0.1.weight"
+    first = learner.generator.state_dict()[key].clone()
+    learner.step(pairs(1), 1e-2)
+    decay = min(0.9, 2 / 11)
+    want = first * decay + learner.generator.state_dict()[key] * (1 - decay)
+    torch.testing.assert_close(learner.weights()[key], want)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"discriminator": {"kind": "off"}},
+        {"discriminator": {"kind": "double", "norm": "virtual"}, "crop": 64},
+        {"discriminator": {"norm": "batch", "spectral": True}},
+        {
+            "model": {"weight_init": "xavier"},
+            "loss": {"pixel": "l1", "fft_weight": 0.1, "adversarial_means": "batch"},
+        },
+        {"loss": {"pixel": "charbonnier", "pixel_space": "signed"}, "optim": {"accumulate": 2, "ema": None}},
+        {"schedule": {"kind": "article", "warmup_share": 0.5}},
+        {"run": {"channels_last": False}},
+        {"run": {"amp": "bf16", "val_norm_stats": "local"}},
+    ],
+    ids=lambda c: "-".join(f"{k}" for k in c),
+)
+def test_every_option_trains_and_resumes(data, tmp_path, changes):
+    fit(tiny(tmp_path / "a", data, steps=2, **changes), console=quiet())
+    fit(
+        tiny(
+            tmp_path / "b",
+            data,
+            steps=1,
+            **changes,
+        ),
+        console=quiet(),
+    )
+    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "a" / "last.safetensors").values())
+    fit(tiny(tmp_path / "b", data, steps=2, **changes), resume=True, console=quiet())
+    assert torch.load(tmp_path / "b" / "last.pt", weights_only=True)["step"] == 2
+
+
+def test_norm_statistics_stand_still_in_their_share_of_the_steps(data, tmp_path):
+    never = {"schedule": {"norm_tracked_share": 0.0}}
+    always = {"schedule": {"norm_tracked_share": 1.0}}
+    for name, changes in (("never", never), ("always", always)):
+        fit(tiny(tmp_path / name, data, steps=2, **changes), console=quiet())
+    moved, still = (
+        load_file(tmp_path / n / "last.safetensors")["smooth.1.running_var"] for n in ("never", "always")
+    )
+    assert not torch.equal(moved, torch.ones_like(moved)) and torch.equal(still, torch.ones_like(still))
+
+
+def test_perceptual_weights_are_used(data, tmp_path):
+    torch.save(VGG19Features().state_dict(), tmp_path / "vgg.pth")
+    result = invoke(
+        "fit",
+        "--shards",
+        str(data),
+        "--config",
+        str(write_config(tmp_path / "c.toml", steps=1)),
+        "--out",
+        str(tmp_path / "r"),
+        "--perceptual",
+        str(tmp_path / "vgg.pth"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "perceptual loss: VGG19 from" in result.output
+    assert Log(tmp_path / "r" / "log.jsonl", False).rows()[0]["perceptual"] > 0
+
+
+def test_it_learns(tmp_path):
+    """A fixed blur on a few textures: the restored frames come nearer to the sharp ones than the blurred are."""
+    data = make_data(tmp_path / "d", shards=1, samples=4, val=2)
+    config = tiny(
+        tmp_path / "r",
+        data,
+        steps=60,
+        batch_size=4,
+        discriminator={"kind": "off"},
+        data={"augment": "none", "val_frames": 2},
+        loss={"pixel": "charbonnier", "pixel_weight": 1.0, "pixel_space": "signed"},
+        schedule={"lr": 3e-3},
+        run={"val_every": 60, "save_every": 60},
+    )
+    fit(config, console=quiet())
+    score = Log(tmp_path / "r" / "log.jsonl", False).rows()[-1]
+    assert score["val_psnr"] > score["val_psnr_blurred"] + 0.5
+
+
+def test_tensorboard_missing_names_the_extra(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"blursynth\[tensorboard\]"):
+        fit(tiny(tmp_path, data, run={"tensorboard": True}), console=quiet())
+
+
+def test_one_sample_is_enough(tmp_path):
+    write_tar(tmp_path / "d" / "train-000000.tar", sample("only", 1))
+    fit(tiny(tmp_path / "r", tmp_path / "d", steps=2), console=quiet())
