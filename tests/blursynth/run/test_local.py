@@ -132,8 +132,8 @@ def _alive(pid: int) -> bool:
 def test_workers_die_with_a_killed_driver(tmp_path):
     """An orphan that wrote its shard minutes later could write over a new run's."""
     code = (
-        "import sys; sys.path.insert(0, 'tests'); import make_fakes, test_engine; from blursynth.run.local import dispatch\n"
-        "for o in dispatch(make_fakes.empty_tasks(1000), test_engine.whoami, 2): print(o.worker, flush=True)"
+        "from tests.helpers import make_fakes; from tests.blursynth.run import test_local; from blursynth.run.local import dispatch\n"
+        "for o in dispatch(make_fakes.empty_tasks(1000), test_local.whoami, 2): print(o.worker, flush=True)"
     )
     driver = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
