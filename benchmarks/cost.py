@@ -36,12 +36,12 @@ BIN = Path(sys.executable).parent / "blursynth"
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 SIZES = ((360, 640), (720, 1280), (1080, 1920))
 PARTS = {  # a row of the table: the functions (file, name) whose cumulative time it is
-    "flow, both directions": [("integrator.py", "flows")],
-    "integration": [("exposure.py", "add")],
-    "frames to linear light": [("synthesis.py", "_light"), ("integrator.py", "place")],
-    "light to codes, noise": [("noise.py", "add_noise"), ("exposure.py", "linear")],
+    "flow, both directions": [("backend.py", "flows")],
+    "integration": [("integrate.py", "add")],
+    "frames to linear light": [("light.py", "_decode"), ("backend.py", "place")],
+    "light to codes, noise": [("noise.py", "add_noise"), ("integrate.py", "linear")],
     "held-out frame (quality)": [("quality.py", "heldout_db")],
-    "flow statistics": [("quality.py", "add"), ("flow_colours.py", "encode_flow_thumb")],
+    "flow statistics": [("quality.py", "add"), ("flow_thumb.py", "encode_flow_thumb")],
 }
 
 

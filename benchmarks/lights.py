@@ -46,7 +46,7 @@ def main(seeds: str, speed: float, settings: str, draws: int) -> None:
     truly = sum(blown(t) for _, t in scenes)
     for setting in settings.split(","):
         maker = Synthesizer(Recipe(interp="dis", highlights=setting))
-        samples = draws if maker.highlights.lo < maker.highlights.hi else 1
+        samples = draws if maker.light.highlights.lo < maker.light.highlights.hi else 1
         db, found = np.zeros((samples, len(scenes))), 0
         for k in range(samples):
             for i, (frames, truth) in enumerate(scenes):

@@ -14,8 +14,6 @@ import cv2
 import numpy as np
 from numba import njit
 
-from blursynth.camera.npy_file import read_npy
-
 SLOTS = 4096
 """Entries of the table that starts the search for a code."""
 
@@ -205,3 +203,18 @@ def _from_file(path: Path) -> Response:
         raise CameraError(f"crf {path}: the curve must rise from each code to the next")
     table = (table - table[:1]) / (table[-1:] - table[:1])  # code 0 is no light, code 255 is white
     return _response(path.name, table, (table[:-1] + table[1:]) / 2)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """A small .npy file that may be damaged or hostile: an array of numbers, float64, of any shape. Nothing in it is
+    unpickled. Raises FileNotFoundError, or ValueError with one line of why."""
+    try:
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise ValueError("holds no array of real numbers")
+        return array.astype(np.float64)
+    except FileNotFoundError:
+        raise
+    # A shape of terabytes in the header is a MemoryError, a text file many things.
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, LookupError, SyntaxError) as e:
+        raise ValueError(f"not a readable .npy array ({' '.join(str(e).split())[:150]})") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blursynth.camera.npy_file import read_npy
+from blursynth.camera.response import read_npy
 from blursynth.recipe import RecipeError
 
 

@@ -1,4 +1,4 @@
-"""One window of source frames in, one training pair out: flow -> exposure -> camera -> quality."""
+"""One window of source frames in, one training pair out: draws -> light -> picture -> facts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
-from blursynth.camera.highlights import parse_highlights
 from blursynth.camera.noise import add_noise, parse_noise
-from blursynth.camera.response import CameraError, jpeg, load_response, parse_curve, parse_jpeg, translate
-from blursynth.exposure.backend import Integrator
-from blursynth.exposure.flow import PairFlow, estimate_pair
-from blursynth.exposure.shutter import Shutter, load_profile, make_shutter
+from blursynth.camera.response import (
+    CameraError,
+    jpeg,
+    load_response,
+    parse_curve,
+    parse_jpeg,
+    translate,
+)
 from blursynth.pairs.flow_thumb import encode_flow_thumb
+from blursynth.pairs.light import Draws, Light, LightCollector, Window
 from blursynth.pairs.quality import (
-    FlowStats,
     GateError,
     clipped_share,
     failed_gate,
@@ -42,6 +44,15 @@ class Sample:
     rejected: str | None
 
 
+@dataclass(frozen=True)
+class Picture:
+    """The pair as the camera delivers it, RGB uint8 (H, W, 3), and what the noise was."""
+
+    blur: np.ndarray
+    sharp: np.ndarray
+    noise: dict[str, Any] | None
+
+
 class Synthesizer:
     """Makes samples by one recipe; keeps the flows of pairs that later windows cross."""
 
@@ -55,11 +66,8 @@ class Synthesizer:
             self.noise = parse_noise(recipe.noise)
         except (CameraError, GateError) as e:
             raise RecipeError(str(e)) from None
-        self.response = self.curve.response  # of the sample at work
-        self.highlights = parse_highlights(recipe.highlights)
-        self.profile = load_profile(recipe.profile)
-        self.integrator = Integrator(recipe, rife_weights)
-        self.flows: dict[tuple[str, int], PairFlow] = {}
+        self.jpeg = parse_jpeg(recipe.jpeg)
+        self.light = LightCollector(recipe, rife_weights)
 
     def sample(
         self,
@@ -71,169 +79,91 @@ class Synthesizer:
         stride: int | None = None,
     ) -> Sample:
         """The pair of one window; frames are RGB uint8 (H, W, 3), frames[i] is source frame first + i."""
-        recipe = self.recipe
-        count = len(frames)
-        centre = (count - 1) // 2
-        stride = stride or recipe.stride or count
-        # Every draw happens here, in this order, whatever the recipe uses: a sample's draws never depend on options.
-        draws = rng.random(4)
-        noise_rng = np.random.default_rng(rng.integers(0, 2**63, size=4))
-        duty = recipe.draw_duty(draws[0])
-        highlight = self.highlights.draw(draws[1])
-        self.response = self.curve.draw(draws[3])
-        curve = recipe.crf if self.curve.gammas is None else self.response.name
-
-        stats = FlowStats()
-        if recipe.interp == "none":
-            linear, sharp, exposure = self._plain_mean(frames, highlight, stats)
-        else:
-            readout = recipe.readout_ms / 1000 * fps if fps else 0.0
-            try:
-                shutter = make_shutter(frames[0].shape[0], count - 1, duty, readout, self.profile)
-            except ValueError as e:
-                raise RecipeError(f"readout_ms {recipe.readout_ms}: {e}") from None
-            linear, sharp, exposure = self._integrate(
-                clip_id, frames, first, shutter, highlight, stats, centre, readout
-            )
-
-        blur, noise_meta = add_noise(
-            linear, self.response, self.noise, frames, noise_rng, exposure["effective_frames"], self.camera
-        )
-        if self.camera is not None:
-            sharp = translate(sharp, self.response, self.camera)
-        quality_span = parse_jpeg(recipe.jpeg)
-        jpeg_quality = None
-        if quality_span:
-            jpeg_quality = quality_span[0] + int(draws[2] * (quality_span[1] - quality_span[0] + 1))
-            blur = jpeg(blur, jpeg_quality)
-            if recipe.target_camera == "jpeg":
-                sharp = jpeg(sharp, jpeg_quality)
-        flow = stats.summary() | encode_flow_thumb(stats.mean_flow())
-        held = heldout_db(*frames[centre - 1 : centre + 2]) if recipe.interp != "none" else None
-        clipped = clipped_share(frames)
-        # N frames averaged hold N frames' light. Interpolated light runs from one frame's own exposure to another's,
-        # so the source's open time (its interval less the dead time) adds to the shutter.
-        spent = (count - 1) * duty + recipe.source_duty if recipe.interp != "none" else count
-        ratio = round(spent / stride, 4)
-        quality: dict[str, Any] = {"score": score(flow, held), "heldout_db": held, "clipped": clipped}
-        # A plain mean uses no flow: its statistics are for people, not for gates.
-        rejected = failed_gate(self.gates, quality if recipe.interp == "none" else quality | flow)
-        quality["flags"] = [
-            name
-            for name, on in (
-                ("duty>1", ratio > 1),
-                ("off-centre", count % 2 == 0),
-                ("clipped", clipped > 0.02),
-                ("fast", flow["p95_px"] > 2 * recipe.fps_up),
-                ("still", flow["p95_px"] < 0.25),
-            )
-            if on
-        ]
-        meta = {
-            "window": count,
-            "stride": stride,
-            "fps_up": recipe.fps_up,
-            "interp": recipe.interp,
-            "profile": recipe.profile,
-            "shutter_ms": round(1000 * spent / fps, 4) if fps else None,
-            "duty": ratio,
-            "readout_ms": recipe.readout_ms,
-            "substeps": exposure["substeps"],
-        }
-        if self.integrator.rife is not None:
-            meta["rife_sha256"] = self.integrator.rife.sha256
-        camera = {
-            "crf": recipe.crf_out or curve,
-            "highlights": round(highlight, 6) if highlight else None,
-            "noise": noise_meta,
-            "jpeg": jpeg_quality,
-        }
-        if recipe.crf_out:
-            camera["crf_source"] = curve
-        stored = None
-        if recipe.store == "linear16":
-            stored = np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)
-        return Sample(blur, sharp, stored, meta, camera, flow, quality, rejected)
+        window = Window(clip_id, frames, first, fps, stride or self.recipe.stride or len(frames))
+        draws = self._draw(rng)
+        light = self.light.collect(window, draws)
+        picture = self._photograph(window, draws, light)
+        return self._describe(window, draws, light, picture)
 
     def forget(self, clip_id: str, before: int) -> None:
         """Drop cached flows of the clip's pairs that start before this frame."""
-        for key in [k for k in self.flows if k[0] == clip_id and k[1] < before]:
-            del self.flows[key]
+        self.light.forget(clip_id, before)
 
-    def _pair(self, clip_id: str, i: int, a: np.ndarray, b: np.ndarray) -> PairFlow:
-        key = (clip_id, i)
-        if key not in self.flows:
-            self.flows[key] = self.integrator.flows(a, b)
-        return self.flows[key]
+    def _draw(self, rng: np.random.Generator) -> Draws:
+        """Every draw, in this order, whatever the recipe uses: a sample's draws never depend on options."""
+        duty, highlight, quality, curve = rng.random(4)
+        noise = np.random.default_rng(rng.integers(0, 2**63, size=4))
+        low, high = self.jpeg or (0, 0)
+        return Draws(
+            duty=self.recipe.draw_duty(duty),
+            highlight=self.light.highlights.draw(highlight),
+            jpeg=low + int(quality * (high - low + 1)) if self.jpeg else None,
+            response=self.curve.draw(curve),
+            noise=noise,
+        )
 
-    def _light(self, frame: np.ndarray, highlight: float) -> np.ndarray:
-        """Linear light of one frame with what its clipped samples had above white, float32 (H, W, 4)."""
-        return self.response.decode(frame, self.highlights.excess(frame, highlight))
+    def _photograph(self, window: Window, draws: Draws, light: Light) -> Picture:
+        """Noise, response curve and JPEG of the camera."""
+        blur, noise = add_noise(
+            light.linear, draws.response, self.noise, window.frames, draws.noise, light.effective_frames, self.camera
+        )  # fmt: skip
+        sharp = light.sharp if self.camera is None else translate(light.sharp, draws.response, self.camera)
+        if draws.jpeg is not None:
+            blur = jpeg(blur, draws.jpeg)
+            if self.recipe.target_camera == "jpeg":
+                sharp = jpeg(sharp, draws.jpeg)
+        return Picture(blur, sharp, noise)
 
-    def _integrate(
-        self, clip_id: str, frames: Sequence[np.ndarray], first: int, shutter: Shutter, highlight: float,
-        stats: FlowStats, centre: int, readout: float,
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:  # fmt: skip
-        """Exposure of the light between the frames; the target is the centre frame, or, under a rolling shutter,
-        the centre instant of each row."""
-        h, w = frames[0].shape[:2]
-        exposure = self.integrator.collect(frames, shutter)
-        instant = None
-        if readout:
-            moment = (len(frames) - 1) / 2 + readout * ((np.arange(h) + 0.5) / h - 0.5)
-            at = Shutter(
-                (moment - 5e-4).astype(np.float32), (moment + 5e-4).astype(np.float32), np.ones(2, np.float32)
-            )
-            instant = self.integrator.collect(frames, at)
-        light, smooth = self.integrator.place(self._light(frames[0], highlight), highlight > 0)
-        for i in range(len(frames) - 1):
-            pair = self._pair(clip_id, first + i, frames[i], frames[i + 1])
-            stats.add(pair.forward, pair.backward)
-            next_light, next_smooth = self.integrator.place(
-                self._light(frames[i + 1], highlight), highlight > 0
-            )
-            exposure.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
-            if instant is not None:  # one moment has one phase: the pre-filter would sharpen it
-                instant.add(i, (light, next_light), (light, next_light), pair.forward, pair.backward)
-            light, smooth = next_light, next_smooth
-            if (self.recipe.stride or len(frames)) >= len(frames) - 1:
-                self.flows.pop((clip_id, first + i), None)  # no other window crosses this pair
-        span = float(np.mean(shutter.stop - shutter.start))
-        steps = exposure.steps / (h * w * max(span, 1e-6))
-        sharp = frames[centre].copy() if instant is None else self.response.encode(instant.linear())
-        return exposure.linear(), sharp, {
-            "substeps": {"mean": round(steps, 3), "max": exposure.longest},
-            # A moving pixel meets other pixels at each sub-step: measured on noise moved by 0 to 32 px a frame.
-            "effective_frames": span * (1 + 1.7 * (max(steps, 1) - 1)),
-        }  # fmt: skip
-
-    def _plain_mean(
-        self, frames: Sequence[np.ndarray], highlight: float, stats: FlowStats
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Mean of the N frames in the response's domain (GoPro's recipe with crf display); exact for 8-bit codes."""
-        c = (len(frames) - 1) // 2
-        pair = estimate_pair("dis", frames[c], frames[c + 1], 0.25)
-        stats.add(pair.forward, pair.backward)
-        if self.recipe.crf == "display":
-            # Integers sum exactly; the light of the mean code encodes to round(mean).
-            total = np.zeros(frames[0].shape, np.int64)
-            for f in frames:
-                total += f
-            linear: np.ndarray = (total / (255.0 * len(frames))).astype(np.float32)
-            for f in frames if highlight else ():
-                excess = self.highlights.excess(f, highlight)
-                linear += (excess if isinstance(excess, np.ndarray) else excess * (f == 255)) / np.float32(
-                    len(frames)
-                )
-        else:
-            acc = np.zeros((*frames[0].shape[:2], 4), np.float32)
-            for f in frames:
-                acc = cv2.add(acc, self._light(f, highlight))
-            linear = acc[..., :3] / np.float32(len(frames))
-        return (
-            linear,
-            frames[c].copy(),
-            {"substeps": {"mean": 1.0, "max": 1}, "effective_frames": float(len(frames))},
+    def _describe(self, window: Window, draws: Draws, light: Light, picture: Picture) -> Sample:
+        """The pair with the groups of its JSON (DESIGN section 3), and whether a gate keeps it out."""
+        recipe, frames, fps = self.recipe, window.frames, window.fps
+        count, centre = len(frames), window.centre
+        plain, rife = recipe.interp == "none", self.light.integrator.rife
+        duty = round(light.spent / window.stride, 4)
+        exposure = {
+            "window": count,
+            "stride": window.stride,
+            "fps_up": recipe.fps_up,
+            "interp": recipe.interp,
+            "profile": recipe.profile,
+            "shutter_ms": round(1000 * light.spent / fps, 4) if fps else None,
+            "duty": duty,
+            "readout_ms": recipe.readout_ms,
+            "substeps": light.substeps,
+            **({"rife_sha256": rife.sha256} if rife else {}),
+        }
+        curve = recipe.crf if self.curve.gammas is None else draws.response.name
+        camera = {
+            "crf": recipe.crf_out or curve,
+            "highlights": round(draws.highlight, 6) if draws.highlight else None,
+            "noise": picture.noise,
+            "jpeg": draws.jpeg,
+            **({"crf_source": curve} if recipe.crf_out else {}),
+        }
+        flow = light.motion.summary() | encode_flow_thumb(light.motion.mean_flow())
+        held = None if plain else heldout_db(*frames[centre - 1 : centre + 2])
+        clipped = clipped_share(frames)
+        scores: dict[str, Any] = {"score": score(flow, held), "heldout_db": held, "clipped": clipped}
+        flags = {
+            "duty>1": duty > 1,
+            "off-centre": count % 2 == 0,
+            "clipped": clipped > 0.02,
+            "fast": flow["p95_px"] > 2 * recipe.fps_up,
+            "still": flow["p95_px"] < 0.25,
+        }
+        stored = None
+        if recipe.store == "linear16":
+            stored = np.rint(np.clip(light.linear, 0, 1) * 65535).astype(np.uint16)
+        return Sample(
+            blur_rgb=picture.blur,
+            sharp_rgb=picture.sharp,
+            linear16=stored,
+            exposure=exposure,
+            camera=camera,
+            flow=flow,
+            quality=scores | {"flags": [name for name, on in flags.items() if on]},
+            # A plain mean uses no flow: its statistics are for people, not for gates.
+            rejected=failed_gate(self.gates, scores if plain else scores | flow),
         )
 
 

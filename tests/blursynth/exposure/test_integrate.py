@@ -201,6 +201,6 @@ def test_shared_flows_are_computed_once_and_change_nothing():
     again = synth.sample("c", frames[1:6], 1, 240.0, rng(0))
     fresh = Synthesizer(Recipe(interp="dis", window="5", stride=1)).sample("c", frames[1:6], 1, 240.0, rng(0))
     assert np.array_equal(again.blur_rgb, fresh.blur_rgb)
-    assert set(synth.flows) == {("c", i) for i in range(5)}
+    assert set(synth.light.flows) == {("c", i) for i in range(5)}
     synth.forget("c", 3)
-    assert set(synth.flows) == {("c", 3), ("c", 4)}
+    assert set(synth.light.flows) == {("c", 3), ("c", 4)}

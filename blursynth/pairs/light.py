@@ -1,0 +1,173 @@
+"""The light of one window: what the sensor collects, and what its target shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from blursynth.camera.highlights import parse_highlights
+from blursynth.camera.response import Response
+from blursynth.exposure.backend import Integrator
+from blursynth.exposure.flow import PairFlow, estimate_pair
+from blursynth.exposure.shutter import Shutter, load_profile, make_shutter
+from blursynth.pairs.quality import FlowStats
+from blursynth.recipe import Recipe, RecipeError
+
+
+@dataclass(frozen=True)
+class Window:
+    """The frames of one sample: RGB uint8 (H, W, 3) each, frames[i] is the clip's frame first + i."""
+
+    clip_id: str
+    frames: Sequence[np.ndarray]
+    first: int
+    fps: float | None
+    stride: int
+
+    @property
+    def centre(self) -> int:
+        return (len(self.frames) - 1) // 2
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decides of one sample."""
+
+    duty: float
+    """Share of the window that is exposed."""
+    highlight: float
+    """Light of clipped pixels above white, in units of white."""
+    jpeg: int | None
+    response: Response
+    """The source's curve."""
+    noise: np.random.Generator
+
+
+@dataclass(frozen=True)
+class Light:
+    """What the sensor collects in one window, and what its target shows."""
+
+    linear: np.ndarray
+    """Linear light of the exposure, float32 (H, W, 3), white = 1, before noise."""
+    sharp: np.ndarray
+    """RGB uint8 (H, W, 3), codes of the source's response."""
+    motion: FlowStats
+    spent: float
+    """Frame intervals of light in the exposure."""
+    substeps: dict[str, float]
+    effective_frames: float
+    """Frames' noise in one pixel: 1 / effective_frames of the variance is left."""
+
+
+class LightCollector:
+    """Collects the light of windows by one recipe; keeps the flows of pairs that later windows cross."""
+
+    def __init__(self, recipe: Recipe, rife_weights: str | None = None):
+        """Raises RecipeError: no CUDA device, RIFE's weights missing, a profile that cannot be used."""
+        self.recipe = recipe
+        self.highlights = parse_highlights(recipe.highlights)
+        self.profile = load_profile(recipe.profile)
+        self.integrator = Integrator(recipe, rife_weights)
+        self.flows: dict[tuple[str, int], PairFlow] = {}
+
+    def collect(self, window: Window, draws: Draws) -> Light:
+        """Raises RecipeError where the recipe's readout leaves no exposure."""
+        return (
+            self._plain_mean(window, draws) if self.recipe.interp == "none" else self._expose(window, draws)
+        )
+
+    def forget(self, clip_id: str, before: int) -> None:
+        """Drop cached flows of the clip's pairs that start before this frame."""
+        for key in [k for k in self.flows if k[0] == clip_id and k[1] < before]:
+            del self.flows[key]
+
+    def _expose(self, window: Window, draws: Draws) -> Light:
+        """Exposure of the light between the frames; the target is the centre frame, or, under a rolling shutter,
+        the centre instant of each row. Raises RecipeError where the readout leaves no exposure."""
+        recipe, frames = self.recipe, window.frames
+        (h, w), intervals = frames[0].shape[:2], len(frames) - 1
+        readout = recipe.readout_ms / 1000 * window.fps if window.fps else 0.0
+        try:
+            shutter = make_shutter(h, intervals, draws.duty, readout, self.profile)
+        except ValueError as e:
+            raise RecipeError(f"readout_ms {recipe.readout_ms}: {e}") from None
+        exposure = self.integrator.collect(frames, shutter)
+        instant = None
+        if readout:
+            moment = intervals / 2 + readout * ((np.arange(h) + 0.5) / h - 0.5)
+            at = Shutter(
+                (moment - 5e-4).astype(np.float32), (moment + 5e-4).astype(np.float32), np.ones(2, np.float32)
+            )
+            instant = self.integrator.collect(frames, at)
+        motion = FlowStats()
+        light, smooth = self._place(frames[0], draws)
+        for i in range(intervals):
+            pair = self._pair(window, i)
+            motion.add(pair.forward, pair.backward)
+            next_light, next_smooth = self._place(frames[i + 1], draws)
+            exposure.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
+            if instant is not None:  # one moment has one phase: the pre-filter would sharpen it
+                instant.add(i, (light, next_light), (light, next_light), pair.forward, pair.backward)
+            light, smooth = next_light, next_smooth
+        span = float(np.mean(shutter.stop - shutter.start))
+        steps = exposure.steps / (h * w * max(span, 1e-6))
+        return Light(
+            linear=exposure.linear(),
+            sharp=frames[window.centre].copy()
+            if instant is None
+            else draws.response.encode(instant.linear()),
+            motion=motion,
+            # Interpolated light runs from one frame's own exposure to another's, so the source's open time (its
+            # interval less the dead time) adds to the shutter.
+            spent=intervals * draws.duty + recipe.source_duty,
+            substeps={"mean": round(steps, 3), "max": exposure.longest},
+            # A moving pixel meets other pixels at each sub-step: measured on noise moved by 0 to 32 px a frame.
+            effective_frames=span * (1 + 1.7 * (max(steps, 1) - 1)),
+        )
+
+    def _plain_mean(self, window: Window, draws: Draws) -> Light:
+        """Mean of the N frames in the response's domain (GoPro's recipe with crf display); exact for 8-bit codes."""
+        frames, centre, count = window.frames, window.centre, len(window.frames)
+        motion = FlowStats()
+        pair = estimate_pair("dis", frames[centre], frames[centre + 1], 0.25)
+        motion.add(pair.forward, pair.backward)
+        if self.recipe.crf == "display":
+            # Integers sum exactly; the light of the mean code encodes to round(mean).
+            total = np.zeros(frames[0].shape, np.int64)
+            for f in frames:
+                total += f
+            linear: np.ndarray = (total / (255.0 * count)).astype(np.float32)
+            for f in frames if draws.highlight else ():
+                excess = self.highlights.excess(f, draws.highlight)
+                linear += (excess if isinstance(excess, np.ndarray) else excess * (f == 255)) / np.float32(
+                    count
+                )
+        else:
+            acc = np.zeros((*frames[0].shape[:2], 4), np.float32)
+            for f in frames:
+                acc = cv2.add(acc, self._decode(f, draws))
+            linear = acc[..., :3] / np.float32(count)
+        # N frames averaged hold N frames' light.
+        return Light(linear, frames[centre].copy(), motion, count, {"mean": 1.0, "max": 1}, float(count))
+
+    def _decode(self, frame: np.ndarray, draws: Draws) -> np.ndarray:
+        """Linear light of one frame with what its clipped samples had above white, float32 (H, W, 4)."""
+        return draws.response.decode(frame, self.highlights.excess(frame, draws.highlight))
+
+    def _place(self, frame: np.ndarray, draws: Draws) -> tuple[Any, Any]:
+        """`_decode`'s light and its `quasi` version, where the integrator works."""
+        return self.integrator.place(self._decode(frame, draws), draws.highlight > 0)
+
+    def _pair(self, window: Window, i: int) -> PairFlow:
+        """Flows between frames i and i + 1, kept only where another window crosses them too."""
+        key = (window.clip_id, window.first + i)
+        pair = self.flows.get(key) or self.integrator.flows(window.frames[i], window.frames[i + 1])
+        if (self.recipe.stride or len(window.frames)) < len(window.frames) - 1:
+            self.flows[key] = pair
+        else:
+            self.flows.pop(key, None)
+        return pair
