@@ -11,9 +11,9 @@ from typing import Any
 
 from blursynth import __version__
 from blursynth.common.atomic import write_atomic
+from blursynth.common.text import human_bytes
 from blursynth.run.folder import CARD_MARK, Output
 from blursynth.run.plan import Plan
-from blursynth.run.report import human_bytes
 from blursynth.shards.shard import SCHEMA, dump_json
 
 

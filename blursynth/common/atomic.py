@@ -1,22 +1,46 @@
-"""Small files written whole or not at all: a temporary name, fsync, rename."""
+"""Files written whole or not at all, and only over what is ours: a temporary name, fsync, rename; links are refused."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import uuid
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
+
+_PART = re.compile(r"(?s)(?P<name>.+)\.[0-9a-f]{12}\.part")
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # a pipe without a reader must not hang the run
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader, or a power cut, sees the old one or the new one. Raises OSError."""
-    part = part_name(path)
-    try:
-        with part.open("wb") as f:
+def write_atomic(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that a reader, or a power cut, sees the old one or the new one. Raises OSError.
+
+    Args:
+        data: the bytes, or what writes them into an open file.
+    """
+    with part_beside(path) as part, part.open("r+b") as f:
+        if callable(data):
+            data(f)
+        else:
             f.write(data)
-            f.flush()
+
+
+@contextlib.contextmanager
+def part_beside(path: Path) -> Iterator[Path]:
+    """A new, empty file in ``path``'s folder that takes its name (after fsync) when the block ends, and is removed when
+    the block raises: ``path`` is never half a file. What writes it may open it by name, as an encoder does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_name(path)
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
+    try:
+        yield part
+        with part.open("r+b") as f:
             os.fsync(f.fileno())
-        part.replace(path)
+        part.replace(path)  # where a link stands, the link goes, not the file it names
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -25,7 +49,31 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def part_name(path: Path) -> Path:
     """A name no other writer uses: a task that a cluster runs twice at once must not share its half-written file."""
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
+    return path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
+
+
+def part_of(name: str) -> str | None:
+    """The name of the file that a half-written file was to become; None for a file that is no ``part_name``."""
+    found = _PART.fullmatch(name)
+    return found["name"] if found else None
+
+
+def open_own(path: Path, mode: str = "a") -> IO[Any]:
+    """Open a file that grows in place (a log, a lock): "a", "a+" or their binary forms, made where it is missing.
+
+    Raises FileExistsError for a link, a pipe or a device of that name: what they lead to is not ours to write.
+    """
+    flags = os.O_APPEND | os.O_CREAT | (os.O_RDWR if "+" in mode else os.O_WRONLY)
+    try:
+        handle = os.open(path, flags | _NO_LINK | _NO_WAIT, 0o666)
+    except OSError as e:
+        if path.is_symlink():
+            raise FileExistsError(e.errno, "is a link, which is not followed; remove it", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FileExistsError(17, "is not a plain file; remove it", str(path))
+    return os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8")
 
 
 def sync_folder(folder: Path) -> None:

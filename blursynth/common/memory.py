@@ -1,4 +1,4 @@
-"""Keep the memory that a worker frees, for its next frame."""
+"""Keep the memory that a process frees, for its next frame."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import ctypes
 import functools
 import platform
 
-MMAP_MAX, TRIM_THRESHOLD, TOP_PAD = -4, -1, -2
+MMAP_MAX, TRIM_THRESHOLD, TOP_PAD, ARENA_MAX = -4, -1, -2, -8
 """mallopt's options, malloc.h."""
 
 
 @functools.cache
-def keep_freed_memory() -> bool:
+def keep_freed_memory(most: int = 512 << 20, one_arena: bool = False) -> bool:
     """Let this process reuse the memory of frames gone by; False where that cannot be asked for.
 
     glibc gives large blocks back to the system as soon as they are free, and gets them back page by page, zeroed: 6% of
-    a 720p window's time. A worker makes window after window of one size, so its peak grows by little.
+    a 720p window's time in ``make``, nearly half of a frame's in ``predict``. A process whose work is frame after frame
+    of one size grows by little. It holds for the whole process: commands and workers ask for it, not functions.
+
+    Args:
+        most: free bytes at the top of the heap that are kept.
+        one_arena: threads share one heap, so that what one frees serves the others.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
+    wanted = [(MMAP_MAX, 0), (TRIM_THRESHOLD, most), (TOP_PAD, 64 << 20)]
+    if one_arena:
+        wanted.append((ARENA_MAX, 1))
     allocator = ctypes.CDLL(None)
-    wanted = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 512 << 20), (TOP_PAD, 64 << 20))
-    return all(allocator.mallopt(option, value) == 1 for option, value in wanted)
+    return all([allocator.mallopt(option, value) == 1 for option, value in wanted])

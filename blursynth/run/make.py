@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from blursynth import __version__
 from blursynth.card.index import write_index
-from blursynth.common.progress import Progress
-from blursynth.common.stop import Terminated, stop_signals
+from blursynth.common.progress import Meter
+from blursynth.common.stop import Terminated, term_interrupts
 from blursynth.recipe import Recipe, RecipeError, RunOptions
 from blursynth.recipe_file import explain_validation, load_recipe
 from blursynth.run.bucket import open_output
@@ -72,7 +72,7 @@ def make(
         from blursynth.run.estimate import estimate
 
         return estimate(prepare(recipe, run), output)
-    with stop_signals(), output.lock():
+    with term_interrupts(), output.lock():
         try:
             if run.overwrite:
                 output.clear()
@@ -189,11 +189,12 @@ def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outc
         time.monotonic(),
         sum(s["samples"] + sum(s["counts"]["rejected"].values()) for s in sides.values()),
     )
+    lost = 0  # planned samples that this run rejected
     outcomes = dispatch(
         plan.tasks(output.path.absolute(), wanted, run.rife_weights), task, workers, run.engine
     )
     try:
-        with contextlib.closing(outcomes), Progress(plan.samples, done, not quiet) as progress:
+        with contextlib.closing(outcomes), Meter("synthesise", plan.samples, done, quiet=quiet) as meter:
             for o in outcomes if wanted else ():
                 log.write("shard", **vars(o))
                 if o.status == "stop":
@@ -206,7 +207,8 @@ def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outc
                 else:
                     failed[o.shard] = {"status": o.status, "reason": o.reason, "tries": o.tries}
                     output.save_failures(failed)
-                progress.advance(o.samples, sum(o.rejects.values()))
+                lost += (rejected := sum(o.rejects.values()))
+                meter.advance(f"{lost} rejected", o.samples + rejected)
     except KeyboardInterrupt as e:
         log.write("stopped", by="SIGTERM" if isinstance(e, Terminated) else "Ctrl-C")
         raise

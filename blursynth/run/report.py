@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from blursynth.common.text import human_bytes, human_seconds
 from blursynth.run.outcome import Outcome
 
 DAMAGE = ("decode", "unreadable", "truncated", "empty")
@@ -173,23 +174,6 @@ class RunLog:
         except OSError:
             return None
         return found
-
-
-def human_bytes(n: float | None) -> str:
-    n = float(n or 0)
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
-
-
-def human_seconds(s: float) -> str:
-    if s < 60:
-        return f"{s:.1f} s"
-    if s < 3600:
-        return f"{s / 60:.1f} min"
-    return f"{s / 3600:.1f} h"
 
 
 def _splits(splits: dict[str, int]) -> str:

@@ -1,0 +1,86 @@
+"""Files are written whole or not at all, and never through a link."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blursynth.common.atomic import open_own, part_beside, part_name, part_of, write_atomic
+
+
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomic(path, b"old")
+
+    def half(f):
+        f.write(b"ne")
+        raise RuntimeError("died")
+
+    with pytest.raises(RuntimeError):
+        write_atomic(path, half)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write_atomic(tmp_path / "ours", b"")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_the_file_a_link_names_is_not_touched(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"keep")
+    link = tmp_path / "dataset.json"
+    link.symlink_to(precious)
+    write_atomic(link, b"new")
+    assert (precious.read_bytes(), link.read_bytes(), link.is_symlink()) == (b"keep", b"new", False)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+@pytest.mark.parametrize("mode", ["a", "a+"])
+def test_only_plain_files_are_opened_in_place(tmp_path, kind, mode):
+    path, precious = tmp_path / "run.jsonl", tmp_path / "precious"
+    precious.write_text("keep")
+    if kind == "link":
+        path.symlink_to(precious)
+    elif kind == "dangling":
+        path.symlink_to(tmp_path / "made")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(OSError) as e:
+        open_own(path, mode)
+    assert str(path) in str(e.value)
+    assert precious.read_text() == "keep" and not (tmp_path / "made").exists()
+
+
+def test_a_plain_file_grows(tmp_path):
+    for word in ("a", "b"):
+        with open_own(tmp_path / "log") as f:
+            f.write(word)
+    assert (tmp_path / "log").read_text() == "ab"
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_part_is_told_by_its_name(tmp_path, name):
+    if name not in (".", ".."):
+        assert part_of(part_name(tmp_path / name).name) == name
+
+
+@pytest.mark.parametrize("name", ["movie.part", "train-000000.tar.part", "x.0123456789ABcdef.part", ".part"])
+def test_other_peoples_parts_are_not_ours(name):
+    assert part_of(name) is None
+
+
+def test_an_encoder_may_open_the_part_by_name(tmp_path):
+    with part_beside(tmp_path / "new" / "film.mp4") as part:
+        part.write_bytes(b"film")
+        assert not (tmp_path / "new" / "film.mp4").exists()
+    assert (tmp_path / "new" / "film.mp4").read_bytes() == b"film"
