@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from blursynth.common.text import human_seconds, one_line
 
@@ -63,7 +70,9 @@ class Meter:
         elif not self.quiet and (now - self.printed > self.every_s or self.done == self.total):
             self.printed = now
             left = human_seconds((self.total - self.done) / rate) if rate else "?"
-            self._line(f"{self.title} {self.done}/{self.total}  {rate:.3g} {self.unit}s/s  {left} left  {self.note}")
+            self._line(
+                f"{self.title} {self.done}/{self.total}  {rate:.3g} {self.unit}s/s  {left} left  {self.note}"
+            )
 
     def tell(self, note: str) -> None:
         """Other words behind the bar; nothing more is done yet."""

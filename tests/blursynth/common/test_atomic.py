@@ -29,7 +29,9 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_permissions_are_those_of_any_new_file(tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     write_atomic(tmp_path / "ours", b"")
-    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "plain").stat().st_mode
+    )
 
 
 def test_the_file_a_link_names_is_not_touched(tmp_path):

@@ -65,7 +65,9 @@ def test_a_value_given_twice_is_refused(args):
 
 
 def test_what_may_be_given_twice_is_taken():
-    result = CliRunner().invoke(tool, ["work", "--src", "a", "--src", "b", "--quiet", "--quiet", "--out", "c"])
+    result = CliRunner().invoke(
+        tool, ["work", "--src", "a", "--src", "b", "--quiet", "--quiet", "--out", "c"]
+    )
     assert result.output == "c ['a', 'b'] True\n"
 
 

@@ -13,7 +13,9 @@ from blursynth.common.text import one_line, printable
 BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
-@given(st.text(st.characters(exclude_categories=[]) | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
+@given(
+    st.text(st.characters(exclude_categories=[]) | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]))
+)
 def test_nothing_is_left_that_a_terminal_obeys_or_cannot_encode(text):
     shown = printable(text)
     shown.encode("utf-8")
