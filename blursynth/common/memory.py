@@ -28,4 +28,5 @@ def keep_freed_memory(most: int = 512 << 20, one_arena: bool = False) -> bool:
     if one_arena:
         wanted.append((ARENA_MAX, 1))
     allocator = ctypes.CDLL(None)
-    return all([allocator.mallopt(option, value) == 1 for option, value in wanted])
+    accepted = [allocator.mallopt(option, value) == 1 for option, value in wanted]  # all are asked for
+    return all(accepted)
