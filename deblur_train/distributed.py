@@ -1,4 +1,4 @@
-"""Several ranks under torchrun: joining, sums with gradients, and gradient averaging.
+"""The device, and several ranks under torchrun: joining, sums with gradients, and gradient averaging.
 
 Gradients are averaged by one flat all-reduce after the backward pass rather than by DistributedDataParallel: a GAN
 runs its discriminator several times a step, part of the time frozen, and the generator has parameters that are never
@@ -13,6 +13,19 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there; the message says what to do."""
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` is CUDA where torch sees it. Raises DeviceError for a device that is not there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "--device cuda: this torch sees no CUDA device; use --device cpu or install a CUDA build of torch"
+        )
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
 def world_size() -> int:

@@ -9,6 +9,7 @@ import click
 
 from deblur_train.config import ConfigError
 from deblur_train.data.index import DataError
+from deblur_train.distributed import DeviceError
 from deblur_train.inference.signature import ExportError, UnsupportedExport
 from deblur_train.media.pictures import ImageError
 from deblur_train.models.checkpoint import CheckpointError
@@ -28,7 +29,7 @@ def errors_in_one_line(work: Callable[[], Any]) -> Any:
         return work()
     except (ConfigError, UnsupportedExport) as e:
         raise click.UsageError(str(e)) from None
-    except (DataError, CheckpointError, ImageError, ExportError, TrainError, ImportError) as e:
+    except (DataError, CheckpointError, ImageError, ExportError, DeviceError, TrainError, ImportError) as e:
         raise Failed(str(e)) from None
     except OSError as e:
         raise Failed(f"{e.filename or 'file'}: {e.strerror or e}") from None

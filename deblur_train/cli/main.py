@@ -12,9 +12,9 @@ from rich.console import Console
 from deblur_train.cli.errors import Failed, errors_in_one_line
 from deblur_train.cli.export import bench_command, export_command
 from deblur_train.cli.predict import predict_command
-from deblur_train.cli.shared import DEVICE, NORM_STATS, checkpoint_option, choose_device
-from deblur_train.config import ConfigError
-from deblur_train.config_file import builtin_configs, load_config
+from deblur_train.cli.shared import DEVICE, NORM_STATS, checkpoint_option
+from deblur_train.config import ConfigError, builtin_configs, load_config
+from deblur_train.distributed import choose_device
 from deblur_train.models.checkpoint import version
 
 

@@ -9,7 +9,8 @@ import click
 from rich.console import Console
 
 from deblur_train.cli.errors import Failed, errors_in_one_line
-from deblur_train.cli.shared import DEVICE, NORM_STATS, checkpoint_option, choose_device
+from deblur_train.cli.shared import DEVICE, NORM_STATS, checkpoint_option
+from deblur_train.distributed import choose_device
 
 
 def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
@@ -122,7 +123,7 @@ def predict_command(
 
     def on_stream() -> None:
         from deblur_train.inference.restorer import load_restorer
-        from deblur_train.prediction.live_run import run_live
+        from deblur_train.prediction.live import run_live
 
         # The result may go to standard output: words go to the other.
         console = Console(stderr=True)

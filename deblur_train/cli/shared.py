@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from deblur_train.models.shipped import shipped_checkpoint
+from deblur_train.models.checkpoint import shipped_checkpoint
 
 
 def checkpoint_option(accepts: str) -> Callable[[Any], Any]:
@@ -31,10 +31,3 @@ NORM_STATS = click.option(
 DEVICE = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
-
-
-def choose_device(wanted: str) -> str:
-    """``auto`` to cuda where there is one. Raises TrainError for a device that is not there."""
-    from deblur_train.training.fit import choose_device as choose
-
-    return choose(wanted)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import random
 import re
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 
-AugmentKind = Literal["article", "dihedral", "none"]
-NoiseKind = Literal["off", "rsblur", "realblur"]
+from deblur_train.config import AugmentKind, NoiseKind
 
 # (b1, b2) of noise b1 * Poisson(x / b1) + N(0, b2) in linear light, each times U(0.5, 1.5) (RSBlur, Rim et al. 2022).
 # b2 is a standard deviation as printed there for values in 0..1.

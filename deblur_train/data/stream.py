@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from deblur_train.data.augment import Augment, AugmentKind, NoiseKind, redraw_noise
+from deblur_train.config import AugmentKind, NoiseKind
+from deblur_train.data.augment import Augment, redraw_noise
 from deblur_train.data.index import DataError, ShardIndex
 from deblur_train.data.pictures import DecodeError, ShardReader
 

@@ -239,3 +239,8 @@ def version() -> str:
         return metadata.version("blursynth")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def shipped_checkpoint() -> Path:
+    """The generator that comes with the package, for those who have not trained one (its card: weights/README.md)."""
+    return Path(__file__).parents[1] / "weights" / "mobilenet-dsc.safetensors"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from deblur_train.config import DiscriminatorNorm
 from deblur_train.models.norm import BatchNorm, InstanceNorm, VirtualBatchNorm
 
-DiscriminatorNorm = Literal["instance", "batch", "virtual", "none"]
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "instance": InstanceNorm,
     "batch": BatchNorm,

@@ -6,18 +6,18 @@ Five backbone maps; 1x1 laterals; nearest x2 top-down sums; td1-3; heads; neares
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from deblur_train.config import Backbone
 from deblur_train.models.inception import InceptionResNetV2
 from deblur_train.models.mobilenet import TAPS, mobilenet_features
 from deblur_train.models.norm import BatchNorm, InstanceNorm
 
-Backbone = Literal["mobilenet", "mobilenet-dsc", "inception"]
-BACKBONES: tuple[Backbone, ...] = ("mobilenet", "mobilenet-dsc", "inception")
+BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
 STRIDE = 32  # the pyramid halves five times
 
 # F, C, and the smallest padded side: inception's unpadded stem leaves too little to reflect below 128 pixels.

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
 
 from deblur_train.media.video_in import Shot, VideoReader
 from deblur_train.media.video_out import Encoding, place_for, write_video
-from deblur_train.prediction.ahead import ahead
 from deblur_train.prediction.smooth import Smoother
 
 Restore = Callable[[np.ndarray], np.ndarray]
 Item = Shot | av.Packet
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,27 @@ def restore_video(
             written, _counted(shown, progress, reader.expected), reader, copied, encoding
         )
         return VideoResult(written, frames, _damage(reader), [f"{source}: {n}" for n in notes + more])
+
+
+def ahead(items: Iterable[T], depth: int = 3) -> Generator[T]:
+    """``items``, computed in a thread of their own, at most ``depth`` of them ahead. Order and errors are kept.
+
+    Decoding, the network and encoding all release the interpreter's lock, so stages chained this way overlap. Closing
+    the result (leaving a ``for`` loop by an error does) ends the thread, and closes ``items`` where that can be closed.
+    """
+    source, end = iter(items), object()
+    waiting: deque[Future[T | object]] = deque()
+    with ThreadPoolExecutor(1) as worker:  # one thread: the calls run one by one, in order
+        try:
+            waiting.extend(worker.submit(next, source, end) for _ in range(depth))
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(worker.submit(next, source, end))
+                yield item  # type: ignore[misc]  # all but the end is a T
+        finally:
+            worker.shutdown(cancel_futures=True)
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
 
 
 def _damage(reader: VideoReader) -> str:

@@ -13,8 +13,7 @@ import torch
 from rich.console import Console
 
 from deblur_train import distributed
-from deblur_train.config import ModelConfig, TrainConfig
-from deblur_train.config_file import dump_config
+from deblur_train.config import ModelConfig, TrainConfig, dump_config
 from deblur_train.data.index import index_split, require_samples
 from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream
@@ -57,7 +56,7 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     """
     console = console or Console()
     folder = config.run_folder
-    device = distributed.join(choose_device(config.device))
+    device = distributed.join(distributed.choose_device(config.device))
     chief = distributed.rank() == 0
     say = _speaker(console, chief)
     refuse_to_overwrite(folder, resume)
@@ -206,15 +205,6 @@ def first_and_last(log: Log) -> tuple[float, float] | None:
     losses = [r["loss_g"] for r in log.rows() if "loss_g" in r]
     n = -(-len(losses) // 5)
     return (sum(losses[:n]) / n, sum(losses[-n:]) / n) if losses else None
-
-
-def choose_device(wanted: str) -> str:
-    """``auto`` is CUDA where torch sees it. Raises TrainError for a device that is not there."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise TrainError(
-            "--device cuda: this torch sees no CUDA device; use --device cpu or install a CUDA build of torch"
-        )
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

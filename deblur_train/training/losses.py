@@ -7,11 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from deblur_train.config import PixelLoss
 from deblur_train.distributed import all_reduce_mean, gather_rows
-
-PixelLoss = Literal["mse", "l1", "charbonnier"]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from deblur_train.models.pretrained import IMAGENET_STD, VGG19Features
 
 
 def pixel_loss(kind: PixelLoss, fake: Tensor, real: Tensor) -> Tensor:
@@ -28,54 +26,6 @@ def fft_loss(fake: Tensor, real: Tensor) -> Tensor:
     """L1 distance of the 2-D spectra (MIMO-UNet, Cho et al. 2021, eq. 3), real and imaginary parts apart."""
     spectrum = torch.fft.rfft2(fake.float() - real.float())
     return torch.view_as_real(spectrum).abs().mean()
-
-
-# VGG19's layers up to the third convolution of its third block: position -> channels in and out; positions of the pools.
-VGG_CONVOLUTIONS = {
-    0: (3, 64),
-    2: (64, 64),
-    5: (64, 128),
-    7: (128, 128),
-    10: (128, 256),
-    12: (256, 256),
-    14: (256, 256),
-}
-VGG_POOLS = (4, 9)
-
-
-class VGG19Features(nn.Module):
-    """VGG19 up to its third convolution of the third block, before that one's ReLU (``features.14``).
-
-    ``(N, 3, H, W)`` in [-1, 1] to ``(N, 256, H/4, W/4)``. Frozen, always in eval mode. Every item of a batch is
-    normalised by ImageNet's mean and deviation (the official code does it for the first item only).
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for i in range(15):
-            if i in VGG_CONVOLUTIONS:
-                layers.append(nn.Conv2d(*VGG_CONVOLUTIONS[i], 3, padding=1))
-            else:
-                layers.append(nn.MaxPool2d(2) if i in VGG_POOLS else nn.ReLU(inplace=True))
-        self.features = nn.Sequential(*layers)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> VGG19Features:
-        return super().train(False)
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """[-1, 1] to ImageNet's zero mean and unit deviation."""
-        return ((x + 1) / 2 - self.mean) / self.std
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.features(self.normalise(x))
 
 
 class ContentLoss(nn.Module):

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from deblur_train import distributed
-from deblur_train.config import TrainConfig
-from deblur_train.config_file import dump_config
+from deblur_train.config import TrainConfig, dump_config
 from deblur_train.models.checkpoint import (
     CheckpointError,
     backbone_of,

@@ -17,8 +17,8 @@ from deblur_train.config import TrainConfig
 from deblur_train.distributed import average_gradients, broadcast_module
 from deblur_train.models.discriminator import Discriminator, build_discriminators
 from deblur_train.models.generator import FPNGenerator, build_generator, start_near_identity, xavier_init
-from deblur_train.models.pretrained import load_backbone
-from deblur_train.training.losses import AdversarialLoss, ContentLoss, VGG19Features
+from deblur_train.models.pretrained import VGG19Features, load_backbone
+from deblur_train.training.losses import AdversarialLoss, ContentLoss
 
 Pair = tuple[Tensor, Tensor]
 

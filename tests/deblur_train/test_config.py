@@ -3,8 +3,15 @@ import tomllib
 
 import pytest
 
-from deblur_train.config import ConfigError, ScheduleConfig, TrainConfig
-from deblur_train.config_file import builtin_configs, dump_config, find_config, load_config
+from deblur_train.config import (
+    ConfigError,
+    ScheduleConfig,
+    TrainConfig,
+    builtin_configs,
+    dump_config,
+    find_config,
+    load_config,
+)
 from deblur_train.training.schedule import backbone_frozen, learning_rate, norms_tracked
 
 

@@ -8,8 +8,7 @@ from safetensors.torch import save_file
 from deblur_train import CheckpointError, build_generator, load_generator
 from deblur_train.models.checkpoint import export_official, read_state, save_generator, write_atomically
 from deblur_train.models.mobilenet import mobilenet_features
-from deblur_train.models.pretrained import URLS, load_backbone, load_vgg19
-from deblur_train.training.losses import VGG_CONVOLUTIONS, VGG19Features
+from deblur_train.models.pretrained import URLS, VGG_CONVOLUTIONS, VGG19Features, load_backbone, load_vgg19
 from tests.helpers.golden import fill, fixture, image
 
 FIX = fixture("mobilenet")

@@ -11,8 +11,7 @@ from deblur_train import load_generator
 from deblur_train.cli.main import main
 from deblur_train.evaluation.metrics import psnr
 from deblur_train.inference.tiles import restore
-from deblur_train.models.checkpoint import read_state
-from deblur_train.models.shipped import shipped_checkpoint
+from deblur_train.models.checkpoint import read_state, shipped_checkpoint
 from tests.helpers.places import SHARED
 
 PAIRS = SHARED / "media" / "pairs"

@@ -15,7 +15,7 @@ from deblur_train.cli.main import main
 from deblur_train.media.pictures import ImageError
 from deblur_train.media.video_in import VideoError, VideoReader
 from deblur_train.models.generator import start_near_identity
-from deblur_train.prediction.live import Captured, LiveStats, Slot, live
+from deblur_train.prediction.live import LiveStats, live
 from deblur_train.prediction.live_source import open_source, paced, raw_frames
 from tests.helpers.train_films import panning, read_film, write_film
 
@@ -99,14 +99,19 @@ def test_nothing_is_dropped_when_the_network_is_faster():
     assert max(stats.latencies) == pytest.approx(0.2)
 
 
-def test_slot():
-    slot = Slot()
-    assert slot.take(0) is None and not slot.ended
-    for i in range(3):
-        slot.put(Captured(np.zeros(1), i, 0.0))
-    slot.end()
-    assert not slot.ended and slot.take(0).index == 2 and slot.ended and slot.take(0) is None
-    assert slot.offered == 3 and slot.dropped == 2
+def test_a_slow_network_gets_the_newest_frame_and_the_last_one():
+    """Three frames arrive before the loop looks: the first two are dropped, the third is restored, then it ends."""
+    stats, all_out = LiveStats(), threading.Event()
+
+    def burst():
+        for i in range(3):
+            yield np.full((2, 2, 3), i, np.uint8)
+        all_out.set()
+
+    loop = live(burst(), lambda x: x, stats, stop=lambda: not all_out.wait(10))
+    (result,) = loop
+    assert result.index == 2 and result.rgb[0, 0, 0] == 2
+    assert stats.captured == 3 and stats.processed == 1 and stats.dropped == 2
 
 
 def test_stopping_and_errors():

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 from deblur_train.cli.main import main
 from deblur_train.media.video_in import Shot, VideoError, VideoReader
 from deblur_train.media.video_out import Encoding, choose_codec
-from deblur_train.prediction.ahead import ahead
-from deblur_train.prediction.videos import restore_video
+from deblur_train.prediction.videos import ahead, restore_video
 from tests.helpers.train_films import panning, read_film, rotated, texture, write_film
 
 

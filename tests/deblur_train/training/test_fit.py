@@ -19,8 +19,8 @@ from deblur_train import load_generator
 from deblur_train.cli.main import main
 from deblur_train.config import TrainConfig
 from deblur_train.models.checkpoint import read_state
+from deblur_train.models.pretrained import VGG19Features
 from deblur_train.training.fit import fit
-from deblur_train.training.losses import VGG19Features
 from deblur_train.training.run_folder import Log, TrainError, load_initial
 from deblur_train.training.step import Learner
 from tests.helpers.golden import image

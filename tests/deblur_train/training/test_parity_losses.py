@@ -7,7 +7,8 @@ import torch
 
 from deblur_train import build_generator
 from deblur_train.models.discriminator import build_discriminators
-from deblur_train.training.losses import AdversarialLoss, ContentLoss, RelativisticLSLoss, VGG19Features
+from deblur_train.models.pretrained import VGG19Features
+from deblur_train.training.losses import AdversarialLoss, ContentLoss, RelativisticLSLoss
 from tests.helpers.golden import fill, fill_tensor, fixture, grad_norm, image
 
 FIX = fixture("losses")
