@@ -24,7 +24,8 @@ from blursynth.run.windows import read_windows
 from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import parse_sample_json
 from blursynth.shards.shard import ShardError, read_shard
-from blursynth.sources.find import Clip, SourceError, clip_sha256, find_clips
+from blursynth.sources.find import Clip, SourceError, find_clips
+from blursynth.sources.splits import clip_sha256
 
 
 @dataclass

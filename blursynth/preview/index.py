@@ -7,7 +7,6 @@ shard is shown, what is not is named and counted. Nothing is ever extracted; onl
 from __future__ import annotations
 
 import re
-import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.preview.read import group, parse_json, picture_size, read_bounded, real
-from blursynth.shards.tar import FAULTS, BoundedHeader
+from blursynth.shards.schema import FORMATS, KEY, MAX_JSON
+from blursynth.shards.shard import MAX_MEMBER
+from blursynth.shards.tar import Member, TarFault, walk
 
-_MAX_JSON = 1 << 20  # a sample's JSON is a few kB; whatever is larger is not one
-_MAX_IMAGE = 512 << 20
-_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_IMAGE_ROLES = {f"{role}.{ext}": role for role in ("blur", "sharp") for ext in ("png", "webp")}
+_IMAGE_ROLES = {f"{role}.{ext}": role for role in ("blur", "sharp") for ext in FORMATS}
 
 
 @dataclass(slots=True)
@@ -79,45 +77,28 @@ def index_shards(shards: list[Path]) -> Index:
 def _index_one(shard: Path, split: str, file: Any, index: Index) -> str | None:
     """Add one shard's whole samples to the index; returns what is wrong with the shard, or None."""
     size = shard.stat().st_size
-    if size == 0:
-        return "is empty (0 bytes)"
     pending: dict[str, dict[str, tuple[int, int]]] = {}
     samples, fault = 0, None
     try:
-        # "r:" is plain tar only: a compressed file could unpack to any size.
-        with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
-                role, key = _role(member, index)
-                if role is None:
-                    continue
-                if member.offset_data + member.size > size:
-                    fault = f"cut short inside {member.name[:80]!r}"
-                    break
-                parts = pending.setdefault(key, {})
-                parts[role] = (member.offset_data, member.size)
-                if len(parts) == 3:
-                    samples += _add(shard, split, key, pending.pop(key), file, index)
-            # tarfile takes garbage or a cut between members for the end; a real end is a block of zeros.
-            end = tar.offset
-            if fault is None:
-                file.seek(end)
-                block = file.read(512)
-                if len(block) < 512:
-                    fault = "cut short (no end mark)"
-                elif any(block):
-                    fault = f"garbage where the next member should start (byte {end:,})"
-    except FAULTS as e:
-        fault = f"not a readable tar ({e})" if not samples else f"cut short or damaged ({e})"
+        for member in walk(file):
+            role, key = _role(member, index)
+            if role is None:
+                continue
+            parts = pending.setdefault(key, {})
+            parts[role] = (member.offset, member.size)
+            if len(parts) == 3:
+                samples += _add(shard, split, key, pending.pop(key), file, index)
+    except TarFault as e:
+        fault = str(e)
     index.oddities["incomplete sample"] += len(pending)
     if fault:
-        return f"{fault}; {samples} whole sample{'s' * (samples != 1)} before that"
+        return f"{fault}; {samples} whole sample{'s' * (samples != 1)} before that" if size else fault
     return _against_sidecar(shard, samples, size)
 
 
-def _role(member: tarfile.TarInfo, index: Index) -> tuple[str | None, str]:
+def _role(member: Member, index: Index) -> tuple[str | None, str]:
     """What a member is ("json", "blur", "sharp", or None to pass over) and its key."""
-    if not member.isreg() or member.issparse():
+    if not member.plain:
         index.oddities["link, folder or device in a shard"] += 1
         return None, ""
     if "/" in member.name or "\\" in member.name:
@@ -127,7 +108,7 @@ def _role(member: tarfile.TarInfo, index: Index) -> tuple[str | None, str]:
     role = "json" if ext == "json" else _IMAGE_ROLES.get(ext)
     if role is None or not key:
         return None, ""  # more members are allowed (linear16, flow...), they are just not shown
-    if member.size > (_MAX_JSON if role == "json" else _MAX_IMAGE):
+    if member.size > (MAX_JSON if role == "json" else MAX_MEMBER):
         index.oddities[f"{role} member larger than any real one"] += 1
         return None, ""
     return role, key
@@ -142,7 +123,7 @@ def _add(shard: Path, split: str, key: str, at: dict[str, tuple[int, int]], file
         return 0
     if meta.get("schema") != 1:
         index.oddities["sample of another schema than 1"] += 1
-    if not _KEY.fullmatch(key):
+    if not KEY.fullmatch(key):
         index.oddities["key outside [A-Za-z0-9_-]"] += 1
     file.seek(at["sharp"][0])
     size = picture_size(file.read(min(40, at["sharp"][1])))

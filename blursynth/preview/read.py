@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from blursynth.preview.report import InspectError
-from blursynth.shards.image_header import MAX_PIXELS
-from blursynth.shards.image_header import image_size as picture_size
+from blursynth.shards.picture import MAX_PIXELS
+from blursynth.shards.picture import image_size as picture_size
 
 if TYPE_CHECKING:
     from blursynth.preview.index import Entry

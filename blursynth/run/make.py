@@ -26,9 +26,10 @@ from blursynth.run.outcome import EngineError, Outcome, fill_outcome
 from blursynth.run.plan import Plan, ShardTask, make_plan
 from blursynth.run.report import RunLog, Summary
 from blursynth.run.task import make_shard
-from blursynth.sources.find import SourceError, assign_splits, find_clips
+from blursynth.sources.find import SourceError, find_clips
 from blursynth.sources.fingerprint import fingerprint
 from blursynth.sources.manifest import load_manifest
+from blursynth.sources.splits import assign_splits
 
 
 @dataclass

@@ -95,14 +95,16 @@ def _make(
         for run in task.runs:
             began = time.perf_counter()
             rel = run.source.clip.rel
-            check_source(run.source)
+            check_source(run.source.clip.info.path, run.source.stamp)
             for window, frames, reason in read_windows(run):
                 if reason is None:
                     reason = _write_samples(task, run.source, window, frames, maker, writer, outcome.errors)
                 if reason is not None:
                     rejects[reason] += window.tiles
                 maker.forget(rel, window.first)
-            check_source(run.source)  # else the samples would carry the hash of other bytes
+            check_source(
+                run.source.clip.info.path, run.source.stamp
+            )  # else the samples would carry the hash of other bytes
             outcome.clip_seconds[rel] = outcome.clip_seconds.get(rel, 0.0) + time.perf_counter() - began
         counts = {"written": writer.samples, "rejected": dict(sorted(rejects.items()))}
         sources = {r.source.clip.rel: r.source.sha256 for r in task.runs}

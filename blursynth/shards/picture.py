@@ -1,12 +1,72 @@
-"""Pictures inside shards: lossless bytes, and a decoder that trusts nothing."""
+"""Pictures inside shards: lossless bytes, their size before a decoder takes memory for it, and a decoder that trusts nothing."""
 
 from __future__ import annotations
+
+import struct
+import zlib
 
 import cv2
 import numpy as np
 
-from blursynth.shards.image_header import MAX_PIXELS, image_size
 from blursynth.shards.shard import ShardError
+
+MAX_PIXELS = 2**27  # 134 MP: above any camera of interest, below what would fill the memory when decoded
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) as the header of a PNG, WebP, JPEG or BMP claims; None for anything else or for no pixels.
+
+    For PNG, WebP and BMP the first 40 bytes are enough; a JPEG says its size after its metadata.
+    """
+    try:
+        w, h = _size(data)
+    except (struct.error, IndexError, ValueError):
+        return None
+    return (w, h) if w > 0 and h > 0 else None
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        w, h = struct.unpack_from(">II", data, 16)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        w, h = _webp(data)
+    elif data[:2] == b"BM":
+        w, h = struct.unpack_from("<ii", data, 18)
+        h = abs(h)  # negative: stored from the top
+    elif data[:2] == b"\xff\xd8":
+        w, h = _jpeg(data)
+    else:
+        return 0, 0
+    return w, h
+
+
+def _webp(data: bytes) -> tuple[int, int]:
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if data[12:16] == b"VP8X":
+        struct.unpack_from("<6x", data, 24)  # all there?
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if data[12:16] == b"VP8 ":
+        w, h = struct.unpack_from("<HH", data, 26)
+        return w & 0x3FFF, h & 0x3FFF
+    return 0, 0
+
+
+def _jpeg(data: bytes) -> tuple[int, int]:
+    """From the frame header: the first marker C0 to CF that is not a table of codes (C4, C8, CC)."""
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            h, w = struct.unpack_from(">HH", data, at + 5)
+            return w, h
+        at += 2 + length
+    return 0, 0
 
 
 def encode_image(rgb: np.ndarray, ext: str) -> bytes:
@@ -21,15 +81,42 @@ def encode_image(rgb: np.ndarray, ext: str) -> bytes:
 
 def decode_image(data: bytes, what: str = "image") -> np.ndarray:
     """(H, W, 3) RGB, uint8 or uint16 as stored, of a PNG or WebP. Raises ShardError naming ``what``."""
-    size = image_size(data)
-    if size is None or data[:2] in (b"BM", b"\xff\xd8"):
-        raise ShardError(f"{what}: not a decodable PNG or WebP image")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ShardError(f"{what}: claims {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}")
+    if fault := picture_fault(data):
+        raise ShardError(f"{what}: not a decodable image ({fault})")
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as e:
         raise ShardError(f"{what}: not a decodable image ({e.err})") from None
     if bgr is None or bgr.ndim != 3 or bgr.shape[2] != 3:
         raise ShardError(f"{what}: not a decodable colour image")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+
+
+def picture_fault(data: bytes) -> str | None:
+    """Why these bytes are not a whole PNG or WebP of a sane size, or None.
+
+    Asked before a decoder sees them: libpng prints about a cut file, and both decoders may guess pixels.
+    """
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        kind = "PNG"
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kind = "WebP"
+    else:
+        return "neither PNG nor WebP"
+    if (size := image_size(data)) is None:
+        return f"{kind} without a size"
+    if size[0] * size[1] > MAX_PIXELS:
+        return f"{kind} of {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}"
+    if kind == "WebP":
+        return "truncated WebP" if struct.unpack_from("<I", data, 4)[0] + 8 > len(data) else None
+    at, last = 8, b""
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        last, end = data[at + 4 : at + 8], at + 12 + length
+        if (
+            end > len(data)
+            or zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]
+        ):
+            return "truncated or damaged PNG"
+        at = end
+    return None if last == b"IEND" else "truncated PNG"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+SCHEMA = 1
+KEY = re.compile(r"[A-Za-z0-9_-]+")
+FORMATS = ("png", "webp")
+"""Of ``blur`` and ``sharp``; ``linear`` is PNG only, WebP has no 16 bits."""
+MAX_JSON = 1 << 20
+"""Bytes; a sample's JSON is a few kB."""
 SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -82,6 +89,38 @@ class SampleJson(_Part):
     camera: Camera
     flow: Flow
     quality: Quality
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "": SampleJson,
+    "source": Source,
+    "exposure": Exposure,
+    "camera": Camera,
+    "flow": Flow,
+    "quality": Quality,
+}
+REQUIRED: dict[str, tuple[str, ...]] = {
+    group: tuple(f.alias or name for name, f in part.model_fields.items()) for group, part in _PARTS.items()
+}
+"""Group of a sample's JSON ("": the outermost) -> the keys it must hold."""
+
+
+def problem_with(meta: Any, key: str) -> str | None:
+    """Why a sample's JSON lacks what every reader may count on, or None. Values are left to who uses them."""
+    if not isinstance(meta, dict):
+        return "JSON is not an object"
+    if meta.get("schema") != SCHEMA:
+        return f"schema is {meta.get('schema')!r}, not {SCHEMA}"
+    for group, names in REQUIRED.items():
+        inside = meta if not group else meta[group]
+        if not isinstance(inside, dict):
+            return f"JSON key {group!r} is not an object"
+        for name in names:
+            if name not in inside:
+                return f"JSON lacks {(group + '.' if group else '') + name!r}"
+    if meta["key"] != key:
+        return "JSON is of another sample"
+    return None
 
 
 def parse_sample_json(data: bytes) -> SampleJson:

@@ -15,14 +15,13 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from blursynth.common.atomic import part_name, sync_folder, write_atomic
-from blursynth.shards.tar import FAULTS, BoundedHeader
+from blursynth.shards.schema import KEY, SCHEMA
+from blursynth.shards.tar import Member, TarFault, walk
 
-SCHEMA = 1
 SHARD_NAME = re.compile(r"(train|val)-\d{6,}")
-KEY = re.compile(r"[A-Za-z0-9_-]+")
 EXTENSION = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*")
 MAX_MEMBER = 512 * 2**20  # bytes; a 16-bit 8K image stays below, a decompression bomb's header does not
 
@@ -189,10 +188,8 @@ def read_shard(path: Path) -> Iterator[dict[str, Any]]:
     seen: set[str] = set()
     sample: dict[str, Any] = {}
     try:
-        # "r:" and not "r": no transparent decompression, so no bomb.
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
-            size = path.stat().st_size
-            for m in tar:
+        with path.open("rb") as file:
+            for m in walk(file):
                 key, ext = _member_name(path, m)
                 if key != sample.get("__key__"):
                     if sample:
@@ -203,20 +200,16 @@ def read_shard(path: Path) -> Iterator[dict[str, Any]]:
                     sample = {"__key__": key}
                 if ext in sample:
                     raise ShardError(f"{path}: {m.name} stands twice")
-                if m.offset_data + m.size > size:
-                    raise ShardError(f"{path}: {m.name} is cut short ({m.size} bytes claimed)")
-                file.seek(m.offset_data)
+                file.seek(m.offset)
                 sample[ext] = file.read(m.size)
-                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen; a shard is read once
-            _expect_end(path, file, tar.offset)
-    except FAULTS as e:
-        raise ShardError(f"{path}: not a readable tar ({e})") from None
+    except (TarFault, OSError) as e:
+        raise ShardError(f"{path}: {e if isinstance(e, TarFault) else e.strerror or e}") from None
     if sample:
         yield sample
 
 
-def _member_name(path: Path, m: tarfile.TarInfo) -> tuple[str, str]:
-    if not m.isreg() or m.issparse():
+def _member_name(path: Path, m: Member) -> tuple[str, str]:
+    if not m.plain:
         raise ShardError(f"{path}: {m.name!r} is a link, folder or device; a shard holds plain files only")
     key, _, ext = m.name.partition(".")
     if not KEY.fullmatch(key) or not EXTENSION.fullmatch(ext):
@@ -224,13 +217,3 @@ def _member_name(path: Path, m: tarfile.TarInfo) -> tuple[str, str]:
     if m.size > MAX_MEMBER:
         raise ShardError(f"{path}: {m.name} claims {m.size} bytes, more than {MAX_MEMBER}")
     return key, ext
-
-
-def _expect_end(path: Path, file: IO[bytes], at: int) -> None:
-    """tarfile takes a cut between two members, and garbage, for the end; a real one is a block of zeros."""
-    file.seek(at)
-    block = file.read(512)
-    if len(block) < 512:
-        raise ShardError(f"{path}: cut short (no end mark)")
-    if any(block):
-        raise ShardError(f"{path}: garbage where a member should start (byte {at})")

@@ -1,4 +1,4 @@
-"""Clips out of what ``--src`` points at: files, folders, known data sets; and which split each belongs to.
+"""Clips out of what ``--src`` points at: files, folders, known data sets.
 
 Every video file and every folder of frames below a source ends up as a Clip or as a counted Reject.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 from blursynth.sources.manifest import Manifest, Split, load_manifest
-from blursynth.sources.splits import assign_splits, clip_sha256
 from blursynth.video.clip import ClipError, ClipInfo, probe_clip
 from blursynth.video.stills import SUFFIXES as PICTURES
 
@@ -39,9 +38,6 @@ VIDEOS = frozenset(
     ]
 )
 MIN_FRAMES = 3  # a blur needs two intervals
-
-
-__all__ = ["Clip", "Reject", "SourceError", "assign_splits", "clip_sha256", "find_clips", "is_output"]
 
 
 class SourceError(ValueError):

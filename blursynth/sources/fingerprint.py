@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blursynth.common.atomic import write_atomic
-from blursynth.run.plan import PlanClip
 from blursynth.shards.shard import dump_json
-from blursynth.sources.find import Clip, Reject, clip_sha256
+from blursynth.sources.find import Clip, Reject
+from blursynth.sources.splits import clip_sha256
 
 
 @dataclass
@@ -89,16 +89,15 @@ def source_stamp(path: str) -> tuple[int, ...]:
     return len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 
 
-def check_source(source: PlanClip) -> None:
-    """Raises SourceChanged when the source is gone, or differs from what the plan hashed."""
-    path = source.clip.info.path
+def check_source(path: str, stamp: tuple[int, ...] | None) -> None:
+    """Raises SourceChanged when the source is gone, or differs from what the plan hashed (its ``stamp`` then)."""
     try:
         now = source_stamp(path)
     except OSError as e:
         raise SourceChanged(
             f"{path}: {e.strerror}; bring it back, then run again with --retry-failed"
         ) from None
-    if source.stamp is not None and now != source.stamp:
+    if stamp is not None and now != stamp:
         raise SourceChanged(
             f"{path}: changed during the run; let it settle, then run again with --retry-failed"
         )

@@ -1,4 +1,4 @@
-"""The catalogue of public sources (``data_manifest.json``), typed and checked; sources.py recognises folders by it."""
+"""The catalogue of public sources (``data_manifest.json``), typed and checked; ``find`` recognises folders by it."""
 
 from __future__ import annotations
 

@@ -6,13 +6,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from blursynth.sources.find import Clip
 from blursynth.video.clip import ClipInfo
 from blursynth.video.stills import frame_files
-
-if TYPE_CHECKING:
-    from blursynth.sources.find import Clip
 
 
 def assign_splits(

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from blursynth.shards.image_header import MAX_PIXELS, image_size
+from blursynth.shards.picture import MAX_PIXELS, image_size
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _NUMBER = re.compile(r"(\d+)")

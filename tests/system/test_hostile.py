@@ -31,8 +31,7 @@ from blursynth.recipe_file import load_recipe
 from blursynth.run.folder import OutputError
 from blursynth.run.outcome import Outcome, fill_outcome
 from blursynth.run.report import RunLog
-from blursynth.shards.image_header import MAX_PIXELS, image_size
-from blursynth.shards.picture import decode_image, encode_image
+from blursynth.shards.picture import MAX_PIXELS, decode_image, encode_image, image_size
 from blursynth.shards.schema import parse_sample_json
 from blursynth.shards.shard import KEY, ShardError, parse_sidecar, read_shard
 from blursynth.video.stills import read_still

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blursynth.common.atomic import write_atomic
-from blursynth.shards.picture import decode_image, encode_image
-from blursynth.shards.shard import KEY, ShardError, ShardWriter, read_shard, read_sidecar, tar_matches
+from blursynth.shards.picture import decode_image, encode_image, picture_fault
+from blursynth.shards.schema import KEY
+from blursynth.shards.shard import ShardError, ShardWriter, read_shard, read_sidecar, tar_matches
+from blursynth.shards.tar import TarFault, walk
 
 SIDE = {"recipe_sha256": "r", "plan_sha256": "p", "counts": {"written": 1, "rejected": {}}}
 
@@ -242,3 +245,30 @@ def test_a_torn_or_foreign_sidecar_is_named(tmp_path, text):
 def test_a_bad_key_is_never_written(tmp_path, key):
     with ShardWriter(tmp_path, "train-000000") as w, pytest.raises(ValueError, match="key"):
         w.add(key, {"json": b"{}"})
+
+
+def test_what_the_walk_gave_before_a_fault_is_whole(tmp_path):
+    """The property that salvage rests on: wherever a tar is cut, the members walked so far lie whole in what is left."""
+    write(tmp_path, keys=("a", "b", "c"))
+    data = (tmp_path / "train-000000.tar").read_bytes()
+    with io.BytesIO(data) as whole:
+        every = list(walk(whole))
+    assert [m.name for m in every][:3] == ["a.blur.png", "a.sharp.png", "a.json"] and len(every) == 9
+    for cut in range(0, len(data), 300):
+        seen = []
+        with contextlib.suppress(TarFault):
+            for m in walk(io.BytesIO(data[:cut])):
+                seen.append(m)
+        assert seen == every[: len(seen)] and all(m.offset + m.size <= cut for m in seen)
+
+
+def test_a_picture_damaged_anywhere_is_told_before_it_is_decoded():
+    rng = np.random.default_rng(0)
+    for ext in ("png", "webp"):
+        data = encode_image(rng.integers(0, 256, (9, 7, 3), np.uint8), ext)
+        assert picture_fault(data) is None
+        for cut in range(len(data)):
+            assert picture_fault(data[:cut]), (ext, cut)
+    data = encode_image(rng.integers(0, 256, (9, 7, 3), np.uint8), "png")
+    for at in range(16, len(data)):  # every chunk of a PNG carries its own sum
+        assert picture_fault(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]), at

@@ -367,7 +367,7 @@ def test_the_trainer_reads_a_bucket_as_it_reads_the_folder(src, bucket, tmp_path
 
 @pytest.mark.slow
 def test_fit_from_a_bucket_is_fit_from_the_folder_and_resumes_to_the_bit(src, bucket, tmp_path, monkeypatch):
-    from train.test_train import TINY, same_bits
+    from tests.deblur_train.training.test_fit import TINY, same_bits
 
     url = f"{bucket}/data"
     run(src, tmp_path / "here")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from blursynth.sources.find import Clip, SourceError, assign_splits, clip_sha256, find_clips
+from blursynth.sources.find import Clip, SourceError, find_clips
+from blursynth.sources.splits import assign_splits, clip_sha256
 from blursynth.video.clip import ClipInfo
 from tests.helpers.films import moving, write_frames, write_video
 
