@@ -14,11 +14,13 @@ import cv2
 import numpy as np
 from numba import njit
 
+from blursynth.common.errors import UsageError
+
 SLOTS = 4096
 """Entries of the table that starts the search for a code."""
 
 
-class CameraError(ValueError):
+class CameraError(UsageError, ValueError):
     """A response curve or camera setting that cannot be used; the message says what to do."""
 
 

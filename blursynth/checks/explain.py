@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from blursynth import __version__
 from blursynth.checks.contact_sheet import contact_sheet
 from blursynth.checks.shard_files import ShardFiles
+from blursynth.common.errors import explain_validation
 from blursynth.recipe import Recipe, RecipeError
-from blursynth.recipe_file import explain_validation
 from blursynth.run.folder import OutputError
 from blursynth.run.plan import PlanClip, Run, WindowSpec
 from blursynth.run.report import RunLog

@@ -8,60 +8,14 @@ from typing import Any
 import click
 
 from blursynth import __version__
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-class Failure(click.ClickException):
-    """One line on stderr and an exit code: 2 when the command must change, 1 when something else failed."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(" ".join(message.splitlines()))
-        setattr(self, "exit_code", exit_code)  # noqa: B010  # click declares it a class variable
+from blursynth.common.command import CONTEXT, Commands, say
 
 
-class Commands(click.Group):
-    """Turns what the functions raise into one line and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except KeyboardInterrupt as e:
-            by_term = type(e).__name__ == "Terminated"
-            click.echo("stopped; finished shards stay, the same command goes on", err=True)
-            sys.exit(143 if by_term else 130)
-        except BrokenPipeError:
-            sys.exit(1)
-        except Exception as e:
-            code = exit_code_of(e)
-            if code is None:
-                raise
-            raise Failure(str(e), code) from None
+class Blursynth(Commands):
+    stopped = "stopped; finished shards stay, the same command goes on"
 
 
-def exit_code_of(e: Exception) -> int | None:
-    """2 for a request that cannot be carried out, 1 for a failure of the world, None for a mistake of ours."""
-    from blursynth.preview.report import InspectError
-    from blursynth.recipe import RecipeError
-    from blursynth.run.folder import OutputError
-    from blursynth.run.outcome import EngineError
-    from blursynth.shards.shard import ShardError
-    from blursynth.shards.store import StoreError
-    from blursynth.sources.find import SourceError
-    from blursynth.video.clip import ClipError
-
-    if isinstance(e, (OutputError, InspectError)):
-        return e.exit_code
-    if isinstance(e, (RecipeError, SourceError, StoreError)):
-        return 2
-    if isinstance(e, (EngineError, ShardError, ClipError, OSError, ImportError)):
-        return 1
-    return None
-
-
-@click.group(cls=Commands, context_settings=CONTEXT)
+@click.group(cls=Blursynth, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="blursynth")
 def main() -> None:
     """Realistic motion blur from high-frame-rate video: training pairs as WebDataset shards."""
@@ -150,7 +104,7 @@ def make_command(
     from blursynth.run.make import make
 
     summary = make(list(src) or None, out, recipe, quiet=quiet, **options)
-    click.echo(str(summary))
+    say(str(summary))
     sys.exit(summary.exit_code)
 
 
@@ -176,7 +130,7 @@ def audit_command(src: tuple[str, ...], as_json: bool) -> None:
     from blursynth.checks.audit import audit_source
 
     report = audit_source(list(src))
-    click.echo(report.to_json() if as_json else str(report))
+    say(report.to_json() if as_json else str(report))
     sys.exit(getattr(report, "exit_code", 0))
 
 
@@ -189,7 +143,7 @@ def verify_command(data: str, as_json: bool, quick: bool) -> None:
     from blursynth.checks.verify import verify
 
     report = verify(data, decode=not quick)
-    click.echo(report.to_json() if as_json else str(report))
+    say(report.to_json() if as_json else str(report))
     sys.exit(report.exit_code)
 
 
@@ -209,7 +163,7 @@ def explain_command(data: str, key: str, src: tuple[str, ...], picture: str | No
     from blursynth.checks.explain import explain
 
     report = explain(data, key, list(src) or None, picture)
-    click.echo(report.to_json() if as_json else str(report))
+    say(report.to_json() if as_json else str(report))
     sys.exit(report.exit_code)
 
 

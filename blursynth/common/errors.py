@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(Exception):
@@ -31,3 +35,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {near[0]!r}?)" if near else f"; known: {', '.join(names)}"
+
+
+def explain_validation(e: ValidationError, whole: str = "recipe") -> str:
+    """One line for a person out of pydantic's report; ``whole`` names what no single key is to blame for."""
+    parts = []
+    for err in e.errors():
+        key = ".".join(str(p) for p in err["loc"])
+        got = f", got {err['input']!r}" if key else ""
+        key = (key if key.isprintable() else ascii(key)) or whole
+        parts.append(f"{key}: {err['msg'].removeprefix('Value error, ')}{got}")
+    return "; ".join(parts)

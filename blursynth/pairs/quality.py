@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numba import njit
 
+from blursynth.common.errors import UsageError
 from blursynth.exposure.flow import estimate_pair
 from blursynth.exposure.loop import sample2
 
@@ -21,7 +22,7 @@ DEFAULT_GATE = "occluded<0.25,fb_error_px<4"
 NAMES = ("median_px", "p95_px", "max_px", "fb_error_px", "occluded", "clipped", "heldout_db", "score")
 
 
-class GateError(ValueError):
+class GateError(UsageError, ValueError):
     """A gate that cannot be read."""
 
 

@@ -16,13 +16,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from blursynth.common.errors import UserError
 
-class InspectError(Exception):
-    """Nothing to show. The message is one line: what is wrong, what to do; ``exit_code`` is 2 for a wrong call, 1 else."""
 
-    def __init__(self, message: str, exit_code: int = 1):
-        super().__init__(" ".join(message.split()))
-        self.exit_code = exit_code
+class InspectError(UserError):
+    """Nothing to show; ``exit_code`` is 2 for a wrong call, 1 else."""
 
 
 @dataclass

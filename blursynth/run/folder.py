@@ -16,8 +16,8 @@ from typing import Any
 
 from blursynth import __version__
 from blursynth.common.atomic import write_atomic
-from blursynth.recipe import Recipe
-from blursynth.recipe_file import dump_recipe
+from blursynth.common.errors import UsageError
+from blursynth.recipe import Recipe, dump_recipe
 from blursynth.run.folder_lock import STATE, flock
 from blursynth.run.plan import Plan
 from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
@@ -26,12 +26,8 @@ OWN_FILES = ("recipe.toml", "dataset.json", "_info.json", "run.jsonl", "failed.j
 CARD_MARK = "<!-- dataset card by blursynth -->"
 
 
-class OutputError(Exception):
+class OutputError(UsageError):
     """The output folder cannot be used; ``exit_code`` 2 when the command must change, 1 when the world must."""
-
-    def __init__(self, message: str, exit_code: int = 2) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class Output:

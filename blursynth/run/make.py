@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from blursynth import __version__
 from blursynth.card.index import write_index
+from blursynth.common.errors import explain_validation
 from blursynth.common.progress import Meter
 from blursynth.common.stop import Terminated, term_interrupts
-from blursynth.recipe import Recipe, RecipeError, RunOptions
-from blursynth.recipe_file import explain_validation, load_recipe
+from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
 from blursynth.run.bucket import open_output
 from blursynth.run.folder import Output, OutputError
 from blursynth.run.local import dispatch

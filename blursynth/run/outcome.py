@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from blursynth.common.errors import UserError
 from blursynth.run.plan import ShardTask
 
 TRIES = 3  # a task that takes its worker down this often is left out
@@ -32,7 +33,7 @@ class Outcome:
 Fn = Callable[[ShardTask], Outcome]
 
 
-class EngineError(Exception):
+class EngineError(UserError):
     """An engine that cannot run at all, or was lost; the message says what to do."""
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.common.atomic import part_name, sync_folder, write_atomic
+from blursynth.common.errors import UserError
 from blursynth.shards.schema import KEY, SCHEMA
 from blursynth.shards.tar import Member, TarFault, walk
 
@@ -26,7 +27,7 @@ EXTENSION = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*")
 MAX_MEMBER = 512 * 2**20  # bytes; a 16-bit 8K image stays below, a decompression bomb's header does not
 
 
-class ShardError(Exception):
+class ShardError(UserError):
     """A shard or sidecar that cannot be trusted; the message names the file, the member and what is wrong."""
 
 

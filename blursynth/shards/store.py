@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blursynth.common.errors import UsageError
+
 BLOCK = 8 * 2**20
 
 
-class StoreError(Exception):
+class StoreError(UsageError):
     """The store cannot be used; one line that names the URL, what is wrong and what to do."""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from blursynth.common.errors import UsageError
 from blursynth.sources.manifest import Manifest, Split, load_manifest
 from blursynth.video.clip import ClipError, ClipInfo, probe_clip
 from blursynth.video.stills import SUFFIXES as PICTURES
@@ -40,7 +41,7 @@ VIDEOS = frozenset(
 MIN_FRAMES = 3  # a blur needs two intervals
 
 
-class SourceError(ValueError):
+class SourceError(UsageError, ValueError):
     """Nothing usable in what ``--src`` names; the message says what was found there."""
 
 

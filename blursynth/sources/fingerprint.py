@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blursynth.common.atomic import write_atomic
+from blursynth.common.errors import UserError
 from blursynth.shards.shard import dump_json
 from blursynth.sources.find import Clip, Reject
 from blursynth.sources.splits import clip_sha256
@@ -76,7 +77,7 @@ def _load(cache: Path | None) -> dict[str, tuple[tuple[int, ...], str]]:
         return {}  # a cache may always be lost
 
 
-class SourceChanged(Exception):
+class SourceChanged(UserError):
     """A source that is gone or is no longer what the plan was made from."""
 
 

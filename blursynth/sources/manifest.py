@@ -12,11 +12,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from blursynth.common.errors import UserError
+
 FILE = "data_manifest.json"
 Split = Literal["train", "val", "test"]
 
 
-class ManifestError(ValueError):
+class ManifestError(UserError, ValueError):
     """The catalogue is missing or malformed; the message names the file and what is wrong."""
 
 

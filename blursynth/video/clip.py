@@ -21,6 +21,7 @@ from typing import Literal
 import av
 import numpy as np
 
+from blursynth.common.errors import UserError
 from blursynth.video.decord_reader import installed, read_forward
 from blursynth.video.packets import PacketIndex, count_frames, packet_index, video_stream
 from blursynth.video.reader import Reader, open_video, to_rgb
@@ -29,7 +30,7 @@ from blursynth.video.stills import frame_files, number_gaps, read_still
 Decoder = Literal["av", "decord", "image"]
 
 
-class ClipError(Exception):
+class ClipError(UserError):
     """A clip that cannot be used. The message is one line: the file, what is wrong, what to do."""
 
     def __init__(self, path: str | Path, wrong: str, todo: str, kind: str = "unreadable"):

@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from blursynth.recipe import Recipe, RecipeError
-from blursynth.recipe_file import DEFAULT, builtin_recipes, dump_recipe, find_recipe, load_recipe
+from blursynth.recipe import (
+    DEFAULT,
+    Recipe,
+    RecipeError,
+    builtin_recipes,
+    dump_recipe,
+    find_recipe,
+    load_recipe,
+)
 from blursynth.run.plan import make_plan
 from blursynth.sources.find import Clip
 from blursynth.video.clip import ClipInfo

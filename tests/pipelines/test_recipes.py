@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from blursynth.pairs.synthesis import Synthesizer
-from blursynth.recipe import Recipe, RecipeError
-from blursynth.recipe_file import builtin_recipes, load_recipe
+from blursynth.recipe import Recipe, RecipeError, builtin_recipes, load_recipe
 from deblur_train.data.augment import redraw_noise
 
 

@@ -16,8 +16,7 @@ import pytest
 import blursynth.cli.main
 import deblur_train.cli.main
 from blursynth.cli.main import make_command
-from blursynth.recipe import RecipeError, RunOptions
-from blursynth.recipe_file import builtin_recipes, load_recipe
+from blursynth.recipe import RecipeError, RunOptions, builtin_recipes, load_recipe
 from deblur_train.config import builtin_configs, find_config, load_config
 from tests.helpers.films import moving, write_picture, write_video
 from tests.helpers.places import ROOT

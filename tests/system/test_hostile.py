@@ -26,8 +26,7 @@ from blursynth.checks.explain import find_sample, read_recipe
 from blursynth.checks.shard_files import ShardFiles
 from blursynth.checks.verify import verify
 from blursynth.preview.index import index_shards
-from blursynth.recipe import Recipe, RecipeError, RunOptions
-from blursynth.recipe_file import load_recipe
+from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
 from blursynth.run.folder import OutputError
 from blursynth.run.outcome import Outcome, fill_outcome
 from blursynth.run.report import RunLog
