@@ -1,109 +1,188 @@
-"""The model that comes with the package: a run of the study, its correction scaled by what validation pairs ask for.
+"""The model that comes with the package: its data, its training, its measure and its file, by public commands alone.
 
-    python benchmarks/ship.py --media ../shared/media --run scratch/study/runs/ours-1 --out deblur_train/weights/mobilenet-dsc.safetensors
+    python benchmarks/ship.py --data --train --measure --media ../shared/media --work scratch/ship
+    python benchmarks/ship.py --measure --model deblur_train/weights/nafnet.safetensors --media ../shared/media
 
-A network trained for minutes corrects too much where a picture is sharp already. Its last convolution is scaled by the
-factor of 0.5, 0.65, 0.8 or 1 with the best mean gain over five validation sets: scenes at 2 and 5 px a frame with noise
-and without (other seeds than the test's), and display means of clips that nobody trained on. Then every held-out pair
-of the study is measured once.
+--data makes the pairs with `blursynth make`: sharp photographs under random camera shakes, with moving layers, noise from
+none to strong, JPEG and camera responses drawn per sample; and real clips. A set that is complete is left alone.
+--train starts `deblur-train fit`, or goes on where it stopped: kill it at any time. On a GPU it takes minutes, on one core
+ten hours and more (run it under `nice`).
+--measure prints PSNR above the blurred input: validation scenes (what settings are chosen by), test scenes, REDS, GoPro,
+Levin, and how far a sharp picture is from itself.
+--ship writes the averaged weights in half precision, at most 6 MB.
 """
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
 import numpy as np
+import scenes
 import study
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from deblur_train.inference.tiles import restore
-from deblur_train.models.checkpoint import load_generator, read_state, save_generator
-from deblur_train.models.generator import FPNGenerator
+from deblur_train.models.checkpoint import load_generator
 
-SCALES = (0.5, 0.65, 0.8, 1.0)
-CLIPS = {"cam03.mp4": 7, "05_default_juggle.mp4": 5, "demo.mp4": 5}  # and the frames of a mean
+CONFIG = Path(__file__).with_name("ship.toml")
+CLIPS = ("bikes.mp4", "max-heromode.mp4", "solidWhiteRight.mp4")
+"""Trained on; the other clips of the media are held out."""
+COMMON = "--tile 320 --seed 1 --val-fraction 0.05"
+STILLS = f"--stills --crf gamma1.8-2.6 {COMMON}"
+SETS: dict[str, tuple[str, str, float]] = {
+    "mild": ("stills", f"--shake 0-9 --noise iso --jpeg 75-100 {STILLS}", 3),
+    "strong": ("stills", f"--shake 9-40 --noise off --highlights auto {STILLS}", 3),
+    "layers": ("stills", f"--shake 2-30 --layers 1-3 --noise iso --highlights auto {STILLS}", 3),
+    "film": ("film", f"--blur-px 3-24 --window 3-9 --stride 4 --interp dis --noise restore+iso {COMMON}", 1),
+}
+"""Name: sources, options of `blursynth make`, share of the crops."""
+STREAKS = (5.0, 12.0, 24.0)
+MAX_BYTES = 6_000_000
+Sets = dict[str, list[study.Pair]]
 
 
-def validation_sets(media: Path) -> dict[str, list[study.Pair]]:
+def run(*words: str | Path) -> None:
+    """One command of this environment, printed first; its failure ends everything."""
+    text = [str(w) for w in words]
+    click.echo(f"$ {shlex.join(text)}")
+    module = {"blursynth": "blursynth.cli", "deblur-train": "deblur_train.cli"}[text[0]]
+    if code := subprocess.run([sys.executable, "-m", module, *text[1:]]).returncode:
+        sys.exit(code)
+
+
+def make_data(media: Path, work: Path, samples: int, workers: int | None, names: list[str]) -> None:
+    """The sets, each in its folder; samples: of all sets of stills together."""
+    film = work / "film"
+    film.mkdir(parents=True, exist_ok=True)
+    for name in CLIPS:
+        if not (film / name).exists():
+            (film / name).symlink_to((media / "video" / name).resolve())
+    pictures = len(list((media / "stills").glob("*.jpg")))
+    each = max(1, samples // pictures // sum(kind == "stills" for kind, _, _ in SETS.values()))
+    for name in names:
+        kind, options, _ = SETS[name]
+        src = media / "stills" if kind == "stills" else film
+        count = ["--per-still", str(each)] if kind == "stills" else []
+        jobs = ["--workers", str(workers)] if workers else []
+        run("blursynth", "make", src, "--out", work / "data" / name, *shlex.split(options), *count, *jobs)
+
+
+def train(work: Path, steps: int | None, init: Path | None, extra: tuple[str, ...]) -> None:
+    out = work / "run"
+    shards = [w for n in SETS for w in ("--shards", work / "data" / n) if (work / "data" / n).is_dir()]
+    mix = ",".join(f"{SETS[n][2]:g}" for n in SETS if (work / "data" / n).is_dir())
+    words: list[str | Path] = [*shards, "--mix", mix, "--config", CONFIG, "--out", out, *extra]
+    words += ["--steps", str(steps)] if steps else []
+    going = (out / "last.pt").exists()
+    words += ["--resume"] if going else ["--init", init] if init else []
+    run("deblur-train", "fit", *words)
+
+
+def cached(path: Path, names: tuple[str, ...], streak: float, seeds: range, gain: float) -> list[study.Pair]:
+    """Rendered pairs; they take seconds each, so they are kept in a file."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = scenes.pairs(names, streak, seeds, gain)
+        np.savez_compressed(path, blur=np.stack([b for b, _ in made]), sharp=np.stack([s for _, s in made]))
+    with np.load(path, allow_pickle=False) as z:
+        return list(zip(z["blur"], z["sharp"], strict=True))
+
+
+def pair_sets(media: Path, work: Path, test: bool) -> Sets:
+    """Validation scenes, or what models are judged on: test scenes of other pictures and seeds, and the field's pairs."""
+    if not test:
+        return {
+            f"{kind} {s:g} px": cached(work / f"val-{kind}-{s:g}.npz", scenes.VALIDATION, s, seeds, gain)
+            for kind, gain, seeds in (("val", 1.0, range(6)), ("val noisy", 8.0, range(20, 24)))
+            for s in STREAKS
+        }
     sets = {
-        f"{kind} {speed:g} px": [study.scene_pair(seed, speed, gain) for seed in seeds]
-        for kind, gain, seeds in (("noisy", 1.0, range(201, 205)), ("clean", 0.02, range(205, 209)))
-        for speed in (2.0, 5.0)
+        f"test {s:g} px": cached(work / f"test-{s:g}.npz", scenes.TEST, s, range(100, 112), 1.0)
+        for s in STREAKS
     }
-    sets["display means"] = [
-        pair for name, n in CLIPS.items() for pair in display_means(media / "video" / name, n)
-    ]
-    return sets
+    real = study.test_sets(media)
+    return sets | {k: real[k] for k in ("REDS", "GoPro", "Levin")}
 
 
-def display_means(clip: Path, n: int) -> list[study.Pair]:
-    """Means of ``n`` display-encoded frames around frames 30 and 70, halved in size, and those frames."""
-    video, frames = cv2.VideoCapture(str(clip)), []
-    while (read := video.read())[0]:
-        frames.append(np.ascontiguousarray(read[1][..., ::-1]))
-
-    def half(image: np.ndarray) -> np.ndarray:
-        return cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).round().astype(np.uint8)
-
-    means = {c: np.mean(frames[c - n // 2 : c + n // 2 + 1], axis=0, dtype=np.float32) for c in (30, 70)}
-    return [(half(mean), half(frames[c])) for c, mean in means.items()]
+def gains(model: torch.nn.Module, sets: Sets) -> dict[str, np.ndarray]:
+    """PSNR above the blurred input's, dB, of every pair; `sharp`: PSNR of a sharp picture against itself."""
+    blurred = study.scores(lambda blur: blur, sets)
+    restored = study.scores(partial(restore, model), sets)
+    found = {s: np.subtract(restored[s], blurred[s]) for s in sets}
+    clean = [sharp for s, pairs in sets.items() if not s.startswith("val noisy") for _, sharp in pairs[:2]]
+    found["sharp"] = np.array([study.score(restore(model, x), x, 0) for x in clean])
+    return found
 
 
-def gains(
-    generator: FPNGenerator, sets: dict[str, list[study.Pair]], blurred: dict[str, list[float]]
-) -> dict[str, list[float]]:
-    """PSNR above the blurred input's, ``blurred``, dB, of every pair."""
-    restored = study.scores(partial(restore, generator), sets)
-    return {s: [r - b for r, b in zip(restored[s], blurred[s], strict=True)] for s in sets}
+def measure(models: list[Path], media: Path, work: Path, test: bool) -> dict[str, Any]:
+    sets = pair_sets(media, work, test)
+    table = Table(title="PSNR above the blurred input, dB: mean (least); sharp: PSNR from itself")
+    for column in ("model", *sets, "sharp"):
+        table.add_column(column, justify="right")
+    result = {}
+    for path in models:
+        found = gains(load_generator(path, "tracked"), sets)
+        result[str(path)] = {s: {"mean": float(v.mean()), "least": float(v.min())} for s, v in found.items()}
+        row = [f"{v.mean():+.2f} ({v.min():+.2f})" for s, v in found.items() if s != "sharp"]
+        table.add_row(path.stem, *row, f"{found['sharp'].mean():.1f} ({found['sharp'].min():.1f})")
+    Console(width=200).print(table)
+    return result
 
 
-def scaled(checkpoint: Path, scale: float) -> FPNGenerator:
-    generator = load_generator(checkpoint)
-    last = generator.final[-1]
-    with torch.no_grad():
-        for p in last.parameters():
-            p.mul_(scale)
-    return generator
+def picture(model: Path, sets: Sets, out: Path) -> None:
+    """Crops of two pairs a set: blurred, restored, sharp."""
+    generator, rows = load_generator(model, "tracked"), []
+    for pairs in sets.values():
+        for blur, sharp in pairs[:2]:
+            y, x = (max(0, (n - 200) // 2) for n in blur.shape[:2])
+            row = [im[y : y + 200, x : x + 200] for im in (blur, restore(generator, blur), sharp)]
+            rows.append(np.hstack(row))
+    half = (len(rows) + 1) // 2
+    rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
+    cv2.imwrite(str(out), np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])])[..., ::-1])
 
 
 @click.command(help=__doc__)
-@click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--run", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(media: Path, run: Path, out: Path) -> None:
-    checkpoint = run / "last.safetensors"
-    validation = validation_sets(media)
-    blurred = study.scores(lambda blur: blur, validation)
-    best, best_gain = 1.0, -np.inf
-    for scale in SCALES:
-        means = {
-            s: float(np.mean(v)) for s, v in gains(scaled(checkpoint, scale), validation, blurred).items()
-        }
-        mean = float(np.mean(list(means.values())))
-        click.echo(f"{scale:g}: mean {mean:+.2f} dB; " + ", ".join(f"{s} {g:+.2f}" for s, g in means.items()))
-        if mean > best_gain:
-            best, best_gain = scale, mean
-    generator = scaled(checkpoint, best)
-    _, info = read_state(checkpoint)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    extra = {
-        "crop": info.get("crop", "96"),
-        "trained_by": "benchmarks/study.py, then benchmarks/ship.py",
-        "correction_scale": f"{best:g}",
-        "licence": "MIT",
-    }
-    save_generator(out, "mobilenet-dsc", generator.state_dict(), extra)
-    click.echo(f"{out}: scale {best:g}, {out.stat().st_size} bytes; held-out pairs:")
-    held_out = study.test_sets(media)
-    blurred = study.scores(lambda blur: blur, held_out)
-    for s, values in gains(load_generator(out), held_out, blurred).items():
-        wins = sum(v > 0 for v in values)
-        click.echo(
-            f"  {s}: mean {np.mean(values):+.2f} dB, least {min(values):+.2f}, {wins} of {len(values)} above the input"
-        )
+@click.option("--data", is_flag=True)
+@click.option("--train", "fit", is_flag=True)
+@click.option("--measure", "judge", is_flag=True)
+@click.option("--test", is_flag=True, help="Measure on the test sets too: once, when all is chosen.")
+@click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--work", type=click.Path(path_type=Path), default=Path("scratch/ship"))
+@click.option("--samples", default=20000, help="Pairs of the stills, all sets together.")
+@click.option("--only", default=",".join(SETS), help="Sets to make.")
+@click.option("--workers", type=int)
+@click.option("--steps", type=int)
+@click.option("--init", type=click.Path(exists=True, path_type=Path), help="Weights that a new run starts from.")
+@click.option("--model", "models", multiple=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("fit_options", nargs=-1)
+def main(
+    data: bool, fit: bool, judge: bool, test: bool, media: Path | None, work: Path, samples: int, only: str,
+    workers: int | None, steps: int | None, init: Path | None, models: tuple[Path, ...], fit_options: tuple[str, ...],
+) -> None:  # fmt: skip
+    if (data or judge) and media is None:
+        raise click.UsageError("--media is needed: the folder with stills/, video/ and pairs/")
+    if data:
+        make_data(media, work, samples, workers, only.split(","))  # type: ignore[arg-type]
+    if fit:
+        train(work, steps, init, fit_options)
+    if judge:
+        files = list(models) or [work / "run" / "last.safetensors"]
+        result = measure(files, media, work, False)  # type: ignore[arg-type]
+        if test:
+            result = {"validation": result, "test": measure(files, media, work, True)}  # type: ignore[arg-type]
+            picture(files[-1], pair_sets(media, work, True), work / "test.png")  # type: ignore[arg-type]
+        (work / "measure.json").write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
