@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-quick lint types check bench clean venv
+.PHONY: demo test test-quick lint types check bench docs clean venv
 venv: $(STAMP)
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ types: venv
 	$(PY) -m mypy
 
 check: lint types test
+
+docs: venv
+	$(PY) -m pip install -q -c $(CONSTRAINTS) -e '.[docs]'
+	$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
