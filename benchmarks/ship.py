@@ -163,7 +163,9 @@ def picture(model: Path, sets: Sets, out: Path) -> None:
 @click.option("--only", default=",".join(SETS), help="Sets to make.")
 @click.option("--workers", type=int)
 @click.option("--steps", type=int)
-@click.option("--init", type=click.Path(exists=True, path_type=Path), help="Weights that a new run starts from.")
+@click.option(
+    "--init", type=click.Path(exists=True, path_type=Path), help="Weights that a new run starts from."
+)
 @click.option("--model", "models", multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.argument("fit_options", nargs=-1)
 def main(
