@@ -81,15 +81,30 @@ def encode_image(rgb: np.ndarray, ext: str) -> bytes:
 
 def decode_image(data: bytes, what: str = "image") -> np.ndarray:
     """(H, W, 3) RGB, uint8 or uint16 as stored, of a PNG or WebP. Raises ShardError naming ``what``."""
+    bgr = _decode(data, what)
+    if bgr.ndim != 3 or bgr.shape[2] != 3:
+        raise ShardError(f"{what}: not a decodable colour image")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+
+
+def decode_mask(data: bytes, what: str = "mask") -> np.ndarray:
+    """(H, W) uint8 of a grey PNG. Raises ShardError naming ``what``."""
+    grey = _decode(data, what)
+    if grey.ndim != 2 or grey.dtype != np.uint8:
+        raise ShardError(f"{what}: not a grey image of 8 bits")
+    return grey
+
+
+def _decode(data: bytes, what: str) -> np.ndarray:
     if fault := picture_fault(data):
         raise ShardError(f"{what}: not a decodable image ({fault})")
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as e:
         raise ShardError(f"{what}: not a decodable image ({e.err})") from None
-    if bgr is None or bgr.ndim != 3 or bgr.shape[2] != 3:
-        raise ShardError(f"{what}: not a decodable colour image")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+    if pixels is None:
+        raise ShardError(f"{what}: not a decodable image")
+    return pixels
 
 
 def picture_fault(data: bytes) -> str | None:
