@@ -1,6 +1,6 @@
 """A plain PyTorch training loop on blursynth's shards, without deblur_train: thirty lines to put your own network in.
 
-    python examples/torch_loop.py data/ --steps 200
+python examples/torch_loop.py data/ --steps 200
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ def main() -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = nn.Sequential(  # your own goes here
-        nn.Conv2d(3, 32, 5, padding=2), nn.GELU(), nn.Conv2d(32, 32, 5, padding=2), nn.GELU(), nn.Conv2d(32, 3, 5, padding=2)
+        nn.Conv2d(3, 32, 5, padding=2),
+        nn.GELU(),
+        nn.Conv2d(32, 32, 5, padding=2),
+        nn.GELU(),
+        nn.Conv2d(32, 3, 5, padding=2),
     ).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     mean = 0.0
@@ -40,7 +44,10 @@ def main() -> None:
         optimizer.step()
         mean = loss.item() if step == 1 else 0.95 * mean + 0.05 * loss.item()
         if step % 20 == 0 or step == args.steps:
-            print(f"step {step}: L1 {mean:.4f}, of the blurred input {nn.functional.l1_loss(x, y).item():.4f}", flush=True)
+            print(
+                f"step {step}: L1 {mean:.4f}, of the blurred input {nn.functional.l1_loss(x, y).item():.4f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def test_the_notebook_runs_cell_by_cell(film, tmp_path):
     code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
     assert 'FILM = "clip.mp4"' in code
     code = code.replace('FILM = "clip.mp4"', f"FILM = {str(film)!r}")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=ENV, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=ENV, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "preview.html").stat().st_size > 1000
 
@@ -47,7 +49,10 @@ def test_the_notebook_runs_cell_by_cell(film, tmp_path):
 def test_the_basicsr_file_names_the_folders_that_unpack_writes():
     data = yaml.safe_load((EXAMPLES / "basicsr.yml").read_text())["datasets"]
     for split in ("train", "val"):
-        assert {Path(data[split][f"dataroot_{x}"]).parts[1:] for x in ("gt", "lq")} == {(split, "gt"), (split, "lq")}
+        assert {Path(data[split][f"dataroot_{x}"]).parts[1:] for x in ("gt", "lq")} == {
+            (split, "gt"),
+            (split, "lq"),
+        }
 
 
 def test_the_slurm_script_is_valid_shell():
