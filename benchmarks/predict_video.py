@@ -49,12 +49,12 @@ def restorer_for(backbone: str):
 
 
 def one_way(way: str, clip: Path, frames: int, backbone: str, temporal: int, out: Path) -> dict[str, object]:
-    from deblur_train.inference.memory import keep_freed_memory
+    from blursynth.common.memory import keep_freed_memory
     from deblur_train.media.video_in import Shot, VideoReader
     from deblur_train.prediction import videos as predict_video
 
     if way != "plain":
-        keep_freed_memory()
+        keep_freed_memory(2**31 - 1, one_arena=True)
     if way != "ours":
         predict_video.ahead = _in_turn  # the same stages, one after the other
     restore = restorer_for(backbone)
@@ -119,9 +119,9 @@ def _in_turn(items, depth: int = 2):
 
 
 def bytes_a_pixel(backbone: str, height: int, width: int) -> None:
-    from deblur_train.inference.memory import keep_freed_memory
+    from blursynth.common.memory import keep_freed_memory
 
-    keep_freed_memory()
+    keep_freed_memory(2**31 - 1, one_arena=True)
     restore = restorer_for(backbone)
     rng = np.random.default_rng(0)
     restore(rng.integers(0, 256, (128, 128, 3)).astype(np.uint8))  # libraries and weights

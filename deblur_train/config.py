@@ -6,7 +6,6 @@ folder as ``config.toml``.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from blursynth.common.errors import UsageError, did_you_mean
+
 Backbone = Literal["mobilenet", "mobilenet-dsc", "inception"]
 AugmentKind = Literal["article", "dihedral", "none"]
 NoiseKind = Literal["off", "rsblur", "realblur"]
@@ -22,7 +23,7 @@ PixelLoss = Literal["mse", "l1", "charbonnier"]
 DiscriminatorNorm = Literal["instance", "batch", "virtual", "none"]
 
 
-class ConfigError(ValueError):
+class ConfigError(UsageError):
     """A config that cannot be used; the message names the key, what is wrong and what to do."""
 
 
@@ -245,13 +246,7 @@ def load_config(name: str | None = None, overrides: dict[str, Any] | None = None
 def _refuse_unknown(model: type[BaseModel], given: dict[str, Any], where: str, prefix: str) -> None:
     for key, value in given.items():
         if key not in model.model_fields:
-            near = difflib.get_close_matches(key, sorted(model.model_fields), n=1)
-            hint = (
-                f" (did you mean {near[0]!r}?)"
-                if near
-                else f"; known: {', '.join(sorted(model.model_fields))}"
-            )
-            raise ConfigError(f"{where}: unknown key {prefix + key!r}{hint}")
+            raise ConfigError(f"{where}: unknown key {prefix + key!r}{did_you_mean(key, model.model_fields)}")
         part = model.model_fields[key].annotation
         if isinstance(value, dict) and isinstance(part, type) and issubclass(part, BaseModel):
             _refuse_unknown(part, value, where, f"{prefix}{key}.")

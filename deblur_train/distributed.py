@@ -14,8 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from blursynth.common.errors import UserError
 
-class DeviceError(RuntimeError):
+
+class DeviceError(UserError):
     """A device that is not there; the message says what to do."""
 
 

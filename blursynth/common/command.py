@@ -56,7 +56,7 @@ class Commands(click.Group):
             raise
         except KeyboardInterrupt as e:
             say(self.stopped, err=True)
-            sys.exit(143 if isinstance(e, Terminated) else 130)
+            sys.exit(self.stop_code(e))
         except BrokenPipeError:
             sys.exit(1)
         except Exception as e:
@@ -64,6 +64,10 @@ class Commands(click.Group):
             if told is None:
                 raise
             raise Failure(told) from None
+
+    def stop_code(self, e: KeyboardInterrupt) -> int:
+        """As shells number signals: 128 and SIGTERM or SIGINT."""
+        return 143 if isinstance(e, Terminated) else 130
 
     def told(self, e: Exception) -> UserError | None:
         """What a person reads of an error; None for a mistake of ours, which keeps its traceback."""

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from deblur_train.cli.errors import errors_in_one_line
+from blursynth.common.atomic import write_atomic
+from blursynth.common.command import Command, say
 from deblur_train.cli.shared import checkpoint_option
-from deblur_train.models.checkpoint import write_atomically
 
 
-@click.command("export")
+@click.command("export", cls=Command)
 @checkpoint_option("ours or an official .h5")
 @click.option("--format", "format_", required=True, type=click.Choice(["onnx", "tflite", "pt2"]))
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
@@ -62,28 +61,24 @@ def export_command(
         raise click.UsageError("give both --height and --width, or neither")
     size = (height, width) if height and width else None
 
-    def work() -> None:
-        report = export(checkpoint, out, ExportOptions(format=format_, size=size, **options))
-        console = Console(highlight=False, soft_wrap=True)
-        for row in report["parity"]:
-            console.print(
-                f"{row['height']} x {row['width']}: largest difference {row['max_abs']:.1e}, {row['psnr_db']:.1f} dB"
-            )
-        change = report["psnr_change"]
-        if change:
-            console.print(
-                f"PSNR on {change['frames']} frames: fp32 {change['fp32_db']:.3f}, exported "
-                f"{change['exported_db']:.3f} (loss {change['loss_db']:+.3f} dB); {change['against_fp32_db']:.1f} dB "
-                f"between the two; {change['note']}"
-            )
-        took = report["latency"]
-        console.print(
-            f"{took['height']} x {took['width']}, {took['threads']} threads: {took['median_ms']:.1f} ms, "
-            f"{took['speedup']:.2f}x eager torch's speed"
+    report = export(checkpoint, out, ExportOptions(format=format_, size=size, **options))
+    for row in report["parity"]:
+        say(
+            f"{row['height']} x {row['width']}: largest difference {row['max_abs']:.1e}, {row['psnr_db']:.1f} dB"
         )
-        console.print(f"written: {out} ({report['bytes'] / 1e6:.2f} MB) and {out}.json", markup=False)
-
-    errors_in_one_line(work)
+    change = report["psnr_change"]
+    if change:
+        say(
+            f"PSNR on {change['frames']} frames: fp32 {change['fp32_db']:.3f}, exported "
+            f"{change['exported_db']:.3f} (loss {change['loss_db']:+.3f} dB); {change['against_fp32_db']:.1f} dB "
+            f"between the two; {change['note']}"
+        )
+    took = report["latency"]
+    say(
+        f"{took['height']} x {took['width']}, {took['threads']} threads: {took['median_ms']:.1f} ms, "
+        f"{took['speedup']:.2f}x eager torch's speed"
+    )
+    say(f"written: {out} ({report['bytes'] / 1e6:.2f} MB) and {out}.json")
 
 
 def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> list[tuple[int, int]]:
@@ -96,7 +91,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
     return sizes
 
 
-@click.command("bench")
+@click.command("bench", cls=Command)
 @click.argument(
     "files", nargs=-1, required=True, metavar="FILE_OR_CHECKPOINT...", type=click.Path(path_type=Path)
 )
@@ -138,45 +133,40 @@ def bench_command(
     from deblur_train.evaluation.bench import Skipped, as_json, bench, count
     from deblur_train.inference.runtimes import EXPORTED, open_any
 
-    def work() -> None:
-        if threads:
-            torch.set_num_threads(threads)
-        used = torch.get_num_threads()
-        runners = []
-        for path in files:
-            kinds = [False] if path.suffix.lower() in EXPORTED else [k == "compile" for k in torch_runtimes]
-            runners += [(str(path), open_any(path, used, norm_stats, compiled)) for compiled in kinds]
-        console = Console(highlight=False, soft_wrap=True)
-        rows = bench(runners, sizes, rounds)
-        # Plain columns: a drawn table loses its figures where a terminal is narrow or there is none.
-        wide = max(4, *(len(name) for name, _ in runners))
-        heads = f"{'median ms':>10}{'least ms':>10}{'frames/s':>10}{'MP/s':>8}{'speed-up':>10}{'GMAC':>8}"
-        console.print(f"{'file':{wide}}  {'runtime':11} {'size':10}{heads}")
-        for row in rows:
-            start = f"{row.name:{wide}}  "
-            size = f"{row.height}x{row.width}"
-            if isinstance(row, Skipped):
-                console.print(f"{start}{'-':11} {size:10}  {row.reason}", markup=False)
-                continue
-            gmacs = "-" if row.gmacs is None else f"{row.gmacs:.1f}"
-            console.print(
-                f"{start}{row.runtime:11} {size:10}{row.median_ms:10.1f}{row.least_ms:10.1f}"
-                f"{row.frames_per_s:10.2f}{row.megapixels_per_s:8.2f}{row.speedup:9.2f}x{gmacs:>8}",
-                markup=False,
-            )
-        backbones = sorted({r.info["backbone"] for _, r in runners if r.info.get("backbone")})
-        counted = {name: count(name) for name in backbones}
-        for name, (macs, parameters) in counted.items():
-            console.print(f"{name}: {macs / 1e3:.1f} kMAC a pixel, {parameters / 1e6:.2f} M parameters used")
-        console.print(f"{used} threads, median of {rounds} rounds; speed-up over the first file of its size")
-        if report:
-            held = {
-                "threads": used,
-                "rounds": rounds,
-                "models": {n: {"kmacs_per_pixel": m / 1e3, "parameters": p} for n, (m, p) in counted.items()},
-                "rows": as_json(rows),
-            }
-            text = json.dumps(held, indent=1) + "\n"
-            write_atomically(report, lambda f: f.write(text.encode()))
-
-    errors_in_one_line(work)
+    if threads:
+        torch.set_num_threads(threads)
+    used = torch.get_num_threads()
+    runners = []
+    for path in files:
+        kinds = [False] if path.suffix.lower() in EXPORTED else [k == "compile" for k in torch_runtimes]
+        runners += [(str(path), open_any(path, used, norm_stats, compiled)) for compiled in kinds]
+    rows = bench(runners, sizes, rounds)
+    # Plain columns: a drawn table loses its figures where a terminal is narrow or there is none.
+    wide = max(4, *(len(name) for name, _ in runners))
+    heads = f"{'median ms':>10}{'least ms':>10}{'frames/s':>10}{'MP/s':>8}{'speed-up':>10}{'GMAC':>8}"
+    say(f"{'file':{wide}}  {'runtime':11} {'size':10}{heads}")
+    for row in rows:
+        start = f"{row.name:{wide}}  "
+        size = f"{row.height}x{row.width}"
+        if isinstance(row, Skipped):
+            say(f"{start}{'-':11} {size:10}  {row.reason}")
+            continue
+        gmacs = "-" if row.gmacs is None else f"{row.gmacs:.1f}"
+        say(
+            f"{start}{row.runtime:11} {size:10}{row.median_ms:10.1f}{row.least_ms:10.1f}"
+            f"{row.frames_per_s:10.2f}{row.megapixels_per_s:8.2f}{row.speedup:9.2f}x{gmacs:>8}",
+        )
+    backbones = sorted({r.info["backbone"] for _, r in runners if r.info.get("backbone")})
+    counted = {name: count(name) for name in backbones}
+    for name, (macs, parameters) in counted.items():
+        say(f"{name}: {macs / 1e3:.1f} kMAC a pixel, {parameters / 1e6:.2f} M parameters used")
+    say(f"{used} threads, median of {rounds} rounds; speed-up over the first file of its size")
+    if report:
+        held = {
+            "threads": used,
+            "rounds": rounds,
+            "models": {n: {"kmacs_per_pixel": m / 1e3, "parameters": p} for n, (m, p) in counted.items()},
+            "rows": as_json(rows),
+        }
+        text = json.dumps(held, indent=1) + "\n"
+        write_atomic(report, text.encode())

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from deblur_train.cli.errors import Failed, errors_in_one_line
+from blursynth import __version__
+from blursynth.common.command import CONTEXT, say
+from blursynth.common.errors import UserError
 from deblur_train.cli.export import bench_command, export_command
 from deblur_train.cli.predict import predict_command
-from deblur_train.cli.shared import DEVICE, NORM_STATS, checkpoint_option
-from deblur_train.config import ConfigError, builtin_configs, load_config
-from deblur_train.distributed import choose_device
-from deblur_train.models.checkpoint import version
+from deblur_train.cli.shared import DEVICE, NORM_STATS, TrainCommands, checkpoint_option
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version(), prog_name="deblur-train")
+@click.group(cls=TrainCommands, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="deblur-train")
 def main() -> None:
     """Train a DeblurGAN-v2 generator on shards, measure it, and use it."""
 
@@ -51,35 +49,28 @@ main.add_command(predict_command)
 @click.option("--init", metavar="CHECKPOINT", help="Generator to start from: ours or an official .h5.")
 def fit(config_name: str | None, resume: bool, **options: Any) -> None:
     """Train; the built-in configs are listed by an unknown --config."""
+    from deblur_train.config import ConfigError, builtin_configs, load_config
     from deblur_train.training.fit import fit as train
 
-    def work() -> None:
-        name = config_name
-        folder = Path(options["out"]) if options["out"] else None
-        # A run goes on with what it was started with; only what the command line says again may change.
-        if resume and name is None and folder and (folder / "config.toml").exists():
-            name = str(folder / "config.toml")
-        config = load_config(name or "paper", options)
-        if config.shards is None:
-            raise ConfigError(
-                f"no shards to train on: give --shards DATA (configs: {', '.join(builtin_configs())})"
-            )
-        console = Console()
-        result = train(config, resume, console)
-        if result.interrupted:
-            raise Failed(
-                f"stopped after step {result.steps}; all is saved in {result.folder}, go on with --resume"
-            )
-        if int(os.environ.get("RANK", "0")) == 0:
-            best = f", best validation PSNR {result.best_psnr:.2f} dB" if result.best_psnr is not None else ""
-            fall = f", loss {result.losses[0]:.4g} -> {result.losses[1]:.4g}" if result.losses else ""
-            console.print(
-                f"done: {result.steps} steps{fall}{best}; use {result.folder / 'best.safetensors'}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    errors_in_one_line(work)
+    name = config_name
+    folder = Path(options["out"]) if options["out"] else None
+    # A run goes on with what it was started with; only what the command line says again may change.
+    if resume and name is None and folder and (folder / "config.toml").exists():
+        name = str(folder / "config.toml")
+    config = load_config(name or "paper", options)
+    if config.shards is None:
+        raise ConfigError(
+            f"no shards to train on: give --shards DATA (configs: {', '.join(builtin_configs())})"
+        )
+    result = train(config, resume)
+    if result.interrupted:
+        raise UserError(
+            f"stopped after step {result.steps}; all is saved in {result.folder}, go on with --resume"
+        )
+    if int(os.environ.get("RANK", "0")) == 0:
+        best = f", best validation PSNR {result.best_psnr:.2f} dB" if result.best_psnr is not None else ""
+        fall = f", loss {result.losses[0]:.4g} -> {result.losses[1]:.4g}" if result.losses else ""
+        say(f"done: {result.steps} steps{fall}{best}; use {result.folder / 'best.safetensors'}")
 
 
 @main.command("eval")
@@ -115,6 +106,7 @@ def evaluate_command(
     device: str,
 ) -> None:
     """Measure a checkpoint: PSNR, SSIM and edge retention on whole frames, beside the blurred input."""
+    from deblur_train.distributed import choose_device
     from deblur_train.evaluation.evaluate import evaluate, pairs_from_folders, pairs_from_shards
 
     if (shards is None) == (blur is None or sharp is None) or (
@@ -122,42 +114,35 @@ def evaluate_command(
     ):
         raise click.UsageError("give either --shards DATA, or both --blur DIR and --sharp DIR")
 
-    def work() -> None:
-        source = (
-            pairs_from_shards(shards, split, limit)
-            if shards
-            else pairs_from_folders(str(blur), str(sharp), limit)
+    source = (
+        pairs_from_shards(shards, split, limit)
+        if shards
+        else pairs_from_folders(str(blur), str(sharp), limit)
+    )
+    result = evaluate(
+        source,
+        checkpoint,
+        Path(report) if report else None,
+        norm_stats,
+        choose_device(device),
+        lpips,
+    )
+    mean = result["mean"]
+    say(f"{result['images']} images, norm statistics: {norm_stats}")
+    say(f"{'':16}{'blurred':>10}{'restored':>10}{'change':>10}")
+    for metric, words in (
+        ("psnr", "PSNR, dB"),
+        ("ssim", "SSIM"),
+        ("edge_retention", "edge retention"),
+        ("lpips", "LPIPS"),
+    ):
+        if metric in mean:
+            values = "".join(f"{mean[metric + suffix]:>{10}.4f}" for suffix in ("_blurred", ""))
+            say(f"{words:16}{values}{mean[metric + '_delta']:>+10.4f}")
+    if report:
+        say(
+            f"written: {report}, {Path(report).with_suffix('.csv')}, {Path(report).with_suffix('.png')}",
         )
-        console = Console()
-        result = evaluate(
-            source,
-            checkpoint,
-            Path(report) if report else None,
-            norm_stats,
-            choose_device(device),
-            lpips,
-            console,
-        )
-        mean = result["mean"]
-        console.print(f"{result['images']} images, norm statistics: {norm_stats}", highlight=False)
-        console.print(f"{'':16}{'blurred':>10}{'restored':>10}{'change':>10}", highlight=False)
-        for metric, words in (
-            ("psnr", "PSNR, dB"),
-            ("ssim", "SSIM"),
-            ("edge_retention", "edge retention"),
-            ("lpips", "LPIPS"),
-        ):
-            if metric in mean:
-                values = "".join(f"{mean[metric + suffix]:>{10}.4f}" for suffix in ("_blurred", ""))
-                console.print(f"{words:16}{values}{mean[metric + '_delta']:>+10.4f}", highlight=False)
-        if report:
-            console.print(
-                f"written: {report}, {Path(report).with_suffix('.csv')}, {Path(report).with_suffix('.png')}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    errors_in_one_line(work)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ import re
 from typing import Any
 
 import click
-from rich.console import Console
 
-from deblur_train.cli.errors import Failed, errors_in_one_line
+from blursynth.common.command import Command, say
+from blursynth.common.errors import UserError
 from deblur_train.cli.shared import DEVICE, NORM_STATS, checkpoint_option
-from deblur_train.distributed import choose_device
 
 
 def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
@@ -36,7 +35,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     return int(found[1]), int(found[2])
 
 
-@click.command("predict")
+@click.command("predict", cls=Command)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @checkpoint_option("ours, an official .h5, or an exported .onnx, .tflite or .pt2")
 @click.option(
@@ -94,41 +93,36 @@ def predict_command(
     device: str,
 ) -> None:
     """Restore pictures and videos: files, folders, globs. Sound, frame times, orientation and colour profile are kept."""
-    from deblur_train.inference.memory import keep_freed_memory
-    from deblur_train.media.video_out import Encoding
-    from deblur_train.prediction.predict import Options, predict
-
-    keep_freed_memory()
-    options = Options(temporal, side_by_side, Encoding(video_codec, crf))
     if live and len(inputs) != 1:
         raise click.UsageError("--live takes one INPUT")
     if live and out is None:
         raise click.UsageError("--live needs --out: window, a video file, or - for raw RGB frames")
-    folder = out or "restored"
     if live_size and (not live or inputs != ("-",)):
         raise click.UsageError("--live-size says what standard input holds: give it with --live and INPUT -")
+    folder = out or "restored"
 
-    def on_files() -> None:
-        console = Console()
-        result = predict(
-            list(inputs), checkpoint, folder, tile, norm_stats, choose_device(device), console, options
-        )
-        console.print(f"{result.summary()} into {folder}", highlight=False, soft_wrap=True, markup=False)
-        bad = [*result.failed, *result.damaged]
-        if bad:
-            kinds = [f"{len(result.failed)} failed"] if result.failed else []
-            kinds += [f"{len(result.damaged)} damaged"] if result.damaged else []
-            whole = len(result.written) + len(result.failed)
-            raise Failed(f"{' and '.join(kinds)} of {whole} inputs; first: {bad[0]}")
+    from blursynth.common.memory import keep_freed_memory
+    from deblur_train.distributed import choose_device
+    from deblur_train.media.video_out import Encoding
+    from deblur_train.prediction.predict import Options, predict
 
-    def on_stream() -> None:
+    keep_freed_memory(2**31 - 1, one_arena=True)
+    options = Options(temporal, side_by_side, Encoding(video_codec, crf))
+    device = choose_device(device)
+    if live:
         from deblur_train.inference.restorer import load_restorer
         from deblur_train.prediction.live import run_live
 
-        # The result may go to standard output: words go to the other.
-        console = Console(stderr=True)
-        restorer = load_restorer(checkpoint, norm_stats, tile, choose_device(device))
-        summary = run_live(inputs[0], restorer, folder, options, live_size, console)
-        console.print(summary, highlight=False, soft_wrap=True, markup=False)
-
-    errors_in_one_line(on_stream if live else on_files)
+        restorer = load_restorer(checkpoint, norm_stats, tile, device)
+        say(
+            run_live(inputs[0], restorer, folder, options, live_size), err=True
+        )  # the frames may go to stdout
+        return
+    result = predict(list(inputs), checkpoint, folder, tile, norm_stats, device, options=options)
+    say(f"{result.summary()} into {folder}")
+    bad = [*result.failed, *result.damaged]
+    if bad:
+        kinds = [f"{len(result.failed)} failed"] if result.failed else []
+        kinds += [f"{len(result.damaged)} damaged"] if result.damaged else []
+        whole = len(result.written) + len(result.failed)
+        raise UserError(f"{' and '.join(kinds)} of {whole} inputs; first: {bad[0]}")

@@ -1,4 +1,4 @@
-"""Options that several ``deblur-train`` commands share."""
+"""What several ``deblur-train`` commands share: options, and how an error becomes one line and an exit status."""
 
 from __future__ import annotations
 
@@ -7,14 +7,47 @@ from typing import Any
 
 import click
 
-from deblur_train.models.checkpoint import shipped_checkpoint
+from blursynth.common.command import Commands
+from blursynth.common.errors import UserError
+
+
+class TrainCommands(Commands):
+    """``deblur-train``: besides the common errors, torch's own for full memory and for a worker that was killed."""
+
+    stopped = "interrupted"
+
+    def stop_code(self, e: KeyboardInterrupt) -> int:
+        return 1
+
+    def told(self, e: Exception) -> UserError | None:
+        # torch has a class of its own for a full GPU, and a bare RuntimeError for full memory on a CPU.
+        text = str(e)
+        if isinstance(e, RuntimeError) and (
+            "out of memory" in text.lower() or "can't allocate memory" in text
+        ):
+            return UserError(
+                "out of memory: lower --batch-size or --crop (fit), or give a smaller --tile (predict)"
+            )
+        if isinstance(e, RuntimeError) and "DataLoader worker" in text:  # raised wherever the main process is
+            return UserError(
+                "a decoding process was killed (out of memory?); go on with --resume, with fewer --workers"
+            )
+        if isinstance(e, OSError) and not (e.filename and e.strerror):
+            return UserError(f"{e.filename or 'file'}: {e.strerror or e}")
+        return super().told(e)
+
+
+def _shipped() -> str:
+    from deblur_train.models.checkpoint import shipped_checkpoint
+
+    return str(shipped_checkpoint())
 
 
 def checkpoint_option(accepts: str) -> Callable[[Any], Any]:
     """``--checkpoint`` of a command that uses one model; ``accepts`` says which files it takes."""
     return click.option(
         "--checkpoint",
-        default=lambda: str(shipped_checkpoint()),
+        default=_shipped,
         metavar="C",
         show_default="the model that comes with the package",
         help=f"Generator: {accepts}.",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blursynth.common.errors import UserError
 from deblur_train.data.remote import RemoteError, fetch_shards
 from deblur_train.data.tar_headers import FAULTS, BoundedHeader
 
@@ -57,7 +58,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Shards that cannot be trained on; the message names the place, what is wrong and what to do."""
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from blursynth.common.errors import UserError
 from deblur_train.data.image_header import image_size
 from deblur_train.data.index import MAX_PIXELS, Sample
 
 
-class DecodeError(ValueError):
+class DecodeError(UserError):
     """An image of a sample that cannot be decoded."""
 
 

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from blursynth.common.atomic import write_atomic
+from blursynth.common.progress import Meter
 from deblur_train.data.index import DataError, index_split
 from deblur_train.data.pictures import DecodeError, ShardReader
 from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, ssim
 from deblur_train.evaluation.plot import contact_sheet, save_png
 from deblur_train.inference.tiles import restore
 from deblur_train.media.pictures import EXTENSIONS, ImageError, read_picture
-from deblur_train.models.checkpoint import load_generator, write_atomically
+from deblur_train.models.checkpoint import load_generator
 from deblur_train.models.generator import FPNGenerator
 from deblur_train.models.norm import NormStats
-from deblur_train.training.progress import Meter
 
 Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: (H, W, 3) uint8 RGB
 PSNR_CAP = 100.0  # dB, stands for equal images in means
@@ -102,7 +103,7 @@ def evaluate(
         metrics["lpips"] = lpips_metric(device)
     generator = load_generator(checkpoint, norm_stats).to(device)
     rows: list[dict[str, Any]] = []
-    with Meter(console or Console(), "measuring", len(source.names), unit="image") as meter:
+    with Meter("measuring", len(source.names), unit="image", console=console or Console()) as meter:
         for remark in source.remarks:
             meter.say(f"warning: {remark}")
         for i, name in enumerate(source.names):
@@ -129,12 +130,12 @@ def evaluate(
         "per_image": rows,
     }
     if report is not None:
-        write_atomically(report, lambda f: f.write((json.dumps(result, indent=1) + "\n").encode()))
+        write_atomic(report, (json.dumps(result, indent=1) + "\n").encode())
         table = io.StringIO()
         writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(report.with_suffix(".csv"), lambda f: f.write(table.getvalue().encode()))
+        write_atomic(report.with_suffix(".csv"), table.getvalue().encode())
         save_png(report.with_suffix(".png"), sheet(source, generator, rows))
     return result
 

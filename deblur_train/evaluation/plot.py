@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deblur_train.models.checkpoint import write_atomically
+from blursynth.common.atomic import write_atomic
 
 INK, GRID, PAPER = (40, 40, 40), (225, 225, 225), (255, 255, 255)
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
@@ -19,7 +19,7 @@ def save_png(path: Path, rgb: np.ndarray) -> None:
     done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if not done:
         raise OSError(f"{path}: cannot be encoded as PNG")
-    write_atomically(path, lambda f: f.write(data.tobytes()))
+    write_atomic(path, data.tobytes())
 
 
 def text(

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from blursynth.common.atomic import write_atomic
 from deblur_train.evaluation.bench import count, time_in_turn
 from deblur_train.exporting.check import RealFrames, parity, psnr_change, read_frames, synthetic, to_input
 from deblur_train.exporting.graph import Portable, describe, trace
@@ -31,7 +32,7 @@ from deblur_train.inference.runtimes import (
     torch_runner,
 )
 from deblur_train.inference.signature import Dtype, ExportError, Signature, Size, UnsupportedExport
-from deblur_train.models.checkpoint import load_generator, write_atomically
+from deblur_train.models.checkpoint import load_generator
 
 Format = Literal["onnx", "tflite", "pt2"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -200,9 +201,9 @@ def export(checkpoint: str, out: Path, options: ExportOptions) -> dict[str, Any]
     wrong = verdict(report, options)
     if wrong:
         raise ExportError(f"{out}: not written: {wrong} (--tolerance)")
-    write_atomically(out, lambda f: f.write(model))
+    write_atomic(out, model)
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write_atomically(out.with_name(out.name + ".json"), lambda f: f.write(text.encode()))
+    write_atomic(out.with_name(out.name + ".json"), text.encode())
     return report
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blursynth import __version__
 from deblur_train.inference.signature import Signature
-from deblur_train.models.checkpoint import FORMAT, version
+from deblur_train.models.checkpoint import FORMAT
 from deblur_train.models.generator import STRIDE, FPNGenerator
 
 MOST_BLOCKS = 1 << 12  # a side; a bound the tracer needs, far beyond any image
@@ -26,7 +27,7 @@ def describe(
         "precision": precision,
         "norm_stats": norm_stats,
         "io": json.dumps(signature.words()),
-        "version": version(),
+        "version": __version__,
     }
 
 

@@ -1,10 +1,8 @@
-"""How much memory is free, and so how large an image may go through a generator at once; and keeping what was freed."""
+"""How much memory is free, and so how large an image may go through a generator at once."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 from pathlib import Path
 
 import torch
@@ -63,19 +61,3 @@ def _cgroup() -> int | None:
         except (OSError, ValueError):  # no such group, or "max": no limit
             continue
     return None
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory it frees, for the next frame; False where that cannot be asked for.
-
-    glibc gives each block above 32 MB back to the system at once, and gets it back page by page, zeroed: at 720p nearly
-    half of a frame's time goes there (benchmarks/predict_video.py). For programs whose work is frame after frame; it
-    holds for the whole process, so it is asked for by the command, not by the functions below it.
-    """
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
-        return False
-    trim, top_pad, mmap_max, arenas = -1, -2, -4, -8  # malloc.h
-    allocator = ctypes.CDLL(None)
-    wanted = ((mmap_max, 0), (trim, 2**31 - 1), (top_pad, 64 << 20), (arenas, 1))
-    accepted = [allocator.mallopt(option, value) == 1 for option, value in wanted]
-    return all(accepted)

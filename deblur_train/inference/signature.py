@@ -7,16 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from blursynth.common.errors import UsageError, UserError
+
 Layout = Literal["NCHW", "NHWC"]
 Dtype = Literal["float32", "float16", "uint8"]
 Size = tuple[int, int]  # height, width
 
 
-class ExportError(ValueError):
+class ExportError(UserError):
     """A file that could not be exported or run; the message names it, what is wrong and what to do."""
 
 
-class UnsupportedExport(ValueError):
+class UnsupportedExport(UsageError):
     """A combination of options that no exporter here can do; the message says what can be done instead."""
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from blursynth.common.atomic import write_atomic
+from blursynth.common.errors import UserError
 from deblur_train.data.image_header import image_size
 from deblur_train.media.metadata import embed, for_upright, profile_fits, read_metadata
-from deblur_train.models.checkpoint import write_atomically
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 1 << 29  # the largest picture worth trying; beyond it a header is more likely damaged
@@ -23,7 +24,7 @@ JPEG_OPTIONS = [
 ]
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """An image file that cannot be used; the message names it and says what is wrong."""
 
 
@@ -122,4 +123,4 @@ def write_picture(path: Path, picture: Picture) -> None:
     if not done:
         raise ImageError(f"{path}: cannot be written as {extension}")
     whole = embed(data.tobytes(), for_upright(picture.exif) if picture.exif else None, picture.icc)
-    write_atomically(path, lambda f: f.write(whole))
+    write_atomic(path, whole)

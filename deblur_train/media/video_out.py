@@ -12,8 +12,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from blursynth.common.atomic import part_beside
 from deblur_train.media.video_in import ACCURATE, Shot, VideoError, VideoFacts, VideoReader, reason
-from deblur_train.models.checkpoint import part_beside
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 FALLBACKS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")  # the first that this FFmpeg has

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import struct
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from blursynth import __version__
+from blursynth.common.atomic import write_atomic
+from blursynth.common.errors import UserError
 from deblur_train.models.generator import FPNGenerator, build_generator
 from deblur_train.models.norm import NormStats, set_norm_stats
 
@@ -26,39 +24,8 @@ FORMAT = "deblur-train generator 1"
 State = dict[str, Tensor]
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A file of weights that cannot be used; the message names it, what is wrong and what to do."""
-
-
-@contextmanager
-def part_beside(path: Path) -> Iterator[Path]:
-    """A temporary file in ``path``'s folder that takes its name (after fsync) when the block ends, and is removed when
-    the block raises: ``path`` is never half a file. What writes it may open it by name, as an encoder does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        with part.open("r+b") as f:
-            os.fsync(f.fileno())
-        part.chmod(0o666 & ~_umask())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
-    """Write through a temporary file beside ``path``, fsync, then rename: ``path`` is never half a file."""
-    with part_beside(path) as part, part.open("wb") as f:
-        write(f)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _kind(path: Path) -> str:
@@ -215,30 +182,23 @@ def save_generator(path: Path, backbone: str, state: State, extra: dict[str, str
                 "pad": "reflect",
             }
         ),
-        "version": version(),
+        "version": __version__,
         **(extra or {}),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items() if not _is_alias(k)}
     data = safetensors_bytes(tensors, metadata=info)
-    write_atomically(path, lambda f: f.write(data))
+    write_atomic(path, data)
 
 
 def export_official(generator: FPNGenerator, path: Path) -> None:
     """Write ``{'model': {'module.' + key: tensor}}`` with both names of every backbone tensor, as official code reads it."""
     state = {f"module.{k}": v.detach().cpu().clone() for k, v in generator.state_dict().items()}
-    write_atomically(path, lambda f: torch.save({"model": state}, f))
+    write_atomic(path, lambda f: torch.save({"model": state}, f))
 
 
 def save_run(path: Path, state: dict[str, Any]) -> None:
     """Write the whole state of a run (only tensors and plain values, so that it loads with weights_only)."""
-    write_atomically(path, lambda f: torch.save(state, f))
-
-
-def version() -> str:
-    try:
-        return metadata.version("blursynth")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    write_atomic(path, lambda f: torch.save(state, f))
 
 
 def shipped_checkpoint() -> Path:

@@ -28,16 +28,16 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
+from blursynth.common.atomic import part_beside
+from blursynth.common.stop import stop_asked
 from deblur_train.inference.restorer import Restorer
 from deblur_train.inference.tiles import restore
 from deblur_train.media.pictures import ImageError
 from deblur_train.media.video_in import Colour, Shot, VideoFacts
 from deblur_train.media.video_out import CONTAINERS, Encoding, VideoWriter, choose_codec
-from deblur_train.models.checkpoint import part_beside
 from deblur_train.prediction.live_source import open_source
 from deblur_train.prediction.predict import Options
 from deblur_train.prediction.smooth import Smoother
-from deblur_train.training.stop import stop_signals
 
 KEPT = 10_000  # latencies that statistics are taken from: the last ones, so that a loop may run for ever
 LOOK = 0.2  # seconds between looks at ``stop`` while the source gives nothing
@@ -150,18 +150,19 @@ def run_live(
     restorer: Restorer,
     out: str,
     options: Options,
-    size: tuple[int, int] | None,
-    console: Console,
+    size: tuple[int, int] | None = None,
+    console: Console | None = None,
 ) -> str:
     """Run until the source ends, the window is closed, the pipe breaks, or Ctrl-C: a summary in one line.
 
     ``out``: ``window``, ``-`` (raw RGB frames on standard output) or a video file. Raises ImageError.
     """
+    console = console or Console(stderr=True)  # the frames may go to standard output
     frames = open_source(source, size)
     # Only what is past can be smoothed over: waiting for the next frame would be latency.
     smoother = Smoother(options.temporal - 1, 0) if options.temporal > 1 else None
     stats, said = LiveStats(), 0.0
-    with stop_signals() as asked, _open(out, options.encoding) as show:
+    with stop_asked() as asked, _open(out, options.encoding) as show:
         for result in live(frames, restorer, stats, asked):
             if said == 0.0:
                 said = result.captured_at

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from blursynth.common.progress import Meter
+from blursynth.common.stop import stop_asked
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.media.pictures import ImageError, read_picture, write_picture
 from deblur_train.media.video_out import Encoding, choose_codec
 from deblur_train.models.norm import NormStats
 from deblur_train.prediction.inputs import Input, find_inputs
 from deblur_train.prediction.videos import restore_video
-from deblur_train.training.progress import Meter
-from deblur_train.training.stop import stop_signals
 
 
 @dataclass
@@ -78,7 +78,7 @@ def predict(
     for note in found.notes:
         console.print(note, highlight=False, soft_wrap=True, markup=False)
     began = time.monotonic()
-    with stop_signals() as asked, Meter(console, "restoring", len(targets), unit="file") as meter:
+    with stop_asked() as asked, Meter("restoring", len(targets), unit="file", console=console) as meter:
 
         def check() -> None:
             if asked():

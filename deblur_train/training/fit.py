@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from blursynth.common.atomic import write_atomic
+from blursynth.common.progress import Meter
+from blursynth.common.stop import stop_asked
 from deblur_train import distributed
 from deblur_train.config import ModelConfig, TrainConfig, dump_config
 from deblur_train.data.index import index_split, require_samples
@@ -19,10 +22,8 @@ from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream
 from deblur_train.evaluation.plot import curves, save_png
 from deblur_train.inference.tensors import to_device
-from deblur_train.models.checkpoint import write_atomically
 from deblur_train.models.pretrained import load_vgg19
 from deblur_train.training.board import Board
-from deblur_train.training.progress import Meter
 from deblur_train.training.run_folder import (
     Log,
     Progress,
@@ -35,7 +36,6 @@ from deblur_train.training.run_folder import (
 )
 from deblur_train.training.schedule import backbone_frozen, learning_rate, norms_tracked
 from deblur_train.training.step import Learner
-from deblur_train.training.stop import stop_signals
 from deblur_train.training.validate import read_validation_frames, validate
 
 
@@ -86,7 +86,7 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     log = Log(folder / "log.jsonl", chief)
     log.keep_until(at.step)
     if chief:
-        write_atomically(folder / "config.toml", lambda f: f.write(dump_config(config).encode()))
+        write_atomic(folder / "config.toml", dump_config(config).encode())
 
     # How it is fed.
     d, layout, accumulate = config.data, config.run.channels_last, config.optim.accumulate
@@ -125,8 +125,8 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     # Closed in any case, for that ends the decoding workers.
     with (
         closing(batches),
-        stop_signals() as stop,
-        Meter(console, "training", config.steps, at.step, quiet=not chief) as meter,
+        stop_asked() as stop,
+        Meter("training", config.steps, at.step, "step", quiet=not chief, console=console) as meter,
     ):
         while at.step < config.steps and not interrupted:
             before = time.perf_counter()

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from blursynth import __version__
+from blursynth.common.atomic import write_atomic
+from blursynth.common.errors import UserError
 from deblur_train import distributed
 from deblur_train.config import TrainConfig, dump_config
 from deblur_train.models.checkpoint import (
@@ -20,8 +23,6 @@ from deblur_train.models.checkpoint import (
     read_torch,
     save_generator,
     save_run,
-    version,
-    write_atomically,
 )
 from deblur_train.models.generator import FPNGenerator
 from deblur_train.training.step import Learner
@@ -29,7 +30,7 @@ from deblur_train.training.step import Learner
 RUN_FORMAT = 1
 
 
-class TrainError(RuntimeError):
+class TrainError(UserError):
     """Training cannot start or go on; the message says what is wrong, what is saved and what to do."""
 
 
@@ -78,7 +79,7 @@ def save_state(
     cuda = learner.device.type == "cuda"
     state = {
         "format": RUN_FORMAT,
-        "version": version(),
+        "version": __version__,
         "step": progress.step,
         "batch": progress.batch,
         "best": progress.best,
@@ -162,4 +163,4 @@ class Log:
         """Drop what a killed run wrote after the state it is resumed from."""
         kept = [json.dumps(r) for r in self.rows() if r["step"] <= step]
         if self.writing:
-            write_atomically(self.path, lambda f: f.write("".join(line + "\n" for line in kept).encode()))
+            write_atomic(self.path, "".join(line + "\n" for line in kept).encode())

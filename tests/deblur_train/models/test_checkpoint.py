@@ -5,8 +5,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from blursynth.common.atomic import write_atomic
 from deblur_train import CheckpointError, build_generator, load_generator
-from deblur_train.models.checkpoint import export_official, read_state, save_generator, write_atomically
+from deblur_train.models.checkpoint import export_official, read_state, save_generator
 from deblur_train.models.mobilenet import mobilenet_features
 from deblur_train.models.pretrained import URLS, VGG_CONVOLUTIONS, VGG19Features, load_backbone, load_vgg19
 from tests.helpers.golden import fill, fixture, image
@@ -143,14 +144,14 @@ def test_norm_statistics_are_chosen_at_loading(tmp_path):
 
 def test_atomic_writing_leaves_the_old_file_when_it_fails(tmp_path):
     path = tmp_path / "f"
-    write_atomically(path, lambda f: f.write(b"old"))
+    write_atomic(path, b"old")
 
     def half(f):
         f.write(b"ne")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        write_atomically(path, half)
+        write_atomic(path, half)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
