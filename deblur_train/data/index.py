@@ -1,4 +1,4 @@
-"""Reading shards (schema 1, DESIGN section 3): an index of tar offsets, then random access without unpacking anything.
+"""Reading shards (``blursynth.shards`` is the contract): an index of tar offsets, then random access without unpacking anything.
 
 A shard is data from elsewhere: nothing of it is written to disk, names are only compared, and every size is checked
 against the file's own before it is believed. What is broken is named and left out, never guessed.
@@ -8,54 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import tarfile
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from blursynth.common.errors import UserError
-from deblur_train.data.remote import RemoteError, fetch_shards
-from deblur_train.data.tar_headers import FAULTS, BoundedHeader
-
-SCHEMA = 1
-KEY = re.compile(r"[A-Za-z0-9_-]+")
-FORMATS = ("png", "webp")
-MAX_JSON = 1 << 20
-MAX_PIXELS = 1 << 27
-
-# Groups of a sample's JSON and the keys each must hold; more may be added by the producer.
-REQUIRED: dict[str, tuple[str, ...]] = {
-    "": (
-        "schema",
-        "key",
-        "seed",
-        "recipe_sha256",
-        "version",
-        "source",
-        "exposure",
-        "camera",
-        "flow",
-        "quality",
-    ),
-    "source": ("dataset", "clip", "path", "sha256", "fps", "first", "last", "target"),
-    "exposure": (
-        "window",
-        "stride",
-        "fps_up",
-        "interp",
-        "profile",
-        "shutter_ms",
-        "duty",
-        "readout_ms",
-        "substeps",
-    ),
-    "camera": ("crf", "highlights", "noise"),
-    "flow": ("median_px", "p95_px", "max_px", "fb_error_px", "occluded"),
-    "quality": ("score", "flags"),
-}
+from blursynth.shards.schema import FORMATS, KEY, MAX_JSON, problem_with
+from blursynth.shards.store import StoreError, is_url, local_path
+from blursynth.shards.tar import Member, TarFault, walk
+from deblur_train.data.remote import fetch_shards
 
 
 class DataError(UserError):
@@ -98,70 +59,41 @@ class ShardIndex:
         return lines
 
 
-def problem_with(meta: Any, key: str) -> str | None:
-    """Why a sample's JSON does not keep the contract, or None."""
-    if not isinstance(meta, dict):
-        return "JSON is not an object"
-    if meta.get("schema") != SCHEMA:
-        return f"schema is {meta.get('schema')!r}, not {SCHEMA}"
-    for group, names in REQUIRED.items():
-        inside = meta if not group else meta[group]
-        if not isinstance(inside, dict):
-            return f"JSON key {group!r} is not an object"
-        for name in names:
-            if name not in inside:
-                return f"JSON lacks {(group + '.' if group else '') + name!r}"
-    if meta["key"] != key:
-        return "JSON is of another sample"
-    return None
-
-
-def _members(path: Path, faults: list[Fault]) -> Iterable[tuple[str, int, int]]:
-    """(name, offset, size) of the regular files whose bytes are all there."""
-    size = path.stat().st_size
-    damaged = Fault(path.name, "truncated or damaged tar" if size else "empty file")
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
-            for m in tar:
-                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
-                if not m.isreg() or m.issparse():
-                    faults.append(
-                        Fault(f"{path.name}:{m.name[:60]!r}", "link, folder or device, not a plain file")
-                    )
-                elif m.offset_data + m.size <= size:
-                    yield m.name, m.offset_data, m.size
-            # A cut between two members, and garbage, look like the end to tarfile; a real one is a block of zeros.
-            file.seek(tar.offset)
-            if file.read(512) != bytes(512):
-                faults.append(damaged)
-    except FAULTS:
-        faults.append(damaged)  # what came before is whole
-
-
 def index_shard(path: Path, number: int) -> tuple[list[Sample], list[Fault]]:
     """The samples of one shard. Never raises for what is inside; unreadable files become faults."""
     faults: list[Fault] = []
     groups: dict[str, dict[str, tuple[int, int]]] = {}
+    samples: list[Sample] = []
     try:
-        for name, offset, length in _members(path, faults):
-            key, _, suffix = name.partition(".")
-            if not KEY.fullmatch(key):
-                faults.append(
-                    Fault(f"{path.name}:{name[:60]!r}", "key holds other characters than A-Z a-z 0-9 _ -")
-                )
-            elif suffix in groups.setdefault(key, {}):
-                faults.append(Fault(f"{path.name}:{key}", "member stands twice"))
-            else:
-                groups[key][suffix] = (offset, length)
-        with path.open("rb") as f:
-            samples = [
-                s
-                for key, parts in groups.items()
-                if (s := _sample(f.fileno(), path, number, key, parts, faults))
-            ]
+        with path.open("rb") as file:
+            try:
+                for member in walk(file):
+                    _sort_in(member, path, groups, faults)
+            except TarFault:  # what came before is whole
+                empty = os.fstat(file.fileno()).st_size == 0
+                faults.append(Fault(path.name, "empty file" if empty else "truncated or damaged tar"))
+            for key, parts in groups.items():
+                if found := _sample(file.fileno(), path, number, key, parts, faults):
+                    samples.append(found)
     except OSError as e:
         return [], [Fault(path.name, f"cannot be read: {e.strerror}")]
     return samples, faults
+
+
+def _sort_in(
+    member: Member, path: Path, groups: dict[str, dict[str, tuple[int, int]]], faults: list[Fault]
+) -> None:
+    """Put a member with its sample's others, or say why it is left out."""
+    where = f"{path.name}:{member.name[:60]!r}"
+    key, _, suffix = member.name.partition(".")
+    if not member.plain:
+        faults.append(Fault(where, "link, folder or device, not a plain file"))
+    elif not KEY.fullmatch(key):
+        faults.append(Fault(where, "key holds other characters than A-Z a-z 0-9 _ -"))
+    elif suffix in groups.setdefault(key, {}):
+        faults.append(Fault(f"{path.name}:{key}", "member stands twice"))
+    else:
+        groups[key][suffix] = (member.offset, member.size)
 
 
 def _sample(
@@ -198,11 +130,11 @@ def index_split(folder: str | Path, split: str) -> ShardIndex:
 
     Raises DataError when the folder is missing; no shard at all gives an empty index.
     """
-    folder = str(folder).removeprefix("file://")
-    if "://" in folder:
+    folder = local_path(str(folder))
+    if is_url(folder):
         try:
             paths, unfinished = fetch_shards(folder, split)
-        except RemoteError as e:
+        except StoreError as e:
             raise DataError(str(e)) from None
         index = ShardIndex(
             paths, faults=[Fault(n, "shard without a sidecar: not finished") for n in unfinished]

@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from blursynth.common.errors import UserError
-from deblur_train.data.image_header import image_size
-from deblur_train.data.index import MAX_PIXELS, Sample
+from blursynth.shards.picture import picture_fault
+from deblur_train.data.index import Sample
 
 
 class DecodeError(UserError):
     """An image of a sample that cannot be decoded."""
 
 
-def check_image_bytes(data: bytes) -> None:
-    """Raise DecodeError for a PNG or WebP that is cut or damaged, before a decoder prints about it or guesses pixels."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        at, last = 8, b""
-        while at + 12 <= len(data):
-            (length,) = struct.unpack_from(">I", data, at)
-            last = data[at + 4 : at + 8]
-            end = at + 12 + length
-            if (
-                end > len(data)
-                or zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]
-            ):
-                raise DecodeError("truncated or damaged PNG")
-            if last == b"IHDR":
-                w, h = struct.unpack_from(">II", data, at + 8)
-                if not 0 < w * h <= MAX_PIXELS:
-                    raise DecodeError(f"PNG of {w} x {h} pixels")
-            at = end
-        if last != b"IEND":
-            raise DecodeError("truncated PNG")
-    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
-            raise DecodeError("truncated WebP")
-        w, h = image_size(data) or (0, 0)
-        if not 0 < w * h <= MAX_PIXELS:
-            raise DecodeError(f"WebP of {w} x {h} pixels")
-    else:
-        raise DecodeError("neither PNG nor WebP")
-
-
 def _decode(data: bytes, flags: int) -> np.ndarray:
-    check_image_bytes(data)
+    if fault := picture_fault(data):  # before a decoder prints about it or guesses pixels
+        raise DecodeError(fault)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:

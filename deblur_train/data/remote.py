@@ -14,18 +14,15 @@ import os
 import re
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+
+from blursynth.common.atomic import part_beside, write_atomic
+from blursynth.shards.store import Store, StoreError
 
 FETCHERS = 4  # shards at a time
 ATTEMPTS = 2  # for a shard that arrives damaged
-
-
-class RemoteError(Exception):
-    """The shards cannot be fetched; one line that names the URL, what is wrong and what to do."""
 
 
 def cache_folder(url: str) -> Path:
@@ -41,20 +38,17 @@ def cache_folder(url: str) -> Path:
 def fetch_shards(url: str, split: str) -> tuple[list[Path], list[str]]:
     """Local copies of the finished shards of a split, in order of their names, and the names of unfinished ones.
 
-    A shard is finished when its sidecar lies beside it; size and sha256 must be the sidecar's. Raises RemoteError.
+    A shard is finished when its sidecar lies beside it; size and sha256 must be the sidecar's. Raises StoreError.
     """
-    url = url.rstrip("/")
-    fs, root = _open(url)
-    with _told(url):
-        fs.invalidate_cache()
-        listed = {
-            f["name"].rpartition("/")[2]: f["size"] for f in fs.ls(root, detail=True) if f["type"] == "file"
-        }
-        shard = re.compile(rf"{split}-\d{{6,}}\.tar")
-        tars = sorted(n for n in listed if shard.fullmatch(n))
-        names = [n for n in tars if _sidecar(n) in listed]
-        sides = fs.cat([f"{root}/{_sidecar(n)}" for n in names]) if names else {}
-    want = {n: sides[path] for n in names for path in sides if path.rpartition("/")[2] == _sidecar(n)}
+    store = Store(url)
+    url = store.url
+    listed = store.sizes()
+    if not listed:
+        raise StoreError(f"{url}: no such bucket or folder, or nothing in it")
+    shard = re.compile(rf"{split}-\d{{6,}}\.tar")
+    tars = sorted(n for n in listed if shard.fullmatch(n))
+    sides = store.read([_sidecar(n) for n in tars if _sidecar(n) in listed])
+    want = {n: sides[_sidecar(n)] for n in tars if _sidecar(n) in sides}
     folder = cache_folder(url)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,32 +62,18 @@ def fetch_shards(url: str, split: str) -> tuple[list[Path], list[str]]:
                     file=sys.stderr,
                 )
             with ThreadPoolExecutor(FETCHERS) as pool:
-                list(pool.map(lambda n: _fetch(fs, url, f"{root}/{n}", folder / n, want[n]), missing))
+                list(pool.map(lambda n: _fetch(store, folder / n, want[n]), missing))
             for old in folder.iterdir():
                 name = old.name if old.suffix == ".tar" else f"{old.stem}.tar"
                 if old.suffix == ".part" or (shard.fullmatch(name) and name not in want):
                     old.unlink()
     except OSError as e:
-        raise RemoteError(f"{folder}: {e.strerror or e}; DEBLUR_TRAIN_CACHE names another cache") from None
+        raise StoreError(f"{folder}: {e.strerror or e}; DEBLUR_TRAIN_CACHE names another cache") from None
     return [folder / n for n in want], [n for n in tars if n not in want]
 
 
 def _sidecar(tar: str) -> str:
     return tar.removesuffix(".tar") + ".json"
-
-
-def _open(url: str) -> tuple[Any, str]:
-    if "://" not in url:
-        raise RemoteError(f"{url}//: names no bucket; give s3://BUCKET/FOLDER")
-    try:
-        import fsspec
-
-        fs, root = fsspec.core.url_to_fs(url)
-    except ImportError as e:
-        raise RemoteError(f"{url}: needs a package ({e}); pip install 'blursynth[s3]'") from None
-    except ValueError as e:
-        raise RemoteError(f"{url}: {e}") from None
-    return fs, root.rstrip("/")
 
 
 def _is_cached(tar: Path, side: bytes) -> bool:
@@ -112,33 +92,26 @@ def _facts(side: bytes) -> tuple[int, str]:
         return -1, ""
 
 
-def _fetch(fs: Any, url: str, remote: str, tar: Path, side: bytes) -> None:
+def _fetch(store: Store, tar: Path, side: bytes) -> None:
     size, digest = _facts(side)
     tar.with_suffix(".json").unlink(missing_ok=True)
-    part = tar.with_name(f"{tar.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
+    with part_beside(tar) as part:
         for _ in range(ATTEMPTS):
-            with _told(url):
-                fs.get_file(remote, str(part))
+            store.download(tar.name, part)
             with part.open("rb") as f:
                 if part.stat().st_size == size and hashlib.file_digest(f, "sha256").hexdigest() == digest:
                     break
         else:
-            raise RemoteError(
-                f"{url}/{tar.name}: size or sha256 is not the one in its sidecar; make it again with 'blursynth make'"
+            raise StoreError(
+                f"{store.url}/{tar.name}: size or sha256 is not the one in its sidecar; make it again with 'blursynth make'"
             )
-        part.replace(tar)
-    finally:
-        part.unlink(missing_ok=True)
-    mark = tar.with_name(f"{tar.stem}.json.{uuid.uuid4().hex[:12]}.part")
-    mark.write_bytes(side)
-    mark.replace(tar.with_suffix(".json"))
+    write_atomic(tar.with_suffix(".json"), side)
 
 
 def _check_room(url: str, folder: Path, need: int) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise RemoteError(
+        raise StoreError(
             f"{url}: {need / 1e9:.1f} GB to fetch, {free / 1e9:.1f} GB free at {folder}; DEBLUR_TRAIN_CACHE names another cache"
         )
 
@@ -154,23 +127,3 @@ def _locked(folder: Path) -> Iterator[None]:
 
             fcntl.flock(f, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Whatever the store's libraries raise, as one line; they share no base class."""
-    try:
-        yield
-    except Exception as e:
-        kind, text = type(e).__name__, " ".join(str(e).split())[:200]
-        if isinstance(e, FileNotFoundError):
-            why = f"no such bucket or folder ({text})"
-        elif kind in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
-            why = f"no credentials ({text}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        elif isinstance(e, PermissionError):
-            why = f"not allowed ({text}); check the credentials and the bucket's policy"
-        elif "Connect" in kind or "Timeout" in kind or isinstance(e, ConnectionError | TimeoutError):
-            why = f"cannot be reached ({text}); check the network and AWS_ENDPOINT_URL"
-        else:
-            why = f"{kind}: {text}"
-        raise RemoteError(f"{url}: {why}") from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UserError
-from deblur_train.data.image_header import image_size
+from blursynth.shards.picture import image_size
 from deblur_train.media.metadata import embed, for_upright, profile_fits, read_metadata
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from deblur_train.data.index import REQUIRED, index_shard, index_split, problem_with
+from blursynth.shards.schema import REQUIRED, problem_with
+from deblur_train.data.index import index_shard, index_split
 from deblur_train.data.pictures import DecodeError, ShardReader
 from tests.helpers.train_shards import encode, meta, sample, scene, write_tar
 

@@ -23,8 +23,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from blursynth.shards.picture import MAX_PIXELS
+from blursynth.shards.schema import KEY, problem_with
 from deblur_train.config import ConfigError, TrainConfig, load_config
-from deblur_train.data.index import KEY, MAX_PIXELS, index_shard, problem_with
+from deblur_train.data.index import index_shard
 from deblur_train.data.pictures import DecodeError, ShardReader, decode_linear16, decode_rgb
 from deblur_train.data.remote import _facts
 from deblur_train.media.pictures import ImageError, read_picture

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from deblur_train import load_generator
 from deblur_train.cli.main import main
 from deblur_train.config import TrainConfig
-from deblur_train.models.checkpoint import read_state
+from deblur_train.models.checkpoint import CheckpointError, read_state
 from deblur_train.models.pretrained import VGG19Features
 from deblur_train.training.fit import fit
 from deblur_train.training.run_folder import Log, TrainError, load_initial
@@ -339,7 +339,7 @@ def test_init_takes_an_official_layout_and_refuses_another_backbone(straight, da
     load_initial(learner.generator, str(tmp_path / "g.h5"))
     assert all(torch.equal(v, g.state_dict()[k]) for k, v in learner.generator.state_dict().items())
     other = Learner(tiny(tmp_path, data, backbone="mobilenet"), torch.device("cpu"))
-    with pytest.raises(ValueError, match="holds mobilenet-dsc, but --backbone is mobilenet"):
+    with pytest.raises(CheckpointError, match="holds mobilenet-dsc, but --backbone is mobilenet"):
         load_initial(other.generator, str(tmp_path / "g.h5"))
 
 
