@@ -27,8 +27,7 @@ from dask_cluster import LocalDask
 from kill_resume import make_source
 
 from blursynth.run.make import make
-from blursynth.run.outcome import Outcome
-from blursynth.run.plan import ShardTask
+from blursynth.run.outcome import Outcome, ShardTask
 from blursynth.run.task import make_shard
 
 CONFIG: dict[str, dict[str, str]] = {

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 from truth import Scene, psnr, to_linear, to_srgb8
 
-from blursynth.checks.audit import IntervalChecker
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
 from blursynth.video.clip import probe_clip, read_frames
+from blursynth.video.intervals import IntervalChecker
 
 Frames = list[np.ndarray]  # RGB uint8 (H, W, 3)
 INNER = np.s_[8:-8, 8:-8]

@@ -6,71 +6,71 @@ All from the sidecars in shard order: no times, hosts or absolute paths, so that
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from blursynth import __version__
+from blursynth.card.dataset_card import dataset_card
 from blursynth.common.atomic import write_atomic
-from blursynth.common.text import human_bytes
-from blursynth.run.folder import CARD_MARK, Output
-from blursynth.run.plan import Plan
-from blursynth.shards.shard import SCHEMA, dump_json
+from blursynth.recipe import Recipe
+from blursynth.shards.schema import SCHEMA
+from blursynth.shards.shard import dump_json
 
 
-def write_index(
-    output: Output,
-    plan: Plan,
-    sides: dict[str, dict[str, Any]],
-    unused: list[tuple[str, str, str]],
-    datasets: dict[str, Any],
-) -> dict[str, Any]:
-    """Write the three files; returns what stands in dataset.json.
+@dataclass(frozen=True)
+class Made:
+    """A data set as whoever made it knows it."""
 
-    Args:
-        sides: shard -> sidecar of the finished shards.
-        unused: sources that gave nothing: (what, reason, detail).
-        datasets: name -> catalogue facts (home, licence...) of the known data sets among the sources.
-    """
+    recipe: Recipe
+    plan_sha256: str
+    shards: dict[
+        str, dict[str, Any] | None
+    ]  # every planned shard in order -> its sidecar; None: not finished
+    sources: list[dict[str, Any]]  # facts of each clip that was used
+    unused: list[dict[str, str]]  # source, reason, detail of what gave nothing
+    provenance: dict[
+        str, Any
+    ]  # name -> catalogue facts (home, licence...) of the known data sets among the sources
+
+
+def write_index(folder: Path, made: Made, card: bool = True) -> dict[str, Any]:
+    """Write the files, the README.md where ``card``; returns what stands in dataset.json."""
+    index = describe(made)
+    write_atomic(folder / "_info.json", dump_json(_timm_info(index["splits"])))
+    if card:
+        write_atomic(folder / "README.md", dataset_card(made.recipe, index).encode())
+    write_atomic(folder / "dataset.json", dump_json(index))  # last: it says that the others are there
+    return index
+
+
+def describe(made: Made) -> dict[str, Any]:
+    """What stands in dataset.json."""
     splits: dict[str, Any] = {}
     rejected: Counter[str] = Counter()
-    for name in plan.shards:
+    for name, side in made.shards.items():
         split = splits.setdefault(name.partition("-")[0], {"samples": 0, "bytes": 0, "shards": []})
-        side = sides.get(name)
         if side is None:
             continue
         rejected.update(side["counts"]["rejected"])
         if side["samples"]:
-            split["shards"].append(
-                {
-                    "file": f"{name}.tar",
-                    "samples": side["samples"],
-                    "bytes": side["bytes"],
-                    "sha256": side["sha256"],
-                }
-            )
+            facts = {k: side[k] for k in ("samples", "bytes", "sha256")}
+            split["shards"].append({"file": f"{name}.tar", **facts})
             split["samples"] += side["samples"]
             split["bytes"] += side["bytes"]
-    index: dict[str, Any] = {
+    return {
         "schema": SCHEMA,
         "version": __version__,
-        "recipe_sha256": plan.recipe.sha256,
-        "plan_sha256": plan.sha256,
-    }
-    index |= {
-        "complete": len(sides) == len(plan),
+        "recipe_sha256": made.recipe.sha256,
+        "plan_sha256": made.plan_sha256,
+        "complete": all(side is not None for side in made.shards.values()),
         "splits": splits,
         "rejected": dict(sorted(rejected.items())),
+        "recipe": made.recipe.model_dump(),
+        "sources": made.sources,
+        "not_used": [u | {"detail": _relative(u["detail"])} for u in made.unused],
+        "provenance": made.provenance,
     }
-    index |= {"recipe": plan.recipe.model_dump(), "sources": [p.identity() for p in plan.clips]}
-    index |= {
-        "not_used": [{"source": w, "reason": r, "detail": _relative(d)} for w, r, d in unused],
-        "provenance": datasets,
-    }
-    write_atomic(output.path / "_info.json", dump_json(_timm_info(splits)))
-    if output.owns_card():
-        write_atomic(output.path / "README.md", _card(plan, index).encode())
-    write_atomic(output.path / "dataset.json", dump_json(index))  # last: it says that the others are there
-    return index
 
 
 def _relative(detail: str) -> str:
@@ -96,65 +96,3 @@ def _timm_info(splits: dict[str, Any]) -> dict[str, Any]:
             if s["shards"]
         }
     }
-
-
-def _card(plan: Plan, index: dict[str, Any]) -> str:
-    recipe = plan.recipe
-    licences = sorted({str(d.get("licence")) for d in index["provenance"].values() if d.get("licence")})
-    unknown = sorted({p.clip.rel for p in plan.clips if p.clip.dataset not in index["provenance"]})
-    front = [
-        "---",
-        "tags: [deblurring, motion-blur, webdataset, image-to-image]",
-        f"pretty_name: {recipe.name} (Blursynth)",
-        "---",
-        CARD_MARK,
-    ]
-    lines = [*front, f"# {recipe.name}: blurred and sharp pairs by Blursynth {__version__}", ""]
-    lines += ["| split | samples | shards | size |", "|---|---|---|---|"]
-    lines += [
-        f"| {n} | {s['samples']} | {len(s['shards'])} | {human_bytes(s['bytes'])} |"
-        for n, s in index["splits"].items()
-    ]
-    lines += [
-        "",
-        "Each sample of a shard: `KEY.blur.%s` (input), `KEY.sharp.%s` (its centre frame), `KEY.json` (how it was made)."
-        % ((recipe.format,) * 2),
-    ]
-    if recipe.store == "linear16":
-        lines.append("`KEY.linear.png` is the blur in linear light, 16 bits, without noise.")
-    lines += ["", "```python", "import webdataset as wds"]
-    glob = f"train-{{000000..{max(len(index['splits'].get('train', {}).get('shards', [])) - 1, 0):06d}}}.tar"
-    lines += [
-        f'for s in wds.WebDataset("{glob}", shardshuffle=False).decode("rgb"):',
-        f'    blur, sharp, how = s["blur.{recipe.format}"], s["sharp.{recipe.format}"], s["json"]',
-        "```",
-    ]
-    lines += [
-        'Or `datasets.load_dataset("webdataset", data_files={"train": "train-*.tar", "val": "val-*.tar"})`.',
-        "",
-        "## Provenance and licence",
-        "",
-    ]
-    for name, d in sorted(index["provenance"].items()):
-        lines.append(f"- {name}: {d.get('home', 'home unknown')}; licence {d.get('licence', 'unknown')}")
-    if unknown:
-        lines.append(
-            f"- {len(unknown)} clips of no known data set: their licence is whatever their owner gave you ({', '.join(unknown[:5])}{'...' if len(unknown) > 5 else ''})"
-        )
-    if licences:
-        lines.append(
-            f"\nThe pairs derive from these sources and stand under the same terms: {'; '.join(licences)}."
-        )
-    lines += [
-        "",
-        f"Recipe `{recipe.name}`"
-        + (f" ({recipe.cite})" if recipe.cite else "")
-        + f", sha256 `{recipe.sha256}`; all settings are in `recipe.toml`.",
-        "",
-    ]
-    if index["rejected"]:
-        lines.append("Rejected windows: " + ", ".join(f"{k} {n}" for k, n in index["rejected"].items()) + ".")
-    lines.append(
-        "No split shares a source clip with another. `blursynth verify` checks all of it; `blursynth explain . KEY` rebuilds a sample."
-    )
-    return "\n".join(lines) + "\n"

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from blursynth.checks.audit_table import audit_text
+from blursynth.checks.audit_table import AuditReport, RejectedItem
 from blursynth.checks.measure import (
     blend_residual,
     clipped_share,
@@ -29,74 +28,7 @@ from blursynth.sources.find import Clip, find_clips
 from blursynth.video.clip import Frame, read_frames
 from blursynth.video.intervals import IntervalChecker, thumbnail
 from blursynth.video.packets import packet_index
-from blursynth.video.verdict import WINDOW, Verdict, judge
-
-__all__ = ["AuditReport", "ClipAudit", "IntervalChecker", "audit_clip", "audit_source"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ClipAudit(_Strict):
-    """One clip. Positions are frame numbers: the second frame of the interval in question."""
-
-    clip: str = Field(description="Clip.rel")
-    path: str
-    dataset: str | None
-    frames: int = Field(description="promised by the file")
-    read: int = Field(description="looked at (max_frames)")
-    width: int
-    height: int
-    decoder: str
-    fps: float | None = Field(description="nominal, from the file or the known set")
-    fps_measured: float | None = Field(description="from the median step of timestamps")
-    rate_jitter: float | None = Field(description="spread of timestamp steps over their median")
-    faults: dict[str, int] = Field(description="frames that cannot be trusted, by reason")
-    gaps: list[int]
-    cuts: list[int]
-    duplicates: list[int]
-    duplicate_period: int | None = Field(description="repeats come every so many frames")
-    blend_period: int | None = Field(description="every so many frames one is a blend of its neighbours")
-    soft_period: int | None = Field(description="every so many frames one is softer: interpolated")
-    soft_share: float = Field(
-        description="frames blurred in some direction, against their neighbourhood's sharpest"
-    )
-    clipped_high: float = Field(description="share of pixels with a channel at 255")
-    clipped_low: float = Field(description="share of pixels at 0")
-    noise_sigma: float = Field(description="code values")
-    motion_px: float = Field(description="median motion a frame, full-size px")
-    motion_p95_px: float
-    windows: int = Field(description=f"windows of {WINDOW} frames, end to end, that hold no bad interval")
-    windows_possible: int
-    verdict: Verdict
-    advice: list[str]
-
-
-class RejectedItem(_Strict):
-    what: str
-    reason: str
-    detail: str
-
-
-class AuditReport(_Strict):
-    clips: list[ClipAudit]
-    rejects: list[RejectedItem] = Field(description="looked like clips and cannot be used at all")
-
-    @property
-    def verdicts(self) -> Counter[str]:
-        return Counter(c.verdict for c in self.clips)
-
-    @property
-    def exit_code(self) -> int:
-        """0 when at least one clip can be used as it is."""
-        return 0 if any(c.verdict != "reject" for c in self.clips) else 1
-
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=1)
-
-    def __str__(self) -> str:
-        return audit_text(self)
+from blursynth.video.verdict import WINDOW, ClipAudit, judge
 
 
 def audit_source(

@@ -1,21 +1,51 @@
-"""The audit for people: a table of clips with what to do under it."""
+"""The audit's report, and how people see it: a table of clips with what to do under it."""
 
 from __future__ import annotations
 
 import io
 import shutil
-from typing import TYPE_CHECKING
+from collections import Counter
 
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from blursynth.checks.audit import AuditReport, ClipAudit
+from blursynth.video.verdict import ClipAudit
 
 _SHOWN = 3  # rejected items of one reason that are spelled out
 _COLOUR = {"ok": "green", "warn": "yellow", "reject": "red"}
+
+
+class RejectedItem(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    what: str
+    reason: str
+    detail: str
+
+
+class AuditReport(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    clips: list[ClipAudit]
+    rejects: list[RejectedItem] = Field(description="looked like clips and cannot be used at all")
+
+    @property
+    def verdicts(self) -> Counter[str]:
+        return Counter(c.verdict for c in self.clips)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when at least one clip can be used as it is."""
+        return 0 if any(c.verdict != "reject" for c in self.clips) else 1
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1)
+
+    def __str__(self) -> str:
+        return audit_text(self)
 
 
 def audit_view(report: AuditReport) -> RenderableType:

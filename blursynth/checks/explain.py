@@ -17,7 +17,7 @@ from blursynth.checks.shard_files import ShardFiles
 from blursynth.common.errors import explain_validation
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.folder import OutputError
-from blursynth.run.plan import PlanClip, Run, WindowSpec
+from blursynth.run.outcome import PlanClip, Rejected, Run, WindowSpec
 from blursynth.run.report import RunLog
 from blursynth.run.task import default_synthesizer, sample_members
 from blursynth.run.windows import read_windows
@@ -127,9 +127,10 @@ def explain(
         told.rebuilt, told.note = False, f"its frames cannot be read as they were: {reason}"
         return told
     maker = default_synthesizer(recipe, start.get("rife_weights"))
-    again = dict(
-        m for m in sample_members(recipe, source, spec, frames, maker) if not isinstance(m, str)
-    ).get(key, {})
+    try:
+        again = dict(sample_members(recipe, source, spec, frames, maker)).get(key, {})
+    except Rejected:
+        again = {}
     _compare(told, sample, again)
     if picture is not None:
         told.picture = picture

@@ -56,8 +56,8 @@ def spans(frames: int, budget: int) -> list[tuple[int, int]]:
 
 
 def measure(number_: int, clip: Clip, budget: int) -> Iterator[Interval]:
-    from blursynth.checks.audit import IntervalChecker
     from blursynth.video.clip import read_frames
+    from blursynth.video.intervals import IntervalChecker
 
     for first, last in spans(clip.info.frames, budget):
         checker = IntervalChecker()

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 
-from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, guarded
-from blursynth.run.plan import ShardTask
+from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, ShardTask, guarded
 
 WORKERS_WAIT_S = 30
 LOST_AFTER_S = 10

@@ -12,18 +12,18 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from blursynth import __version__
+from blursynth.card.dataset_card import CARD_MARK
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UsageError
 from blursynth.recipe import Recipe, dump_recipe
-from blursynth.run.folder_lock import STATE, flock
 from blursynth.run.plan import Plan
 from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
 
 OWN_FILES = ("recipe.toml", "dataset.json", "_info.json", "run.jsonl", "failed.json")
-CARD_MARK = "<!-- dataset card by blursynth -->"
+STATE = ".blursynth"  # of this machine: lock, hash cache; not part of the data
 
 
 class OutputError(UsageError):
@@ -227,3 +227,27 @@ class Output:
                 if side is not None:
                     found[p.stem] = side
         return found
+
+
+def flock(file: IO[str], exclusive: bool, wait: bool) -> bool:
+    """Lock an open file; the system unlocks it when the process ends, however it ends. False when another holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two runs at once are the user's to avoid
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a network folder without locks
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def at_work(out: str) -> Iterator[None]:
+    """Held by a worker while it makes a shard, so that the next run waits for it (see ``Output.lock``)."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # no such folder: a task outside a run
+            flock(stack.enter_context((Path(out) / STATE / "workers").open("a")), exclusive=False, wait=True)
+        yield

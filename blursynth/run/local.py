@@ -17,8 +17,7 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, guarded
-from blursynth.run.plan import ShardTask
+from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, ShardTask, guarded
 
 __all__ = ["TRIES", "EngineError", "dispatch"]
 

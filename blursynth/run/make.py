@@ -7,39 +7,29 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from blursynth import __version__
-from blursynth.card.index import write_index
+from blursynth.card.index import Made, write_index
 from blursynth.common.errors import explain_validation
 from blursynth.common.progress import Meter
 from blursynth.common.stop import Terminated, term_interrupts
 from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
 from blursynth.run.bucket import open_output
+from blursynth.run.estimate import estimate
 from blursynth.run.folder import Output, OutputError
 from blursynth.run.local import dispatch
-from blursynth.run.outcome import EngineError, Outcome, fill_outcome
-from blursynth.run.plan import Plan, ShardTask, make_plan
+from blursynth.run.outcome import EngineError, Outcome, ShardTask, fill_outcome
+from blursynth.run.plan import Plan, make_plan
 from blursynth.run.report import RunLog, Summary
 from blursynth.run.task import make_shard
-from blursynth.sources.find import SourceError, find_clips
+from blursynth.sources.find import Reject, SourceError, find_clips
 from blursynth.sources.fingerprint import fingerprint
 from blursynth.sources.manifest import load_manifest
 from blursynth.sources.splits import assign_splits
-
-
-@dataclass
-class Job:
-    """Everything known before the first frame is decoded."""
-
-    recipe: Recipe
-    run: RunOptions
-    plan: Plan
-    unused: list[tuple[str, str, str]]  # sources that give nothing: what, reason, detail
 
 
 def make(
@@ -70,17 +60,16 @@ def make(
     check_recipe(recipe, run)
     output = open_output(run.out)
     if run.dry_run:
-        from blursynth.run.estimate import estimate
-
-        return estimate(prepare(recipe, run), output)
+        plan, unused = prepare(recipe, run)
+        return estimate(plan, run, unused, output)
     with term_interrupts(), output.lock():
         try:
             if run.overwrite:
                 output.clear()
-            job = prepare(recipe, run, cache=output.state / "sources.json")
-            output.refuse_mix(recipe, job.plan)
-            output.begin(recipe, job.plan)
-            return _run(job, output, quiet, task)
+            plan, unused = prepare(recipe, run, cache=output.state / "sources.json")
+            output.refuse_mix(recipe, plan)
+            output.begin(recipe, plan)
+            return _run(plan, run, unused, output, quiet, task)
         except OSError as e:
             raise OutputError(
                 f"{run.out}: {e.strerror or e}; what is finished stays, the same command goes on", 1
@@ -122,24 +111,24 @@ def check_recipe(recipe: Recipe, run: RunOptions) -> None:
     Synthesizer(recipe, run.rife_weights)
 
 
-def prepare(recipe: Recipe, run: RunOptions, cache: Path | None = None) -> Job:
-    """Find the clips, hash them, plan. Raises SourceError when nothing can be made of them."""
-    clips, rejects = find_clips(run.src, recipe.fps)
-    unused = [(r.what, r.reason, r.detail) for r in rejects]
+def prepare(recipe: Recipe, run: RunOptions, cache: Path | None = None) -> tuple[Plan, list[Reject]]:
+    """Find the clips, hash them, plan; and the sources that give nothing. Raises SourceError when all are such."""
+    clips, unused = find_clips(run.src, recipe.fps)
     splits = assign_splits(clips, recipe.val_fraction, recipe.seed)
     hashes, stamps = None, None
     if cache is not None:  # a dry run reads no more than it must
         # After the split, which keeps copies together: dropping one first could drop the one that is officially val.
         clips, prints = fingerprint(clips, cache)
         hashes, stamps = prints.sha256, prints.stamps
-        unused += [(r.what, r.reason, r.detail) for r in prints.rejects]
+        unused += prints.rejects
     plan = make_plan(clips, splits, recipe, hashes, stamps, recipe_files(recipe, run))
-    unused += [(what, "too short" if "frames" in why else "too small", why) for what, why in plan.short]
+    unused += plan.short
     if not plan.samples:
         raise SourceError(
-            "no clip gives a single window: " + "; ".join(f"{w}: {d or r}" for w, r, d in unused[:5])
+            "no clip gives a single window: "
+            + "; ".join(f"{r.what}: {r.detail or r.reason}" for r in unused[:5])
         )
-    return Job(recipe, run, plan, unused)
+    return plan, unused
 
 
 def recipe_files(recipe: Recipe, run: RunOptions) -> dict[str, str]:
@@ -158,8 +147,14 @@ def recipe_files(recipe: Recipe, run: RunOptions) -> dict[str, str]:
     return found
 
 
-def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outcome]) -> Summary:
-    plan, run = job.plan, job.run
+def _run(
+    plan: Plan,
+    run: RunOptions,
+    unused: list[Reject],
+    output: Output,
+    quiet: bool,
+    task: Callable[[ShardTask], Outcome],
+) -> Summary:
     workers = run.workers or os.cpu_count() or 1
     log = RunLog(output.path / "run.jsonl")
     sides, failed = output.finished(plan), output.failures()
@@ -177,13 +172,13 @@ def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outc
         plan.samples,
         shards=len(plan),
         clips=len(plan.clips),
-        clip_rejects=job.unused,
+        clip_rejects=unused,
         workers=workers,
     )
     for name, side in sides.items():
         summary.add(fill_outcome(Outcome(name), side))
     log.write(
-        "start", src=[str(Path(s).absolute()) for s in run.src], version=__version__, recipe_sha256=job.recipe.sha256, plan_sha256=plan.sha256,
+        "start", src=[str(Path(s).absolute()) for s in run.src], version=__version__, recipe_sha256=plan.recipe.sha256, plan_sha256=plan.sha256,
         rife_weights=run.rife_weights, shards=len(plan), finished=len(sides), workers=workers, engine=run.engine, pid=os.getpid(),
     )  # fmt: skip
     began, done = (
@@ -221,7 +216,16 @@ def _run(job: Job, output: Output, quiet: bool, task: Callable[[ShardTask], Outc
     summary.seconds = time.monotonic() - began
     summary.failed = {name: f["reason"] for name, f in failed.items()}
     output.save_failures(failed)
-    write_index(output, plan, output.finished(plan), job.unused, _provenance(plan))
+    finished = output.finished(plan)
+    made = Made(
+        plan.recipe,
+        plan.sha256,
+        shards={name: finished.get(name) for name in plan.shards},
+        sources=[p.identity() for p in plan.clips],
+        unused=[{"source": r.what, "reason": r.reason, "detail": r.detail} for r in unused],
+        provenance=_provenance(plan),
+    )
+    write_index(output.path, made, card=output.owns_card())
     log.write("end", **summary.facts())
     output.finish()
     return summary

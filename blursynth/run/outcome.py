@@ -1,15 +1,113 @@
-"""What became of a task, and what engines share: small things that travel between processes."""
+"""What travels between processes: a shard's task, and what became of it. Small, and the same for every engine."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from blursynth.common.errors import UserError
-from blursynth.run.plan import ShardTask
+from blursynth.recipe import Recipe
+from blursynth.sources.find import Clip
 
 TRIES = 3  # a task that takes its worker down this often is left out
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """Frames ``first..last``, both in, of clip number ``clip``; ``tiles`` of it at most become samples."""
+
+    clip: int
+    first: int
+    last: int
+    tiles: int = 1
+
+    @property
+    def frames(self) -> int:
+        return self.last - self.first + 1
+
+    @property
+    def target(self) -> int:
+        """The source frame that ``sharp`` is a copy of."""
+        return (self.first + self.last) // 2
+
+
+@dataclass(frozen=True)
+class PlanClip:
+    """A source clip as tasks know it."""
+
+    clip: Clip
+    split: str
+    prefix: str  # start of its keys, unique in the plan
+    sha256: str | None = None
+    stamp: tuple[int, ...] | None = (
+        None  # cheap proof, within a run, that the source is still what was hashed
+    )
+
+    def key(self, w: WindowSpec) -> str:
+        return f"{self.prefix}_{w.first:06d}_{w.frames:02d}"
+
+    def identity(self) -> dict[str, Any]:
+        """What of this clip decides bytes, and nothing of the machine."""
+        i = self.clip.info
+        return {
+            "rel": self.clip.rel,
+            "clip": self.clip.name,
+            "dataset": self.clip.dataset,
+            "split": self.split,
+            "sha256": self.sha256,
+            "frames": i.frames,
+            "fps": i.fps,
+            "width": i.width,
+            "height": i.height,
+            "decoder": i.decoder,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """Windows of one clip in order, read in one pass."""
+
+    source: PlanClip
+    windows: tuple[WindowSpec, ...]
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All that a worker needs to make one shard: paths and numbers only, a few kB to send."""
+
+    shard: str  # "train-000000"
+    split: str
+    out: str
+    runs: tuple[Run, ...]
+    recipe: Recipe
+    plan_sha256: str
+    rife_weights: str | None = None
+
+    @property
+    def samples(self) -> int:
+        """Most samples it can give, before rejects."""
+        return sum(w.tiles for r in self.runs for w in r.windows)
+
+
+class Rejected(Exception):
+    """A window that gives no sample; the reason is a few fixed words, for counting."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass
+class ClipCounts:
+    """What one clip gave: samples, and planned samples that were not kept, by reason."""
+
+    written: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def facts(self) -> dict[str, Any]:
+        return {"written": self.written, "rejected": dict(sorted(self.rejected.items()))}
 
 
 @dataclass
@@ -22,6 +120,7 @@ class Outcome:
     samples: int = 0
     bytes: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
+    clips: dict[str, dict[str, Any]] = field(default_factory=dict)  # rel -> ClipCounts.facts()
     errors: list[str] = field(default_factory=list)  # samples that failed though their frames were fine
     seconds: float = 0.0
     clip_seconds: dict[str, float] = field(default_factory=dict)
@@ -47,5 +146,7 @@ def guarded(fn: Fn, task: ShardTask) -> Outcome:
 
 def fill_outcome(outcome: Outcome, side: dict[str, Any]) -> Outcome:
     outcome.samples, outcome.bytes = side["samples"], side["bytes"]
-    outcome.rejects, outcome.errors = dict(side["counts"]["rejected"]), list(side.get("errors", []))
+    counts = side["counts"]
+    outcome.rejects, outcome.errors = dict(counts["rejected"]), list(side.get("errors", []))
+    outcome.clips = dict(counts.get("clips", {}))
     return outcome

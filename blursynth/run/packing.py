@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blursynth.recipe import Recipe
-
-if TYPE_CHECKING:
-    from blursynth.run.plan import PlanClip
+from blursynth.run.outcome import PlanClip
 
 CLIPS_PER_SHARD = 4  # so that a shard is not one scene
 SHARDS_AT_LEAST = 16  # small jobs still have work for every core

@@ -8,107 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from blursynth.recipe import Recipe
-from blursynth.run.keys import key_prefixes
+from blursynth.run.outcome import PlanClip, Run, ShardTask, WindowSpec
 from blursynth.run.packing import named_rng, pack_shards, spread
 from blursynth.shards.shard import SCHEMA
+from blursynth.sources.find import Clip, Reject
 
-if TYPE_CHECKING:
-    from blursynth.sources.find import Clip
-
-
-@dataclass(frozen=True)
-class WindowSpec:
-    """Frames ``first..last``, both in, of clip number ``clip``; ``tiles`` of it at most become samples."""
-
-    clip: int
-    first: int
-    last: int
-    tiles: int = 1
-
-    @property
-    def frames(self) -> int:
-        return self.last - self.first + 1
-
-    @property
-    def target(self) -> int:
-        """The source frame that ``sharp`` is a copy of."""
-        return (self.first + self.last) // 2
-
-
-@dataclass(frozen=True)
-class PlanClip:
-    """A source clip as tasks know it."""
-
-    clip: Clip
-    split: str
-    prefix: str  # start of its keys, unique in the plan
-    sha256: str | None = None
-    stamp: tuple[int, ...] | None = (
-        None  # cheap proof, within a run, that the source is still what was hashed
-    )
-
-    def key(self, w: WindowSpec) -> str:
-        return f"{self.prefix}_{w.first:06d}_{w.frames:02d}"
-
-    def identity(self) -> dict[str, Any]:
-        """What of this clip decides bytes, and nothing of the machine."""
-        i = self.clip.info
-        facts: dict[str, Any] = {
-            "rel": self.clip.rel,
-            "clip": self.clip.name,
-            "dataset": self.clip.dataset,
-            "split": self.split,
-        }
-        facts |= {
-            "sha256": self.sha256,
-            "frames": i.frames,
-            "fps": i.fps,
-            "width": i.width,
-            "height": i.height,
-        }
-        return facts | {"decoder": i.decoder}
-
-
-@dataclass(frozen=True)
-class Run:
-    """Windows of one clip in order, read in one pass."""
-
-    source: PlanClip
-    windows: tuple[WindowSpec, ...]
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """All that a worker needs to make one shard: paths and numbers only, a few kB to send."""
-
-    shard: str  # "train-000000"
-    split: str
-    out: str
-    runs: tuple[Run, ...]
-    recipe: Recipe
-    plan_sha256: str
-    rife_weights: str | None = None
-
-    @property
-    def samples(self) -> int:
-        """Most samples it can give, before rejects."""
-        return sum(w.tiles for r in self.runs for w in r.windows)
+SLUG_LENGTH = 60  # a tar name holds 100 characters; the rest of the key and the extension take under 40
 
 
 @dataclass
 class Plan:
     recipe: Recipe
     clips: list[PlanClip]
-    short: list[tuple[str, str]]  # (clip, why) of clips that give no window
+    short: list[Reject]  # clips that give no window
     sha256: str
     samples: int  # most samples, before rejects
     windows: int
@@ -172,7 +94,7 @@ def make_plan(
         rows, why = _windows(p, recipe)
         arrays.append(rows)
         if why:
-            short.append((p.clip.rel, why))
+            short.append(why)
     if recipe.max_samples is not None:
         arrays = spread(arrays, known, recipe.max_samples, recipe.seed)
     samples = int(sum(int(a[:, 2].sum()) for a in arrays))
@@ -196,15 +118,16 @@ def tile_corners(width: int, height: int, tile: int) -> list[tuple[int, int]]:
     return [(x0 + i * tile, y0 + j * tile) for j in range(ny) for i in range(nx)]
 
 
-def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, str | None]:
+def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
     """(n, 3) int32 rows of first, last, tiles; and why there are none."""
     info, (lo, hi) = p.clip.info, recipe.window_range_of(p.clip.window_hint)
     tiles = len(tile_corners(info.width, info.height, recipe.tile)) if recipe.tile else 1
     none = np.zeros((0, 3), np.int32)
     if info.frames < lo:
-        return none, f"{info.frames} frames, a window needs {lo}"
+        return none, Reject(p.clip.rel, "too short", f"{info.frames} frames, a window needs {lo}")
     if not tiles:
-        return none, f"{info.width}x{info.height} is smaller than a tile of {recipe.tile}"
+        small = f"{info.width}x{info.height} is smaller than a tile of {recipe.tile}"
+        return none, Reject(p.clip.rel, "too small", small)
     most = (info.frames - lo) // (recipe.stride or lo) + 1
     if lo == hi:
         lengths = np.full(most, lo)
@@ -217,7 +140,9 @@ def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, str | None]:
     last = first + lengths - 1
     fits = last < info.frames
     rows = np.stack([first, last, np.full(most, tiles)], 1)[fits].astype(np.int32)
-    return rows, None if len(rows) else f"{info.frames} frames, the windows drawn are longer"
+    if len(rows):
+        return rows, None
+    return none, Reject(p.clip.rel, "too short", f"{info.frames} frames, the windows drawn are longer")
 
 
 def _plan_sha256(recipe: Recipe, clips: list[PlanClip], files: dict[str, str]) -> str:
@@ -228,3 +153,26 @@ def _plan_sha256(recipe: Recipe, clips: list[PlanClip], files: dict[str, str]) -
         "clips": [p.identity() for p in clips],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def key_prefixes(names: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """(name, rel) of every clip -> rel -> key prefix: the name in ``[A-Za-z0-9_-]``, and a hash where that lost
+    something or two clips share a name (also where only the case differs: many file systems would mix them up)."""
+    slugs = {
+        rel: re.sub(r"[^A-Za-z0-9_-]+", "-", _ascii(name))[:SLUG_LENGTH].strip("-") or "clip"
+        for name, rel in names
+    }
+    taken = Counter(s.lower() for s in slugs.values())
+    prefixes = dict(slugs)
+    for name, rel in names:
+        if slugs[rel] != name or taken[slugs[rel].lower()] > 1:
+            prefixes[rel] = (
+                f"{slugs[rel]}-{hashlib.sha256(rel.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}"
+            )
+    if len({p.lower() for p in prefixes.values()}) != len(names):
+        raise ValueError("two clips have one key prefix; the clips' relative paths must differ")
+    return prefixes
+
+
+def _ascii(name: str) -> str:
+    return unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()

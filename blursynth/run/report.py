@@ -11,6 +11,7 @@ from typing import Any
 
 from blursynth.common.text import human_bytes, human_seconds
 from blursynth.run.outcome import Outcome
+from blursynth.sources.find import Reject
 
 DAMAGE = ("decode", "unreadable", "truncated", "empty")
 """Reasons that are no property of the footage, as a cut is, but a file that is broken."""
@@ -30,9 +31,7 @@ class Summary:
     splits: dict[str, int] = field(default_factory=dict)  # samples a split
     clips: int = 0
     rejects: Counter[str] = field(default_factory=Counter)  # planned samples that were not kept, by reason
-    clip_rejects: list[tuple[str, str, str]] = field(
-        default_factory=list
-    )  # sources not used: what, reason, detail
+    clip_rejects: list[Reject] = field(default_factory=list)  # sources not used
     errors: list[str] = field(default_factory=list)  # samples that failed though their frames were fine
     failed: dict[str, str] = field(default_factory=dict)  # shard -> why
     stopped: str | None = None  # why the run ended before its end
@@ -60,7 +59,7 @@ class Summary:
     @property
     def damaged(self) -> int:
         """Broken source files and samples lost to broken frames."""
-        return sum(self.rejects[r] for r in DAMAGE) + sum(r in DAMAGE for _, r, _ in self.clip_rejects)
+        return sum(self.rejects[r] for r in DAMAGE) + sum(r.reason in DAMAGE for r in self.clip_rejects)
 
     @property
     def exit_code(self) -> int:
@@ -87,7 +86,7 @@ class Summary:
             "seconds": round(self.seconds, 3),
         }
         d |= {"slowest_clips": self.slowest(), "peak_mb": round(self.peak_mb, 1), "exit_code": self.exit_code}
-        return d | {"clip_rejects": [list(r) for r in self.clip_rejects]}
+        return d | {"clip_rejects": [[r.what, r.reason, r.detail] for r in self.clip_rejects]}
 
     def slowest(self, n: int = 3) -> list[tuple[str, float]]:
         return [(rel, round(s, 2)) for rel, s in self.clip_seconds.most_common(n)]
@@ -97,8 +96,8 @@ class Summary:
 
     def lines(self) -> list[str]:
         lines = self._dry_lines() if self.dry_run else self._run_lines()
-        for what, reason, detail in self.clip_rejects[:20]:
-            lines.append(f"  not used: {what}: {reason}" + (f" ({detail})" if detail else ""))
+        for r in self.clip_rejects[:20]:
+            lines.append(f"  not used: {r.what}: {r.reason}" + (f" ({r.detail})" if r.detail else ""))
         if len(self.clip_rejects) > 20:
             lines.append(f"  ... and {len(self.clip_rejects) - 20} more sources not used")
         return lines

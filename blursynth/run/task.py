@@ -18,9 +18,9 @@ import numpy as np
 from blursynth import __version__
 from blursynth.common.memory import keep_freed_memory
 from blursynth.recipe import Recipe, RecipeError
-from blursynth.run.folder_lock import at_work
-from blursynth.run.outcome import Outcome, fill_outcome
-from blursynth.run.plan import PlanClip, ShardTask, WindowSpec, tile_corners
+from blursynth.run.folder import at_work
+from blursynth.run.outcome import ClipCounts, Outcome, PlanClip, Rejected, ShardTask, WindowSpec, fill_outcome
+from blursynth.run.plan import tile_corners
 from blursynth.run.windows import read_windows
 from blursynth.shards.picture import encode_image
 from blursynth.shards.shard import SCHEMA, ShardError, ShardWriter, dump_json, read_sidecar, tar_matches
@@ -90,31 +90,42 @@ def _make(
     task: ShardTask, outcome: Outcome, synthesizer: Callable[[Recipe, str | None], SampleMaker]
 ) -> None:
     maker = synthesizer(task.recipe, task.rife_weights)
-    rejects: Counter[str] = Counter()
+    clips: dict[str, ClipCounts] = {}
     with ShardWriter(Path(task.out), task.shard) as writer:
         for run in task.runs:
             began = time.perf_counter()
-            rel = run.source.clip.rel
-            check_source(run.source.clip.info.path, run.source.stamp)
+            clip = run.source.clip
+            counts = clips.setdefault(clip.rel, ClipCounts())
+            check_source(clip.info.path, run.source.stamp)
             for window, frames, reason in read_windows(run):
-                if reason is None:
-                    reason = _write_samples(task, run.source, window, frames, maker, writer, outcome.errors)
-                if reason is not None:
-                    rejects[reason] += window.tiles
-                maker.forget(rel, window.first)
-            check_source(
-                run.source.clip.info.path, run.source.stamp
-            )  # else the samples would carry the hash of other bytes
-            outcome.clip_seconds[rel] = outcome.clip_seconds.get(rel, 0.0) + time.perf_counter() - began
-        counts = {"written": writer.samples, "rejected": dict(sorted(rejects.items()))}
-        sources = {r.source.clip.rel: r.source.sha256 for r in task.runs}
-        fields: dict[str, Any] = {
-            "split": task.split,
-            "recipe_sha256": task.recipe.sha256,
-            "plan_sha256": task.plan_sha256,
-        }
-        fields |= {"version": __version__, "counts": counts, "sources": sources, "errors": outcome.errors}
-        fill_outcome(outcome, writer.commit(fields))
+                try:
+                    if reason is not None:
+                        raise Rejected(reason)
+                    counts.written += _write_samples(task, run.source, window, frames, maker, writer, outcome)
+                except Rejected as e:
+                    counts.rejected[e.reason] += window.tiles
+                maker.forget(clip.rel, window.first)
+            check_source(clip.info.path, run.source.stamp)  # else samples carry the hash of other bytes
+            outcome.clip_seconds[clip.rel] = (
+                outcome.clip_seconds.get(clip.rel, 0.0) + time.perf_counter() - began
+            )
+        rejected = sum((c.rejected for c in clips.values()), Counter[str]())
+        side = writer.commit(
+            {
+                "split": task.split,
+                "recipe_sha256": task.recipe.sha256,
+                "plan_sha256": task.plan_sha256,
+                "version": __version__,
+                "counts": {
+                    "written": writer.samples,
+                    "rejected": dict(sorted(rejected.items())),
+                    "clips": {rel: c.facts() for rel, c in sorted(clips.items())},
+                },
+                "sources": {r.source.clip.rel: r.source.sha256 for r in task.runs},
+                "errors": outcome.errors,
+            }
+        )
+        fill_outcome(outcome, side)
 
 
 def _write_samples(
@@ -124,54 +135,52 @@ def _write_samples(
     frames: list[np.ndarray],
     maker: SampleMaker,
     writer: ShardWriter,
-    errors: list[str],
-) -> str | None:
-    """Synthesise one window and add it; the reason when a gate, or an error of ours, kept it out."""
+    outcome: Outcome,
+) -> int:
+    """Synthesise one window and add its samples; how many. Raises Rejected for a gate, or an error of ours."""
     key = source.key(w)
     try:
         members = list(sample_members(task.recipe, source, w, frames, maker))
-    except (MemoryError, OSError, RecipeError):
+    except (Rejected, MemoryError, OSError, RecipeError):
         raise
     except Exception as e:
         # One bad sample must not cost the shard, and must not pass in silence either: the run ends with exit code 1.
-        errors.append(f"{key} ({source.clip.rel}): {type(e).__name__}: {e}")
-        return f"error: {type(e).__name__}"
-    if members and isinstance(members[0], str):
-        return members[0]
+        outcome.errors.append(f"{key} ({source.clip.rel}): {type(e).__name__}: {e}")
+        raise Rejected(f"error: {type(e).__name__}") from None
     for name, parts in members:
         writer.add(name, parts)
-    return None
+    return len(members)
 
 
 def sample_members(
     recipe: Recipe, source: PlanClip, w: WindowSpec, frames: list[np.ndarray], maker: SampleMaker
-) -> Iterator[Any]:
-    """(key, {extension: bytes}) of each sample of a window; or the reason it is rejected, a str, alone.
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(key, {extension: bytes}) of each sample of a window. Raises Rejected where a gate keeps the window out.
 
     A pure function of the recipe, the source's bytes and the window: ``explain`` calls it again and compares.
     """
-    info, key = source.clip.info, source.key(w)
-    fps = recipe.fps or info.fps
+    clip, key = source.clip, source.key(w)
+    fps = recipe.fps or clip.info.fps
     stride = recipe.stride or w.frames
-    sample = maker.sample(source.clip.rel, frames, w.first, fps, sample_rng(recipe.seed, key), stride=stride)
+    sample = maker.sample(clip.rel, frames, w.first, fps, sample_rng(recipe.seed, key), stride=stride)
     if sample.rejected:
-        yield str(sample.rejected)
-        return
+        raise Rejected(str(sample.rejected))
     meta: dict[str, Any] = {
         "schema": SCHEMA,
         "key": key,
         "seed": recipe.seed,
         "recipe_sha256": recipe.sha256,
         "version": __version__,
-    }
-    meta["source"] = {
-        "dataset": source.clip.dataset,
-        "clip": source.clip.name,
-        "path": source.clip.rel,
-        "sha256": source.sha256,
-    }
-    meta["source"] |= {"fps": fps, "first": w.first, "last": w.last, "target": w.target}
-    meta |= {
+        "source": {
+            "dataset": clip.dataset,
+            "clip": clip.name,
+            "path": clip.rel,
+            "sha256": source.sha256,
+            "fps": fps,
+            "first": w.first,
+            "last": w.last,
+            "target": w.target,
+        },
         "exposure": sample.exposure,
         "camera": sample.camera,
         "flow": sample.flow,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from blursynth.run.plan import Run, WindowSpec
+from blursynth.run.outcome import Run, WindowSpec
 
 # Frames read before the first window: they teach the checker the clip's pace, so that it can tell a repeat.
 LEAD_IN = 8
@@ -18,8 +18,8 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[np.ndarray], str |
 
     One forward pass; no more frames are held than the windows that are open need.
     """
-    from blursynth.checks.audit import IntervalChecker
     from blursynth.video.clip import read_frames
+    from blursynth.video.intervals import IntervalChecker
 
     for windows in _passes(run):
         todo = sorted(windows, key=lambda w: (w.last, w.first))

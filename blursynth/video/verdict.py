@@ -1,14 +1,50 @@
-"""A clip's verdict and advice, out of the figures that ``audit`` measured."""
+"""The figures of an audited clip, and the verdict and advice that come of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from blursynth.checks.audit import ClipAudit
+from pydantic import BaseModel, ConfigDict, Field
 
 WINDOW = 9  # the default window: what "usable windows" counts
 Verdict = Literal["ok", "warn", "reject"]
+
+
+class ClipAudit(BaseModel):
+    """One clip. Positions are frame numbers: the second frame of the interval in question."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    clip: str = Field(description="Clip.rel")
+    path: str
+    dataset: str | None
+    frames: int = Field(description="promised by the file")
+    read: int = Field(description="looked at (max_frames)")
+    width: int
+    height: int
+    decoder: str
+    fps: float | None = Field(description="nominal, from the file or the known set")
+    fps_measured: float | None = Field(description="from the median step of timestamps")
+    rate_jitter: float | None = Field(description="spread of timestamp steps over their median")
+    faults: dict[str, int] = Field(description="frames that cannot be trusted, by reason")
+    gaps: list[int]
+    cuts: list[int]
+    duplicates: list[int]
+    duplicate_period: int | None = Field(description="repeats come every so many frames")
+    blend_period: int | None = Field(description="every so many frames one is a blend of its neighbours")
+    soft_period: int | None = Field(description="every so many frames one is softer: interpolated")
+    soft_share: float = Field(
+        description="frames blurred in some direction, against their neighbourhood's sharpest"
+    )
+    clipped_high: float = Field(description="share of pixels with a channel at 255")
+    clipped_low: float = Field(description="share of pixels at 0")
+    noise_sigma: float = Field(description="code values")
+    motion_px: float = Field(description="median motion a frame, full-size px")
+    motion_p95_px: float
+    windows: int = Field(description=f"windows of {WINDOW} frames, end to end, that hold no bad interval")
+    windows_possible: int
+    verdict: Verdict
+    advice: list[str]
 
 
 def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:

@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 
 from blursynth.recipe import Recipe
-from blursynth.run.outcome import Outcome
-from blursynth.run.plan import PlanClip, Run, ShardTask, WindowSpec
+from blursynth.run.outcome import Outcome, PlanClip, Run, ShardTask, WindowSpec
 from blursynth.run.task import make_shard
 from blursynth.sources.find import Clip
 from blursynth.video.clip import ClipInfo

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from blursynth.checks.audit import AuditReport, audit_source
+from blursynth.checks.audit import audit_source
+from blursynth.checks.audit_table import AuditReport
 from blursynth.checks.measure import (
     blend_residual,
     clipped_share,

@@ -17,7 +17,7 @@ from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.folder import Output, OutputError
 from blursynth.run.make import make
 from blursynth.shards.shard import read_shard
-from blursynth.sources.find import SourceError
+from blursynth.sources.find import Reject, SourceError
 from tests.helpers import make_fakes
 from tests.helpers.make_fakes import frames_folder
 
@@ -251,7 +251,7 @@ def test_a_full_disk_ends_the_run_at_once(src, tmp_path):
 
 
 def test_the_index_that_cannot_be_written_is_one_line(src, tmp_path, monkeypatch):
-    def full(*args):
+    def full(*args, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("blursynth.run.make.write_index", full)
@@ -274,7 +274,7 @@ def test_copies_are_used_once_and_told(src, tmp_path):
     shutil.copytree(src / "clip0", src / "zcopy")
     summary = run(src, tmp_path / "a")
     assert summary.samples == 12
-    assert [(r[1], r[2]) for r in summary.clip_rejects] == [("copy", "the same bytes as clip0")]
+    assert [(r.reason, r.detail) for r in summary.clip_rejects] == [("copy", "the same bytes as clip0")]
     index = json.loads((tmp_path / "a" / "dataset.json").read_text())
     assert [n["reason"] for n in index["not_used"]] == ["copy"]
 
@@ -284,7 +284,7 @@ def test_a_short_clip_is_counted_and_only_short_clips_are_an_error(tmp_path):
     frames_folder(tmp_path / "src" / "short", 5, seed=1)
     summary = run(tmp_path / "src", tmp_path / "a")
     assert summary.exit_code == 0 and summary.clip_rejects == [
-        ("short", "too short", "5 frames, a window needs 9")
+        Reject("short", "too short", "5 frames, a window needs 9")
     ]
     with pytest.raises(SourceError, match="5 frames, a window needs 9"):
         run(tmp_path / "src" / "short", tmp_path / "b")

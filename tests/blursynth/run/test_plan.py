@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blursynth.recipe import Recipe
-from blursynth.run.keys import key_prefixes
 from blursynth.run.packing import SHARD_SAMPLES_MAX
-from blursynth.run.plan import make_plan, tile_corners
+from blursynth.run.plan import key_prefixes, make_plan, tile_corners
 from blursynth.shards.shard import KEY
+from blursynth.sources.find import Reject
 from tests.helpers.make_fakes import clip
 
 
@@ -44,7 +44,7 @@ def test_windows_tile_the_clip_at_the_stride():
 def test_a_clip_of_exactly_one_window_gives_one_and_a_shorter_one_is_named():
     plan = plan_of([clip("exact", 9), clip("short", 8)])
     assert [(rel, w.first, w.last) for rel, w in windows(plan)] == [("exact", 0, 8)]
-    assert plan.short == [("short", "8 frames, a window needs 9")]
+    assert plan.short == [Reject("short", "too short", "8 frames, a window needs 9")]
 
 
 def test_drawn_windows_are_within_the_range_varied_and_reproducible():
@@ -174,7 +174,9 @@ def test_tiles_are_a_centred_grid_without_overlap():
     assert tile_corners(100, 70, 32) == [(2, 3), (34, 3), (66, 3), (2, 35), (34, 35), (66, 35)]
     assert tile_corners(64, 31, 32) == []
     plan = plan_of([clip("a", 90, size=(100, 70)), clip("small", 90, size=(30, 30))], Recipe(tile=32))
-    assert plan.samples == 60 and plan.short == [("small", "30x30 is smaller than a tile of 32")]
+    assert plan.samples == 60 and plan.short == [
+        Reject("small", "too small", "30x30 is smaller than a tile of 32")
+    ]
 
 
 def test_a_million_samples_are_planned_in_seconds_and_megabytes():

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from blursynth.recipe import Recipe
-from blursynth.run.plan import Run, WindowSpec, make_plan
+from blursynth.run.outcome import Run, WindowSpec
+from blursynth.run.plan import make_plan
 from blursynth.run.task import make_shard, sample_rng
 from blursynth.run.windows import read_windows
 from blursynth.shards.picture import decode_image
@@ -64,7 +65,8 @@ def test_a_sample_is_the_window_it_says(src, out):
         )
         assert meta["key"] == s["__key__"] == f"clip_{first:06d}_09"
     side = read_sidecar(out / "train-000000.json")
-    assert side["counts"] == {"written": 4, "rejected": {}} and side["sources"] == {"clip": "0" * 64}
+    counts = {"written": 4, "rejected": {}}
+    assert side["counts"] == counts | {"clips": {"clip": counts}} and side["sources"] == {"clip": "0" * 64}
 
 
 def test_a_bad_frame_costs_just_the_windows_that_hold_it(src, out):

@@ -1,0 +1,73 @@
+"""The dataset card: README.md beside the shards, for people and for hubs that read its front matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blursynth import __version__
+from blursynth.common.text import human_bytes
+from blursynth.recipe import Recipe
+
+CARD_MARK = "<!-- dataset card by blursynth -->"
+
+
+def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
+    """README.md as text, out of the recipe and what stands in dataset.json."""
+    licences = sorted({str(d.get("licence")) for d in index["provenance"].values() if d.get("licence")})
+    unknown = sorted({s["rel"] for s in index["sources"] if s["dataset"] not in index["provenance"]})
+    front = [
+        "---",
+        "tags: [deblurring, motion-blur, webdataset, image-to-image]",
+        f"pretty_name: {recipe.name} (Blursynth)",
+        "---",
+        CARD_MARK,
+    ]
+    lines = [*front, f"# {recipe.name}: blurred and sharp pairs by Blursynth {__version__}", ""]
+    lines += ["| split | samples | shards | size |", "|---|---|---|---|"]
+    lines += [
+        f"| {n} | {s['samples']} | {len(s['shards'])} | {human_bytes(s['bytes'])} |"
+        for n, s in index["splits"].items()
+    ]
+    lines += [
+        "",
+        "Each sample of a shard: `KEY.blur.%s` (input), `KEY.sharp.%s` (its centre frame), `KEY.json` (how it was made)."
+        % ((recipe.format,) * 2),
+    ]
+    if recipe.store == "linear16":
+        lines.append("`KEY.linear.png` is the blur in linear light, 16 bits, without noise.")
+    lines += ["", "```python", "import webdataset as wds"]
+    glob = f"train-{{000000..{max(len(index['splits'].get('train', {}).get('shards', [])) - 1, 0):06d}}}.tar"
+    lines += [
+        f'for s in wds.WebDataset("{glob}", shardshuffle=False).decode("rgb"):',
+        f'    blur, sharp, how = s["blur.{recipe.format}"], s["sharp.{recipe.format}"], s["json"]',
+        "```",
+    ]
+    lines += [
+        'Or `datasets.load_dataset("webdataset", data_files={"train": "train-*.tar", "val": "val-*.tar"})`.',
+        "",
+        "## Provenance and licence",
+        "",
+    ]
+    for name, d in sorted(index["provenance"].items()):
+        lines.append(f"- {name}: {d.get('home', 'home unknown')}; licence {d.get('licence', 'unknown')}")
+    if unknown:
+        lines.append(
+            f"- {len(unknown)} clips of no known data set: their licence is whatever their owner gave you ({', '.join(unknown[:5])}{'...' if len(unknown) > 5 else ''})"
+        )
+    if licences:
+        lines.append(
+            f"\nThe pairs derive from these sources and stand under the same terms: {'; '.join(licences)}."
+        )
+    lines += [
+        "",
+        f"Recipe `{recipe.name}`"
+        + (f" ({recipe.cite})" if recipe.cite else "")
+        + f", sha256 `{recipe.sha256}`; all settings are in `recipe.toml`.",
+        "",
+    ]
+    if index["rejected"]:
+        lines.append("Rejected windows: " + ", ".join(f"{k} {n}" for k, n in index["rejected"].items()) + ".")
+    lines.append(
+        "No split shares a source clip with another. `blursynth verify` checks all of it; `blursynth explain . KEY` rebuilds a sample."
+    )
+    return "\n".join(lines) + "\n"
