@@ -18,7 +18,6 @@ from blursynth.checks.measure import (
     clipped_share,
     directional_energy,
     duplicate_period,
-    luma,
     motion_px,
     noise_sigma,
     phase_contrast,
@@ -26,7 +25,7 @@ from blursynth.checks.measure import (
 )
 from blursynth.sources.find import Clip, find_clips
 from blursynth.video.clip import Frame, read_frames
-from blursynth.video.intervals import IntervalChecker, thumbnail
+from blursynth.video.intervals import IntervalChecker, luma, thumbnail
 from blursynth.video.packets import packet_index
 from blursynth.video.verdict import WINDOW, ClipAudit, judge
 
@@ -54,7 +53,14 @@ class _Tally:
     def __init__(self, n: int):
         self.every = max(1, n // 60)  # the dearer measurements on about 60 frames a clip
         self.checker = IntervalChecker()
-        self.found: dict[str, list[int]] = {"cut": [], "duplicate": [], "gap": [], "decode": [], "size": []}
+        self.found: dict[str, list[int]] = {
+            "cut": [],
+            "duplicate": [],
+            "gap": [],
+            "decode": [],
+            "size": [],
+            "rate": [],
+        }
         self.faults: Counter[str] = Counter()
         self.energy = np.full((n, 4), np.nan)
         self.blend = np.full(n, np.nan)
@@ -142,6 +148,8 @@ def _timing(clip: Clip) -> tuple[float | None, float | None]:
     if clip.info.kind == "frames":
         return None, None
     index = packet_index(clip.info.path)
-    if not index.timed or len(index.pts) < 2:
+    timing = index.timing
+    if not len(timing.starts):
         return None, None
-    return 1.0 / (float(np.median(np.diff(index.pts))) * index.tick_s), index.jitter
+    longest = int(np.argmax(np.diff([*timing.starts.tolist(), index.frames])))
+    return timing.rate(int(timing.starts[longest])), timing.jitter

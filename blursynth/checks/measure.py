@@ -8,14 +8,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-
-def luma(rgb: np.ndarray, side: int | None = None) -> np.ndarray:
-    """(h, w) uint8 luma of an RGB frame, its longer side at most ``side`` px (area-averaged)."""
-    h, w = rgb.shape[:2]
-    if side and max(h, w) > side:
-        s = side / max(h, w)
-        rgb = cv2.resize(rgb, (max(1, round(w * s)), max(1, round(h * s))), interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+from blursynth.video.intervals import luma
 
 
 def directional_energy(gray: np.ndarray) -> np.ndarray:

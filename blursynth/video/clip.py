@@ -23,9 +23,11 @@ import numpy as np
 
 from blursynth.common.errors import UserError
 from blursynth.video.decord_reader import installed, read_forward
-from blursynth.video.packets import PacketIndex, count_frames, packet_index, video_stream
-from blursynth.video.reader import Reader, open_video, to_rgb
+from blursynth.video.packets import PacketIndex, count_frames, packet_index, stream_rate, video_stream
+from blursynth.video.picture import size_of, to_rgb
+from blursynth.video.reader import Reader, open_video
 from blursynth.video.stills import frame_files, number_gaps, read_still
+from blursynth.video.timing import Break
 
 Decoder = Literal["av", "decord", "image"]
 
@@ -60,7 +62,7 @@ class Frame:
     rgb: np.ndarray | None  # (H, W, 3) uint8 display-encoded RGB; None on a fault
     time_s: float | None  # seconds after the first frame
     fault: str | None  # "decode", "size", "unreadable", "truncated"
-    gap: bool = False  # the source itself says that frames are missing between the one before and this
+    broken: Break | None = None  # the source itself says that the step from the frame before is no usual one
 
 
 def probe_clip(
@@ -138,7 +140,7 @@ def _read_folder(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
             fault = "unreadable"
         elif img.shape[:2] != (info.height, info.width):
             img, fault = None, "size"
-        yield Frame(i, img, i / info.fps if info.fps else None, fault, i in gaps)
+        yield Frame(i, img, i / info.fps if info.fps else None, fault, "gap" if i in gaps else None)
 
 
 # Video files through PyAV
@@ -149,7 +151,7 @@ def _probe_video(path: Path, fps: float | None, decoder: str) -> ClipInfo:
     try:
         with closing(av.open(name)) as c:
             stream = video_stream(c)
-            rate = stream.average_rate or stream.guessed_rate
+            rate = stream_rate(c, stream)
         frames = count_frames(name)
     except IndexError:
         raise ClipError(path, "holds no video stream", "give a video", "no video") from None
@@ -168,8 +170,7 @@ def _probe_video(path: Path, fps: float | None, decoder: str) -> ClipInfo:
         raise ClipError(
             path, "decord is not installed on this machine", "use the default decoder", "no decoder"
         )
-    got = float(rate) if rate else fps
-    return ClipInfo(name, "video", frames, got, *size, "decord" if decoder == "decord" else "av")
+    return ClipInfo(name, "video", frames, rate or fps, *size, "decord" if decoder == "decord" else "av")
 
 
 def _first_size(path: str, tries: int = 300) -> tuple[int, int] | None:
@@ -180,8 +181,7 @@ def _first_size(path: str, tries: int = 300) -> tuple[int, int] | None:
             for n, packet in enumerate(container.demux(stream)):
                 try:
                     for frame in stream.codec_context.decode(packet):
-                        turned = round(frame.rotation / 90) % 2
-                        return (frame.height, frame.width) if turned else (frame.width, frame.height)
+                        return size_of(frame)
                 except (av.error.FFmpegError, ValueError):
                     pass
                 if n >= tries:
@@ -229,15 +229,14 @@ def _read_av(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
 
 
 def _checked(info: ClipInfo, index: PacketIndex, i: int, frame: av.VideoFrame | None) -> Frame:
-    time_s, gap = index.time_s(i), i in index.gaps
-    if i >= len(index.pts) or int(index.pts[i]) > index.whole_until:
-        return Frame(i, None, time_s, "truncated", gap)
+    time_s, broken = index.time_s(i), index.timing.breaks.get(i)
+    if i >= index.whole:
+        return Frame(i, None, time_s, "truncated", broken)
     if frame is None:
-        return Frame(i, None, time_s, "decode", gap)
-    turned = round(frame.rotation / 90) % 2
-    if (frame.height, frame.width) != ((info.width, info.height) if turned else (info.height, info.width)):
-        return Frame(i, None, time_s, "size", gap)
-    return Frame(i, to_rgb(frame), time_s, None, gap)
+        return Frame(i, None, time_s, "decode", broken)
+    if size_of(frame) != (info.width, info.height):
+        return Frame(i, None, time_s, "size", broken)
+    return Frame(i, to_rgb(frame), time_s, None, broken)
 
 
 # Video files through decord (on request)
@@ -249,4 +248,4 @@ def _read_decord(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
         fault = "decode" if rgb is None else None
         if rgb is not None and rgb.shape[:2] != (info.height, info.width):
             rgb, fault = None, "size"
-        yield Frame(i, rgb, index.time_s(i), fault, i in index.gaps)
+        yield Frame(i, rgb, index.time_s(i), fault, index.timing.breaks.get(i))

@@ -12,7 +12,6 @@ from collections import deque
 import cv2
 import numpy as np
 
-from blursynth.checks.measure import luma
 from blursynth.video.clip import Frame
 
 _SIDE = 160  # thumbnail's longer side: 8 source px a thumbnail px at 720p
@@ -46,7 +45,8 @@ class IntervalChecker:
 
         "cut": another scene. "duplicate": the frame repeats the one before while the clip moves. "decode": one of
         the two frames cannot be trusted (also truncated or unreadable). "size": one has another size. "gap": the
-        source itself says that frames are missing in between. A first frame with a fault is named too.
+        source itself says that frames are missing in between. "rate": its time is not that of the intervals before
+        it. A first frame with a fault is named too.
         """
         last, thumb = self._last, self._thumb
         self._last = frame
@@ -67,7 +67,7 @@ class IntervalChecker:
             return "cut"
         self.change = top_change(difference)
         repeated = self._is_repeat(frame.index, self.change)
-        return "duplicate" if repeated else "gap" if frame.gap else None
+        return "duplicate" if repeated else frame.broken
 
     def _start_over(self) -> None:
         self._moves: deque[float] = deque(maxlen=5)  # changes of the last intervals that were no repeats
@@ -99,6 +99,15 @@ def _fault(frame: Frame) -> str | None:
     if frame.rgb is not None and frame.fault is None:
         return None
     return "size" if frame.fault == "size" else "decode"
+
+
+def luma(rgb: np.ndarray, side: int | None = None) -> np.ndarray:
+    """(h, w) uint8 luma of an RGB frame, its longer side at most ``side`` px (area-averaged)."""
+    h, w = rgb.shape[:2]
+    if side and max(h, w) > side:
+        s = side / max(h, w)
+        rgb = cv2.resize(rgb, (max(1, round(w * s)), max(1, round(h * s))), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
 
 
 def thumbnail(rgb: np.ndarray) -> np.ndarray:

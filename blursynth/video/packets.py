@@ -3,6 +3,9 @@
 Decoders give frames in presentation order, files store packets in decode order, and neither counts. The
 presentation timestamp (pts) joins them: the sorted pts of all packets number the frames, so "frame 137" means
 the same picture whether a read starts at 0 or in the middle.
+
+Files joined end to end start their clock anew: each part is put behind the one before. Where stamps are missing or
+stand twice, frames are numbered as the decoder gives them and such a file is read from its start only.
 """
 
 from __future__ import annotations
@@ -17,20 +20,29 @@ from pathlib import Path
 import av
 import numpy as np
 
-GAP = 1.5  # a step of this many usual steps means that at least one frame is missing in between
+from blursynth.video.timing import UNTIMED, Timing, find_timing
+
+# A stream without a container: libavformat makes its stamps up (at 25 fps), so they say nothing.
+BARE = frozenset({"h264", "hevc", "mpegvideo", "m4v", "vvc", "obu", "cavsvideo", "h263", "h261", "mjpeg"})
+BACKWARD_S = 0.5  # decode stamps that fall back further than this begin a new part
 
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """Presentation order of one video stream. ``pts`` are ticks of ``tick_s`` seconds, ascending, unique."""
+    """Presentation order of one video stream."""
 
-    pts: np.ndarray  # (frames,) int64
+    frames: int
+    pts: np.ndarray  # (frames,) int64, ascending, in ticks of tick_s; of no meaning where not timed
     keys: np.ndarray  # (keyframes,) int64, ascending: pts of the packets that a decoder may start at
-    gaps: frozenset[int]  # i: the step from frame i - 1 to i is longer than GAP usual steps
+    order: (
+        np.ndarray | None
+    )  # (frames,) int64: frame number of each packet in decode order; None where not timed
+    exact: bool  # order holds; False: stamps stand twice, so that the decoder has the last word on their neighbours
+    seekable: bool  # pts are those of the file, and no two are the same
+    timed: bool  # pts say when frames are shown
     tick_s: float
-    timed: bool  # False: the packets carry no usable timestamps; frames are numbered as they are decoded
-    whole_until: int  # pts up to which no frame can be missing at the end of a truncated file
-    jitter: float  # spread of the steps (95th - 5th percentile) over their median: 0 for a constant rate
+    whole: int  # so many first frames have all their neighbours, in a file that was cut off
+    timing: Timing
 
     def time_s(self, i: int) -> float | None:
         """Seconds from the first frame to frame ``i``."""
@@ -56,10 +68,22 @@ def shown(packet: av.Packet, codec: str) -> bool:
     return codec != "vp8" or bool(bytes(memoryview(packet)[:1])[0] >> 4 & 1)
 
 
+def films(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The video streams that are film, not cover pictures."""
+    return [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+
+
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """The film, not its cover picture. Raises IndexError when there is none."""
-    real = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    return real[0]
+    return films(container)[0]
+
+
+def stream_rate(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """Frames a second by the file's own account; None where only libavformat's guess (25) is there."""
+    rate = stream.average_rate or stream.guessed_rate
+    if set(container.format.name.split(",")) & BARE:
+        rate = stream.codec_context.framerate
+    return float(rate) if rate else None
 
 
 def count_frames(path: str | Path) -> int:
@@ -67,9 +91,9 @@ def count_frames(path: str | Path) -> int:
     with closing(av.open(str(path))) as c:
         s = video_stream(c)
         entries = s.index_entries
-        if s.frames and len(entries) == s.frames:
+        if "mp4" in c.format.name and s.frames and len(entries) == s.frames:
             return sum(not e.is_discard for e in entries)
-    return max(len(packet_index(str(path)).pts), 0)
+    return packet_index(str(path)).frames
 
 
 def packet_index(path: str) -> PacketIndex:
@@ -83,47 +107,78 @@ def packet_index(path: str) -> PacketIndex:
 
 @lru_cache(maxsize=32)
 def _packet_index(path: str, size: int, mtime_ns: int) -> PacketIndex:
-    pts: list[int] = []
-    keys: list[int] = []
-    untimed = 0
-    last_dts: int | None = None
+    stamps: list[int | None] = []  # of the packets that give a picture, in decode order
+    decode: list[int | None] = []
+    is_key: list[bool] = []
+    total, last_dts = 0, None
     with closing(av.open(path)) as c:
         s = video_stream(c)
         codec, tick, promised = s.codec.name, float(s.time_base or 0), s.frames
-        total = 0
+        kinds, nominal = set(c.format.name.split(",")), stream_rate(c, s)
         for p in _demux(c, s):
             total += 1
-            if p.dts is not None:
-                last_dts = p.dts
-            if not shown(p, codec):
-                continue
-            if p.pts is None:
-                untimed += 1
-                continue
-            pts.append(p.pts)
-            if p.is_keyframe:
-                keys.append(p.pts)
-    order = np.unique(np.array(pts, np.int64))
-    timed = not untimed and len(order) == len(pts) > 0 and bool(keys) and tick > 0
-    if not timed:
+            last_dts = p.dts if p.dts is not None else last_dts
+            if shown(p, codec):
+                stamps.append(p.pts)
+                decode.append(p.dts)
+                is_key.append(p.is_keyframe)
+    if "avi" in kinds and last_dts is not None:
+        total = max(total, last_dts + 1)  # an empty chunk stands for a frame that was never recorded
+    n = len(stamps)
+    timed = n > 0 and tick > 0 and any(is_key) and not kinds & BARE
+    pts, parts = _unrolled(stamps, decode, is_key, tick) if timed else (None, 1)
+    if pts is None:
         # Nothing to tell the frames apart by: number them in the order they are decoded.
-        order = np.arange(len(pts) + untimed, dtype=np.int64)
-    steps = np.diff(order) if timed else np.zeros(0)
-    usual = float(np.median(steps)) if len(steps) else 0.0
-    gaps = frozenset((np.flatnonzero(steps > GAP * usual) + 1).tolist()) if usual else frozenset()
-    spread = float(np.subtract(*np.percentile(steps, [95, 5]))) / usual if usual else 0.0
+        none = np.arange(n, dtype=np.int64)
+        return PacketIndex(n, none, np.zeros(1, np.int64), None, False, False, False, tick, n, UNTIMED)
+    order = np.argsort(pts, kind="stable")
+    ordered = pts[order]
+    unique = bool((np.diff(ordered) > 0).all())
+    numbers = np.empty(n, np.int64)
+    numbers[order] = np.arange(n)
+    seekable = unique and parts == 1
     # Packets come by ascending dts and none is shown before its dts: what a truncated file has lost can only
     # be shown after the last dts it still has, so frames up to there have all their neighbours.
-    short = total < promised and timed and last_dts is not None
+    short = total < promised and seekable and last_dts is not None
     return PacketIndex(
-        pts=order,
-        keys=np.array(sorted(keys), np.int64) if timed else np.zeros(1, np.int64),
-        gaps=gaps,
+        frames=n,
+        pts=ordered,
+        keys=np.sort(pts[np.array(is_key)]),
+        order=numbers,
+        exact=unique,
+        seekable=seekable,
+        timed=True,
         tick_s=tick,
-        timed=timed,
-        whole_until=int(last_dts) if short and last_dts is not None else np.iinfo(np.int64).max,
-        jitter=spread,
+        whole=int(np.searchsorted(ordered, last_dts, side="right")) if short and last_dts is not None else n,
+        timing=find_timing(ordered, tick, nominal),
     )
+
+
+def _unrolled(
+    stamps: list[int | None], decode: list[int | None], is_key: list[bool], tick_s: float
+) -> tuple[np.ndarray | None, int]:
+    """pts of each packet on one clock, and of how many parts the file was joined; None where stamps are missing."""
+    # Matroska drops stamps below zero: the first keyframe's leading pictures in a film cut by copying.
+    first = is_key.index(True)
+    after = first + 1
+    while after < len(stamps) and stamps[after] is None:
+        after += 1
+    known = [p for p in stamps if p is not None]
+    step = max(1, round(float(np.median(np.diff(np.unique(known)))))) if len(set(known)) > 1 else 1
+    if stamps[first] is not None:
+        for back, n in enumerate(range(after - 1, first, -1), 1):
+            stamps[n] = stamps[first] - back * step  # type: ignore[operator]
+    if any(p is None for p in stamps):
+        return None, 1
+    pts = np.array(stamps, np.int64)
+    clock = [d for d in decode if d is not None]
+    if len(clock) < len(pts):
+        return pts, 1
+    falls = np.flatnonzero(np.diff(np.array(clock, np.float64)) < -BACKWARD_S / tick_s) + 1
+    edges = [0, *falls.tolist(), len(pts)]
+    for a, b, c in zip(edges, edges[1:], edges[2:]):
+        pts[b:c] += pts[a:b].max() + step - pts[b:c].min()
+    return pts, len(edges) - 1
 
 
 def _demux(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:

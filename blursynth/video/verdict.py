@@ -24,7 +24,7 @@ class ClipAudit(BaseModel):
     height: int
     decoder: str
     fps: float | None = Field(description="nominal, from the file or the known set")
-    fps_measured: float | None = Field(description="from the median step of timestamps")
+    fps_measured: float | None = Field(description="of the longest steady stretch of timestamps")
     rate_jitter: float | None = Field(description="spread of timestamp steps over their median")
     faults: dict[str, int] = Field(description="frames that cannot be trusted, by reason")
     gaps: list[int]

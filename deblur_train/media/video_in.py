@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from blursynth.camera.orientation import Orientation, parse_display_matrix
 from deblur_train.media.pictures import ImageError
 
 COMMON = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp", ".flv", ".wmv")
@@ -153,7 +154,7 @@ class VideoReader:
         rgb = self._upright(frame)
         if self.size is None:
             self.size, self._colour = (rgb.shape[1], rgb.shape[0]), colour_of(frame)
-            self._turned = round(frame.rotation / 90) % 2 == 1
+            self._turned = orientation_of(frame).transposed
         elif self.size != (rgb.shape[1], rgb.shape[0]):
             raise VideoError(
                 f"{self.name}: its frame size changes from {self.size[0]}x{self.size[1]} to "
@@ -169,8 +170,7 @@ class VideoReader:
         rgb = self._reformat.reformat(
             frame, format="rgb48le" if wide else "rgb24", interpolation=ACCURATE
         ).to_ndarray()
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+        return orientation_of(frame).upright(rgb)
 
     def facts(self) -> VideoFacts:
         """Known once the first frame is out."""
@@ -178,6 +178,12 @@ class VideoReader:
             raise VideoError(f"{self.name}: no frame in it can be decoded")
         aspect = 1 / self.aspect if self._turned else self.aspect
         return VideoFacts(self.time_base, self.rate, self._colour, aspect, self.expected)
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """How the file says that its frames are to be turned and mirrored."""
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    return parse_display_matrix(None if data is None else bytes(data))
 
 
 def colour_of(frame: av.VideoFrame) -> Colour:

@@ -90,12 +90,19 @@ def read_film(path: Path) -> tuple[list[Shot], list[bytes], VideoReader]:
     return shots, sound, reader
 
 
-def rotated(path: Path, degrees: int) -> None:
-    """Write a display matrix into an mp4's track header, as phones do: the picture is to be turned clockwise."""
+def rotated(path: Path, turn: str) -> None:
+    """Write a display matrix into an mp4's track header, as phones do; degrees are clockwise."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4
     matrix = at + (52 if data[at] == 1 else 40)
-    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
+    a, b, c, d = {
+        "90": (0, 1, -1, 0),
+        "180": (-1, 0, 0, -1),
+        "270": (0, -1, 1, 0),
+        "mirrored": (-1, 0, 0, 1),
+        "upside-down": (1, 0, 0, -1),
+        "transposed": (0, 1, 1, 0),
+    }[turn]
     for i, v in zip((0, 1, 3, 4), (a, b, c, d), strict=True):
         data[matrix + 4 * i : matrix + 4 * i + 4] = (v << 16).to_bytes(4, "big", signed=True)
     path.write_bytes(data)

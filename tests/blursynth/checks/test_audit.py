@@ -158,7 +158,7 @@ def test_both_intervals_of_a_bad_frame_are_named():
     f[3] = Frame(3, None, 0.1, "decode")
     f[6] = Frame(6, None, 0.2, "size")
     f[9] = Frame(9, None, 0.3, "truncated")
-    f[12].gap = True
+    f[12].broken = "gap"
     assert check(f) == ({"decode": [3, 4, 9, 10], "size": [6, 7], "gap": [12]}, [])
 
 

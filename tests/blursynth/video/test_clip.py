@@ -77,7 +77,7 @@ def test_random_access_equals_sequential_reading_bit_for_bit(tmp_path, kind):
     assert (info.frames, info.width, info.height, info.fps) == (60, 256, 144, 30.0)
     whole = read(info, fresh=True)
     assert [f.index for f in whole] == list(range(60))
-    assert not any(f.fault or f.gap for f in whole)
+    assert not any(f.fault or f.broken for f in whole)
     for i, f in enumerate(whole):  # the index says which picture it is: no other source frame is as close
         errors = [np.abs(f.rgb.astype(int) - s).mean() for s in source[max(0, i - 2) : i + 3]]
         assert int(np.argmin(errors)) == min(i, 2)
@@ -180,23 +180,54 @@ def test_all_decoders_agree_on_a_whole_file(bikes):
         assert a.index == b.index and np.array_equal(a.rgb, b.rgb)
 
 
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotation_is_applied(tmp_path, degrees):
-    path = write_video(tmp_path / "a.mp4", moving(6, (96, 64)))
-    upright = read(probe_clip(path))
-    data = bytearray(path.read_bytes())
+MATRICES = {  # a b c d of ISO/IEC 14496-12 (x' = a x + c y, y' = b x + d y), and what it does to a picture
+    "90": ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+    "180": ((-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
+    "270": ((0, -1, 1, 0), lambda p: np.rot90(p, 1)),
+    "mirrored": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    "upside-down": ((1, 0, 0, -1), lambda p: p[::-1]),
+    "transposed": ((0, 1, 1, 0), lambda p: p.swapaxes(0, 1)),
+    "anti-transposed": ((0, -1, -1, 0), lambda p: np.rot90(p, 2).swapaxes(0, 1)),
+}
+
+
+def with_matrix(source, target, kind):
+    """A copy of an mp4 file whose track has this display matrix."""
+    data = bytearray(source.read_bytes())
     at = data.index(b"tkhd") + 4 + 4 + 20 + 16  # version, times and ids, layer and volume; then the matrix
-    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
-    one = 1 << 16
-    data[at : at + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
-    turned = tmp_path / f"{degrees}.mp4"
-    turned.write_bytes(data)
+    a, b, c, d = (v << 16 for v in MATRICES[kind][0])
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_the_whole_display_matrix_is_applied(tmp_path, kind):
+    path = write_video(tmp_path / "a.mp4", moving(6, (96, 64)))
+    plain = read(probe_clip(path))
+    turned = with_matrix(path, tmp_path / f"{kind}.mp4", kind)
+    shown = MATRICES[kind][1]
     info = probe_clip(turned)
-    assert (info.width, info.height) == ((96, 64) if degrees == 180 else (64, 96))
-    frames = read(info)
-    ok, bgr = cv2.VideoCapture(str(turned)).read()  # OpenCV turns frames upright by itself
-    assert ok and np.array_equal(frames[0].rgb, bgr[..., ::-1])
-    assert np.array_equal(frames[3].rgb, np.rot90(upright[3].rgb, -degrees // 90))
+    assert (info.height, info.width) == shown(plain[0].rgb).shape[:2]
+    for f, p in zip(read(info), plain, strict=True):
+        assert np.array_equal(f.rgb, shown(p.rgb))
+
+
+@pytest.mark.parametrize("kind", ["90", "mirrored"])
+def test_a_matroska_files_projection_is_applied(tmp_path, kind):
+    """It holds a turn as ProjectionPoseRoll and a mirror as ProjectionPoseYaw; FFmpeg makes a matrix of both."""
+    path = write_video(tmp_path / "a.mp4", moving(6, (96, 64)))
+    plain = read(probe_clip(path))
+    turned = with_matrix(path, tmp_path / "turned.mp4", kind)
+    target = tmp_path / "turned.mkv"
+    with av.open(str(turned)) as a, av.open(str(target), "w") as b:
+        stream = b.add_stream_from_template(a.streams.video[0])
+        for packet in a.demux(a.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                b.mux(packet)
+    for f, p in zip(read(probe_clip(target)), plain, strict=True):
+        assert np.array_equal(f.rgb, MATRICES[kind][1](p.rgb))
 
 
 # Damage
@@ -258,7 +289,7 @@ def test_missing_frames_of_a_steady_film_are_gaps(tmp_path):
     info = probe_clip(path)
     frames = read(info)
     assert info.frames == 37
-    assert [f.index for f in frames if f.gap] == [13, 26]
+    assert [f.index for f in frames if f.broken == "gap"] == [13, 26]
     assert frames[13].time_s == pytest.approx(14 / 30, abs=1e-4)
 
 
@@ -344,7 +375,7 @@ def test_frames_come_in_natural_order(tmp_path):
     info = probe_clip(folder)
     assert (info.frames, info.width, info.height, info.decoder, info.kind) == (12, 96, 64, "image", "frames")
     for f, rgb in zip(read(info), source, strict=True):
-        assert np.array_equal(f.rgb, rgb) and f.fault is None and not f.gap
+        assert np.array_equal(f.rgb, rgb) and f.fault is None and not f.broken
 
 
 def test_natural_order_of_names():
@@ -430,7 +461,7 @@ def test_missing_numbers_are_gaps(frame_folder):
         (frame_folder / f"{i:06d}.png").unlink()
     frames = read(probe_clip(frame_folder))
     assert len(frames) == 9
-    assert [f.index for f in frames if f.gap] == [3, 7]
+    assert [f.index for f in frames if f.broken == "gap"] == [3, 7]
 
 
 def test_an_even_stride_is_no_gap():
