@@ -6,6 +6,7 @@ Every video file and every folder of frames below a source ends up as a Clip or 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from blursynth.common.errors import UsageError
+from blursynth.shards.sides import twin_of
 from blursynth.sources.manifest import Manifest, Split, load_manifest
 from blursynth.video.clip import ClipError, ClipInfo, probe_clip
 from blursynth.video.stills import SUFFIXES as PICTURES
+from blursynth.video.stills import folder_order
 
 VIDEOS = frozenset(
     [
@@ -38,7 +41,73 @@ VIDEOS = frozenset(
         ".y4m",
     ]
 )
+UNREAD_FILMS = frozenset(
+    [
+        ".264",
+        ".265",
+        ".360",
+        ".3g2",
+        ".amv",
+        ".ari",
+        ".asf",
+        ".braw",
+        ".divx",
+        ".dv",
+        ".f4v",
+        ".gif",
+        ".gifv",
+        ".h264",
+        ".h265",
+        ".hevc",
+        ".insv",
+        ".ivf",
+        ".m2v",
+        ".mj2",
+        ".mjpeg",
+        ".mjpg",
+        ".mp2",
+        ".mpv",
+        ".mxv",
+        ".nut",
+        ".ogm",
+        ".qt",
+        ".r3d",
+        ".rm",
+        ".rmvb",
+        ".vob",
+        ".wtv",
+    ]
+)
+"""Films in a container that is not read, or not known to be read right: named, never passed over in silence."""
+UNREAD_PICTURES = frozenset(
+    [
+        ".arw",
+        ".avif",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".dpx",
+        ".exr",
+        ".hdr",
+        ".heic",
+        ".heif",
+        ".j2k",
+        ".jp2",
+        ".jxl",
+        ".nef",
+        ".orf",
+        ".pgm",
+        ".ppm",
+        ".raf",
+        ".rw2",
+        ".tga",
+    ]
+)
+PROXIES = frozenset({".lrv", ".lrf"})
+"""Small copies that a camera writes beside each recording."""
 MIN_FRAMES = 3  # a blur needs two intervals
+PAIRS = ("pairs", "not-high-rate")
+"""Reasons why something that is there is not film: finished pairs, and data sets' strided frames."""
 
 
 class SourceError(UsageError, ValueError):
@@ -94,7 +163,8 @@ def find_clips(srcs: Sequence[str | Path], fps: float | None = None) -> tuple[li
             else:
                 rejects.append(found)
     if not clips:
-        raise SourceError(_nothing(srcs, rejects, other))
+        # There was something, and the command was right: what is there is no film.
+        raise SourceError(_nothing(srcs, rejects, other), 1 if any(r.reason in PAIRS for r in rejects) else 2)
     return sorted(_distinct(clips), key=lambda c: c.rel), rejects
 
 
@@ -123,11 +193,14 @@ def _candidates(
             dirs.clear()
             continue
         walked.add(real)
-        dirs[:] = sorted(d for d in dirs if not d.startswith("."))
+        # "@eaDir": the thumbnails of a network drive.
+        dirs[:] = sorted(d for d in dirs if not d.startswith((".", "@", "__MACOSX")))
         names = sorted(f for f in files if not f.startswith("."))
         videos = [n for n in names if Path(n).suffix.lower() in VIDEOS]
         pictures = [n for n in names if Path(n).suffix.lower() in PICTURES]
-        other.update(Path(n).suffix.lower() or n for n in names if n not in videos and n not in pictures)
+        rest = [n for n in names if n not in videos and n not in pictures]
+        other.update(Path(n).suffix.lower() or n for n in rest)
+        rejects += _unread(here, rest, set(names))
         for n in videos:
             yield here / n, "video"
         if pictures and videos:
@@ -136,7 +209,48 @@ def _candidates(
                 Reject(folder, "stray-pictures", f"{detail}; move frames to a folder of their own")
             )
         elif pictures:
+            if aside := folder_order(here).companions:
+                detail = f"{here}: {len(aside)} pictures beside the frames ({aside[0]} ...) are not taken for frames"
+                rejects.append(Reject(folder, "companion", detail))
             yield here, "frames"
+
+
+def _unread(folder: Path, names: list[str], all_names: set[str]) -> Iterator[Reject]:
+    """Films and pictures in formats that are not used, each or each kind by name."""
+    kinds: Counter[str] = Counter()
+    for n in names:
+        path, ext = folder / n, Path(n).suffix.lower()
+        if ext in PROXIES:
+            whole = next(
+                (
+                    w
+                    for w in sorted(all_names)
+                    if w != n and Path(w).suffix.lower() in VIDEOS and _recording(w) == _recording(n)
+                ),
+                None,
+            )
+            detail = (
+                f"the camera's small copy of {whole}, which is used"
+                if whole
+                else "a camera's small copy; give the recording itself"
+            )
+            yield Reject(str(path), "proxy", f"{path}: is {detail}")
+        elif ext in UNREAD_FILMS:
+            detail = f"{ext} files are not read; 'ffmpeg -i {n} -c copy {path.stem}.mkv' puts the film into one that is"
+            yield Reject(str(path), "unsupported", f"{path}: {detail}")
+        elif ext in UNREAD_PICTURES:
+            kinds[ext] += 1
+    for ext, count in sorted(kinds.items()):
+        yield Reject(
+            str(folder),
+            "unsupported",
+            f"{folder}: {count} {ext} pictures are not read; convert them to 8-bit or 16-bit PNG",
+        )
+
+
+def _recording(name: str) -> str:
+    """GoPro's GL010001.LRV and DJI's DJI_0001.LRF belong to GX010001.MP4 and DJI_0001.MP4."""
+    return re.sub(r"^g[lxhs](?=\d{6})", "g", Path(name).stem.lower())
 
 
 def is_output(folder: Path) -> bool:
@@ -151,6 +265,13 @@ def _clip(
 ) -> Clip | Reject:
     if holds == "frames" and (trap := manifest.trap(path)):
         return Reject(str(path), "not-high-rate", f"{path}: {trap.why}; use {trap.use}")
+    if twin := twin_of(path):
+        above = os.path.commonpath([path, twin])
+        return Reject(
+            str(path),
+            "pairs",
+            f"{path}: one side of finished pairs (the other is {twin}), not film; 'blursynth pack {above} --out DATA' makes shards of them",
+        )
     known = manifest.recognise(path.as_posix(), holds)
     try:
         # The catalogue knows the rate of a known set's frames; a video file says its own.

@@ -53,7 +53,6 @@ class Trap(_Strict):
     """Folders that look like a high-rate source and are not."""
 
     pattern: str = Field(description="regex searched in the absolute posix path of a folder of frames")
-    beside: list[str] = Field(default_factory=list, description="one of these folders must lie beside it")
     why: str
     use: str = Field(description="what to give instead")
 
@@ -109,9 +108,7 @@ class Manifest(_Strict):
         """The trap that a folder of frames is, if any."""
         for d in self.datasets:
             for trap in d.traps:
-                if not re.search(trap.pattern, folder.as_posix()):
-                    continue
-                if not trap.beside or any((folder.parent / b).is_dir() for b in trap.beside):
+                if re.search(trap.pattern, folder.as_posix()):
                     return trap
         return None
 

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from blursynth.video.decord_reader import installed, read_forward
 from blursynth.video.packets import PacketIndex, count_frames, packet_index, stream_rate, video_stream
 from blursynth.video.picture import size_of, to_rgb
 from blursynth.video.reader import Reader, open_video
-from blursynth.video.stills import frame_files, number_gaps, read_still
+from blursynth.video.stills import folder_order, frame_files, read_still, still_size, usual_size
 from blursynth.video.timing import Break
 
 Decoder = Literal["av", "decord", "image"]
@@ -117,7 +118,8 @@ def _probe_folder(path: Path, fps: float | None) -> ClipInfo:
         raise ClipError(
             path, "holds no PNG, JPEG, WebP, BMP or TIFF frames", "give a folder of frames", "empty"
         )
-    for file in files[:8]:  # the first frames may be damaged; the clip is lost only when none says its size
+    size = usual_size(files)
+    for file in islice((f for f in files if size and still_size(f) == size), 8):  # the first may be damaged
         img = read_still(file)
         if img is not None:
             h, w = img.shape[:2]
@@ -129,10 +131,10 @@ def _probe_folder(path: Path, fps: float | None) -> ClipInfo:
 
 def _read_folder(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
     try:
-        files = frame_files(info.path)
+        names, gaps, _ = folder_order(info.path)
     except OSError:
-        files = []
-    gaps = number_gaps([f.name for f in files])
+        names, gaps = [], frozenset()
+    files = [Path(info.path) / n for n in names]
     for i in range(first, last + 1):
         img = read_still(files[i]) if i < len(files) else None
         fault = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import struct
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,43 +12,35 @@ import cv2
 import numpy as np
 
 from blursynth.shards.picture import MAX_PIXELS, image_size
+from blursynth.video.frame_names import FrameOrder, order_frames
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-_NUMBER = re.compile(r"(\d+)")
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key by which ``f2.png`` comes before ``f10.png``."""
-    return [(0, int(t), t) if t.isdecimal() else (1, 0, t.casefold()) for t in _NUMBER.split(name) if t]
 
 
 def frame_files(folder: str | Path) -> list[Path]:
-    """Picture files right inside a folder, in natural order; hidden files do not count."""
-    st = Path(folder).stat()
-    return [Path(folder) / n for n in _names(str(folder), st.st_mtime_ns)]
+    """Pictures right inside a folder that are frames, in their order; hidden files do not count. Raises OSError."""
+    return [Path(folder) / n for n in folder_order(folder).frames]
+
+
+def folder_order(folder: str | Path) -> FrameOrder:
+    """Frames, breaks and companions among the pictures right inside a folder. Raises OSError."""
+    return _order(str(folder), Path(folder).stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
-def _names(folder: str, mtime_ns: int) -> list[str]:
-    names = [
+def _order(folder: str, mtime_ns: int) -> FrameOrder:
+    return order_frames(
         p.name for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    )
+
+
+def usual_size(files: Sequence[Path], most: int = 15) -> tuple[int, int] | None:
+    """(width, height) that most frames have, by a sample of them; a cover picture among them does not decide."""
+    sample = [
+        files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
     ]
-    return sorted(names, key=lambda n: (natural_key(n), n))
-
-
-def number_gaps(names: list[str]) -> frozenset[int]:
-    """Positions i whose number is further from the one before than usual: frames are missing in between.
-
-    The number is the last run of digits of the stem; the usual step is the commonest one, so a folder that was
-    thinned evenly (every 7th frame) has no gaps. Names without numbers have none either.
-    """
-    found = [_NUMBER.findall(Path(n).stem) for n in names]
-    if len(names) < 3 or not all(found):
-        return frozenset()
-    steps = np.diff(np.array([int(f[-1]) for f in found], dtype=np.float64))
-    values, counts = np.unique(steps, return_counts=True)
-    usual = values[np.argmax(counts)]
-    return frozenset((np.flatnonzero(steps > 1.5 * usual) + 1).tolist()) if usual > 0 else frozenset()
+    sizes = Counter(size for f in sample if (size := still_size(f)))
+    return sizes.most_common(1)[0][0] if sizes else None
 
 
 def read_still(path: str | Path) -> np.ndarray | None:
@@ -80,9 +73,16 @@ def read_still(path: str | Path) -> np.ndarray | None:
 
 
 def still_size(path: str | Path) -> tuple[int, int] | None:
-    """(width, height) of a picture, or None when it cannot be read."""
-    img = read_still(path)
-    return None if img is None else (img.shape[1], img.shape[0])
+    """(width, height) of a picture, by its header where that says it; None when it cannot be read."""
+    try:
+        with Path(path).open("rb") as f:
+            size = image_size(f.read(1 << 16))
+    except OSError:
+        return None
+    if size is None:
+        img = read_still(path)
+        size = None if img is None else (img.shape[1], img.shape[0])
+    return size
 
 
 def _is_whole(data: bytes) -> bool:

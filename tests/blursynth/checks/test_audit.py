@@ -313,7 +313,7 @@ def test_the_report_is_json_and_text_and_lists_what_was_refused(tmp_path, frame_
     report = audit_source([frame_folder.parent], max_frames=9, progress=lambda c, i: seen.append((c.rel, i)))
     assert seen == [("clip", i) for i in range(9)]
     assert report.clips[0].read == 9 and report.clips[0].frames == 12
-    assert sorted(r.reason for r in report.rejects) == ["not-high-rate", "not-high-rate", "unreadable"]
+    assert sorted(r.reason for r in report.rejects) == ["pairs", "pairs", "unreadable"]
     assert AuditReport.model_validate(json.loads(report.to_json())) == report
     text = str(report)
     assert (

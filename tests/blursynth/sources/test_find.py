@@ -160,14 +160,45 @@ def test_adobe240_and_x4k1000fps_are_known(tmp_path, open_gop_clip):
     }
 
 
-@pytest.mark.parametrize("pair", [("input", "target"), ("blur", "sharp"), ("blur", "gt")])
-def test_repacked_pairs_are_refused(tmp_path, pair):
-    for p in pair:
-        frames(tmp_path / "GoPro" / "train" / p)
-    with pytest.raises(SourceError, match=r"2 not-high-rate.*GOPRO_Large_all"):
-        find_clips([tmp_path])
-    with pytest.raises(SourceError, match="high-rate frames they were made from"):
-        find_clips([tmp_path / "GoPro" / "train" / pair[1]])  # pointed at directly
+PAIR_SETS = {
+    "a repack with clips": ("GoPro/train/blur/A", "GoPro/train/sharp/A"),
+    "input and gt": ("GoPro/test/input/A", "GoPro/test/gt/A"),
+    "flat": ("GoPro/train/input", "GoPro/train/target"),
+    "blurry and gt": ("x/blurry", "x/GT"),
+    "the DeblurGAN set": ("train_GT/000", "train_GT_blurred/000"),
+    "BSD": ("1/Blur/RGB", "1/Sharp/RGB"),
+    "DVD": ("gt/720p_240fps_1", "blur/720p_240fps_1"),
+    "REDS4": ("REDS4/GT/000", "REDS4/blur/000"),
+}
+
+
+@pytest.mark.parametrize("kind", PAIR_SETS)
+def test_finished_pairs_are_refused_and_pack_is_named(tmp_path, kind, open_gop_clip):
+    sides = PAIR_SETS[kind]
+    for p in sides:
+        frames(tmp_path / p)
+    with pytest.raises(SourceError, match=r"2 pairs.*blursynth pack") as e:
+        find_clips([tmp_path], fps=240)
+    assert e.value.exit_code == 1
+    for p in sides:  # pointed at directly
+        with pytest.raises(SourceError, match=r"finished pairs .*blursynth pack") as e:
+            find_clips([tmp_path / p], fps=240)
+    shutil.copy(open_gop_clip, tmp_path / "film.mp4")
+    clips, rejects = find_clips([tmp_path], fps=240)
+    assert [c.rel for c in clips] == ["film.mp4"] and reasons(rejects) == {"pairs": 2}
+
+
+def test_films_that_are_not_read_are_named(tmp_path, open_gop_clip):
+    for name in ("GX010001.MP4", "b.mp4"):
+        shutil.copy(open_gop_clip, tmp_path / name)
+    for name in ("GL010001.LRV", "b.lrf", "alone.LRV", "a.VOB", "a.braw", "notes.txt", "x.exr", "y.exr"):
+        (tmp_path / name).write_bytes(b"x")
+    clips, rejects = find_clips([tmp_path])
+    assert [c.rel for c in clips] == ["GX010001.MP4", "b.mp4"]
+    assert reasons(rejects) == {"proxy": 3, "unsupported": 3}
+    told = {r.what.rpartition("/")[2]: r.detail for r in rejects}
+    assert "small copy of GX010001.MP4" in told["GL010001.LRV"] and "small copy of b.mp4" in told["b.lrf"]
+    assert "give the recording" in told["alone.LRV"] and ".mkv" in told["a.VOB"]
 
 
 def test_a_gopro_sharp_folder_is_refused_when_pointed_at(tmp_path):
