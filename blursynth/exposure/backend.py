@@ -61,15 +61,17 @@ class Integrator:
         there = gpu.to_device(light, self.recipe.device)
         return there, gpu.quasi(there)
 
-    def collect(self, frames: Sequence[np.ndarray], shutter: Shutter) -> Collector:
-        """An empty collector for a window's frames, RGB uint8 (H, W, 3)."""
+    def collect(
+        self, frames: Sequence[np.ndarray], shutter: Shutter, path: np.ndarray | None = None
+    ) -> Collector:
+        """An empty collector for a window's frames, RGB uint8 (H, W, 3); path: the camera's, see `shake.py`."""
         h, w = frames[0].shape[:2]
         if self.rife is not None:
             from blursynth.exposure.rife import RifeExposure
 
-            return RifeExposure(self.rife, frames, shutter, self.recipe.fps_up, self.recipe.flow_scale)
+            return RifeExposure(self.rife, frames, shutter, self.recipe.fps_up, self.recipe.flow_scale, path)
         if self.recipe.device == "cpu":
-            return integrate.Exposure(h, w, shutter, self.recipe.fps_up)
+            return integrate.Exposure(h, w, shutter, self.recipe.fps_up, path)
         from blursynth.exposure import gpu
 
-        return gpu.Exposure(h, w, shutter, self.recipe.fps_up, self.recipe.device)
+        return gpu.Exposure(h, w, shutter, self.recipe.fps_up, self.recipe.device, path)

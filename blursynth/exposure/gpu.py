@@ -1,8 +1,9 @@
-"""The integrator of exposure.py in torch, for ``device = "cuda"``: the same formulae, all pixels at once.
+"""The integrator of integrate.py in torch, for ``device = "cuda"``: the same formulae, all pixels at once.
 
 The numba loop walks one pixel's path at a time. Here the pixels that take more than one sub-step are sorted by their
 number of sub-steps, so that the ones still walking at step n are the head of the list: work follows motion, and
-every step is a few dense gathers. exposure.py says what is computed and why; names are the same. Agreement with it is
+every step is a few dense gathers. integrate.py says what is computed and why; names are
+loop.py's. Agreement with it is
 within 1 code value at 99.9% of pixels (sums run in another order).
 """
 
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blursynth.exposure.integrate import QUASI
+from blursynth.exposure.integrate import QUASI, radians
 from blursynth.exposure.loop import (
     APART,
     BLEND,
@@ -96,24 +97,23 @@ class _Interval:
         q = _sample(self.fwd, self.w, x + b[:, 0], y + b[:, 1])
         return torch.maximum(((f + g) ** 2).sum(1), ((b + q) ** 2).sum(1))
 
-    def between(self, at: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """s * light (M, 4) at pixels `at` and times t where both flows agree: SuperSloMo's two-sided sample."""
-        (fx, fy), (bx, by) = self.fwd[at].unbind(1), self.bwd[at].unbind(1)
-        x, y, u = at % self.w, at // self.w, 1 - t
+    def between(self, q: Tensor, x: Tensor, y: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """s * light (M, 4) at places x, y, by the flows of pixels q, where both agree: SuperSloMo's two-sided sample."""
+        (fx, fy), (bx, by) = self.fwd[q].unbind(1), self.bwd[q].unbind(1)
+        u = 1 - t
         ut = u * t
         out = _sample(self.quasi0, self.w, x - ut * fx + t * t * bx, y - ut * fy + t * t * by, u * s)
         return out.add_(
             _sample(self.quasi1, self.w, x + u * u * fx - ut * bx, y + u * u * fy - ut * by, t * s)
         )
 
-    def contested(self, at: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """s * light (M, 4) where the flows disagree: the vote of motions of `exposure_loop._contested`."""
-        w, h = self.w, self.light0.shape[0] // self.w
-        x, y, u = at % w, at // w, 1 - t
-        out = self.between(at, t, torch.full_like(t, float(BLEND)))
-        out += float(FADE) * (u[:, None] * self.light0[at] + t[:, None] * self.light1[at])
+    def contested(self, q: Tensor, x: Tensor, y: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """s * light (M, 4) where the flows disagree: the vote of motions of `loop._vote`."""
+        w, h, u = self.w, self.light0.shape[0] // self.w, 1 - t
+        out = self.between(q, x, y, t, torch.full_like(t, float(BLEND)))
+        out += float(FADE) * (_sample(self.light0, w, x, y, u) + _sample(self.light1, w, x, y, t))
         total = torch.full_like(t, float(BLEND + FADE))
-        for m in (self.fwd[at], -self.bwd[at]):
+        for m in (self.fwd[q], -self.bwd[q]):
             mx, my = m.unbind(1)
             ax, ay, cx, cy = x - t * mx, y - t * my, x + u * mx, y + u * my
             spread = float(SPREAD[0]) + float(SPREAD[1]) * (mx * mx + my * my)
@@ -132,7 +132,10 @@ class _Interval:
 class Exposure:
     """`exposure.Exposure` on a torch device: collects the light of one window, interval by interval."""
 
-    def __init__(self, height: int, width: int, shutter: Shutter, max_steps: int, device: str = "cuda"):
+    def __init__(
+        self, height: int, width: int, shutter: Shutter, max_steps: int, device: str = "cuda",
+        path: np.ndarray | None = None,
+    ):  # fmt: skip
         """Raises RecipeError when torch has no such device."""
         check_device(device)
         self.device = device
@@ -142,6 +145,7 @@ class Exposure:
         self.start, self.stop, self.profile = (
             torch.as_tensor(v, device=device) for v in (shutter.start, shutter.stop, shutter.profile)
         )
+        self.path = torch.as_tensor(radians(path), device=device)
         self.max_steps = max_steps
         self.steps = 0
         self.longest = 0
@@ -164,9 +168,11 @@ class Exposure:
         span = hi - lo
         of_row = torch.arange(h, device=self.device).repeat_interleave(w)
         move2 = torch.maximum((scene.fwd**2).sum(1), (scene.bwd**2).sum(1))
-        path = move2.sqrt() * span[of_row]
+        length = (
+            self._shaken_path(i, scene, lo, span, of_row) if len(self.path) else move2.sqrt() * span[of_row]
+        )
         k = torch.ceil(
-            torch.maximum(path / float(STEP_PX), path.clamp(max=float(SHORT_PATH)) / float(SHORT_PX))
+            torch.maximum(length / float(STEP_PX), length.clamp(max=float(SHORT_PATH)) / float(SHORT_PX))
         ).long()
         k = k.clamp(1, self.max_steps)
         k *= span[of_row] > 0
@@ -178,6 +184,11 @@ class Exposure:
         apart = torch.cat([scene.apart2(part) for part in firsts.reshape(-1).split(CHUNK)])
         disputed = apart > float(APART[0]) + float(APART[1]) * move2[firsts.reshape(-1)]
         wide = disputed.view(firsts.shape).repeat_interleave(2, 0).repeat_interleave(2, 1)[:h, :w].reshape(-1)
+        if len(self.path):
+            order = k.argsort(descending=True, stable=True)[: int((k > 0).sum())]
+            for part in order.split(CHUNK):
+                self._shaken(i, scene, part, lo, hi, k[part], wide)
+            return
         wide &= k > 1
         for n_last, t in ((False, lo), (True, hi)):
             self._ends(i, scene, t, span, k, of_row, move2, wide, n_last)
@@ -202,6 +213,7 @@ class Exposure:
         wide: Tensor, at_last: bool,
     ) -> None:  # fmt: skip
         """First or last node of every exposed pixel, at its row's time t (H,)."""
+        w = scene.w
         on = (k > 0).nonzero()[:, 0]
         at_source = ((t == 0) | (t == 1))[of_row]
         walks = ~at_source & (move2 >= float(STILL) ** 2)
@@ -220,7 +232,7 @@ class Exposure:
                     light = ((1 - when) * weight)[:, None] * scene.light0[part]
                     light += (when * weight)[:, None] * scene.light1[part]
                 else:
-                    light = sampler(part, when, weight)
+                    light = sampler(part, part % w, rows, when, weight)
                 light[:, 3] = weight
                 self.acc[part] += light  # every pixel is in one part only
 
@@ -229,7 +241,7 @@ class Exposure:
     ) -> None:
         """Nodes 1..k-1 of pixels `part`, sorted by k, most first."""
         total = torch.zeros(len(part), 4, device=self.device)
-        rows = part // self.size[1]
+        rows, x = part // self.size[1], part % self.size[1]
         sampler = scene.contested if contested else scene.between
         sizes = torch.bincount(k, minlength=1).flip(0).cumsum(0).flip(0).tolist()  # pixels with k >= n
         for n in range(1, len(sizes) - 1):
@@ -237,9 +249,82 @@ class Exposure:
             dt = span[:m] / k[:m]
             t = lo[:m] + n * dt
             weight = self._weights(i, rows[:m], t, dt)
-            light = sampler(part[:m], t, weight)
+            light = sampler(part[:m], x[:m], rows[:m], t, weight)
             light[:, 3] = weight
             total[:m] += light
+        self.acc[part] += total
+
+    def _pose(self, share: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`loop._pose` at shares (M,) of the camera's path."""
+        last = len(self.path) - 1
+        at = (share * last).clamp(0, last)
+        j = at.long().clamp(max=last - 1)
+        dx, dy, roll = torch.lerp(self.path[j], self.path[j + 1], (at - j)[:, None]).unbind(1)
+        sin, turn = roll.sin(), -2 * (roll / 2).sin() ** 2
+        return turn, sin, -((turn + 1) * dx + sin * dy), sin * dx - (turn + 1) * dy
+
+    def _look(self, pose: tuple[Tensor, ...], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where pixels x, y look under poses of their own, mirrored at the frame's sides; the nearest pixels' numbers."""
+        h, w = self.size
+        turn, sin, dx, dy = pose
+        xx, yy = x - (w - 1) / 2, y - (h - 1) / 2
+        qx, qy = x + (turn * xx + sin * yy + dx), y + (turn * yy - sin * xx + dy)
+        qx, qy = (((n - 1) - ((n - 1) - v.abs()).abs()).clamp(0, n - 1) for v, n in ((qx, w), (qy, h)))
+        return qx, qy, (qy + 0.5).long() * w + (qx + 0.5).long()
+
+    def _shaken_path(self, i: int, scene: _Interval, lo: Tensor, span: Tensor, of_row: Tensor) -> Tensor:
+        """Length, px, of the way of each pixel's content (H * W,), the scene's and the camera's motion in one."""
+        h, w = self.size
+        length = self.stop - self.start
+        ends = (lo + i - self.start) / length, (lo + span + i - self.start) / length
+        opening, closing = self._pose(ends[0]), self._pose(ends[1])
+        x = torch.arange(w, device=self.device).repeat(h)
+        y = of_row
+        q = self._look(tuple(v[of_row] for v in self._pose((ends[0] + ends[1]) / 2)), x, y)[2]
+        turn, sin, dx, dy = (b - a for a, b in zip(opening, closing, strict=True))
+        pieces = (self.path[1:, :2] - self.path[:-1, :2]).square().sum(1).sqrt()
+        at = torch.arange(len(pieces), device=self.device)
+        a, b = ((v * len(pieces)).clamp(0, len(pieces))[:, None] for v in ends)
+        arc = ((torch.minimum(b, at + 1) - torch.maximum(a, at)).clamp(min=0) * pieces).sum(1)
+        curl = (arc - (dx * dx + dy * dy).sqrt()).clamp(min=0)
+        xx, yy = x - (w - 1) / 2, y - (h - 1) / 2
+        sway = torch.stack([
+            turn[of_row] * xx + sin[of_row] * yy + dx[of_row], turn[of_row] * yy - sin[of_row] * xx + dy[of_row],
+        ], 1)  # fmt: skip
+        open_for = span[of_row, None]
+        move2 = torch.maximum(
+            (scene.fwd[q] * open_for - sway).square().sum(1), (scene.bwd[q] * open_for + sway).square().sum(1)
+        )
+        return move2.sqrt() + curl[of_row]
+
+    def _shaken(
+        self, i: int, scene: _Interval, part: Tensor, lo: Tensor, hi: Tensor, k: Tensor, wide: Tensor
+    ) -> None:
+        """All nodes of pixels `part`, sorted by k, most first, under a shaking camera."""
+        total = torch.zeros(len(part), 4, device=self.device)
+        rows, x = part // scene.w, part % scene.w
+        first, last, length = lo[rows], hi[rows], (self.stop - self.start)[rows]
+        opened = self.start[rows] - i
+        for n in range(int(k[0]) + 1):
+            m = int((k >= n).sum())
+            dt = (last[:m] - first[:m]) / k[:m]
+            t = torch.where(k[:m] == n, last[:m], first[:m] + n * dt)
+            weight = self._weights(i, rows[:m], t, torch.where((k[:m] == n) | (n == 0), dt * 0.5, dt))
+            qx, qy, q = self._look(self._pose((t - opened[:m]) / length[:m]), x[:m], rows[:m])
+            doubted = wide[q] & (k[:m] > 1)
+            frame0, frame1 = t == 0, t == 1
+            inner = ~(frame0 | frame1)
+            for chosen, sampler in (
+                (frame0, lambda q, x, y, t, s: _sample(scene.quasi0, scene.w, x, y, s)),
+                (frame1, lambda q, x, y, t, s: _sample(scene.quasi1, scene.w, x, y, s)),
+                (inner & ~doubted, scene.between),
+                (inner & doubted, scene.contested),
+            ):
+                on = chosen.nonzero()[:, 0]
+                if len(on):
+                    light = sampler(q[on], qx[on], qy[on], t[on], weight[on])
+                    light[:, 3] = weight[on]
+                    total[on] += light
         self.acc[part] += total
 
     def linear(self) -> np.ndarray:

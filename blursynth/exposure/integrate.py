@@ -23,8 +23,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from blursynth.exposure.loop import accumulate, mean
-from blursynth.exposure.shutter import Shutter
+from blursynth.exposure.loop import Open, Pair, accumulate, mean
+from blursynth.exposure.shutter import Shutter, make_shutter
 
 QUASI = np.array([-1 / 12, 14 / 12, -1 / 12], np.float32)
 """Pre-filter that makes phase-averaged bilinear sampling exact to fourth order."""
@@ -47,11 +47,17 @@ def quasi(light: np.ndarray, restored: bool = True) -> np.ndarray:
 
 
 class Exposure:
-    """Collects the light of one window, interval by interval; holds two frames and one accumulator."""
+    """Collects the light of one window, interval by interval; holds two frames and one accumulator.
 
-    def __init__(self, height: int, width: int, shutter: Shutter, max_steps: int):
+    path: the camera's (P, 3) over each row's exposure, px, px, degrees (`shake.py`); None: at rest.
+    """
+
+    def __init__(
+        self, height: int, width: int, shutter: Shutter, max_steps: int, path: np.ndarray | None = None
+    ):
         self.acc = np.zeros((height, width, 4), np.float32)
         self.shutter = shutter
+        self.open = Open(shutter.start, shutter.stop, shutter.profile, shutter.boxed, radians(path))
         self.max_steps = max_steps
         self.steps = 0
         self.longest = 0
@@ -69,11 +75,8 @@ class Exposure:
         if np.max(self.shutter.stop) <= i or np.min(self.shutter.start) >= i + 1:
             return
         h, w = self.acc.shape[:2]
-        flat = [np.ascontiguousarray(a).reshape(-1) for a in (*light, *smooth, forward, backward)]
-        steps, longest = accumulate(  # type: ignore[call-arg]  # numba's stub knows no splat
-            self.acc.reshape(-1), *flat, w, h, self.shutter.start, self.shutter.stop, self.shutter.profile,
-            self.shutter.boxed, i, self.max_steps,
-        )  # fmt: skip
+        flat = (np.ascontiguousarray(a).reshape(-1) for a in (*light, *smooth, forward, backward))
+        steps, longest = accumulate(self.acc.reshape(-1), Pair(*flat, w, h), self.open, i, self.max_steps)
         self.steps += steps
         self.longest = max(self.longest, longest)
 
@@ -82,18 +85,51 @@ class Exposure:
         return mean(self.acc)
 
 
+def radians(path: np.ndarray | None) -> np.ndarray:
+    """A camera's path (P, 3) as the loops take it, float32, its roll in radians; (0, 3) for a camera at rest."""
+    if path is None:
+        return np.zeros((0, 3), np.float32)
+    return (path * [1, 1, np.pi / 180]).astype(np.float32)
+
+
+STILL_STEPS = 64
+"""Sub-steps that an interval of `expose_still` may take: enough that none is longer than the walk's own."""
+
+
+def expose_still(light: np.ndarray, path: np.ndarray, profile: np.ndarray | None = None) -> np.ndarray:
+    """Exposure of one still picture by a camera that moves along a path.
+
+    light: linear light, float32 (H, W, 3) or (H, W, 4) with a fourth channel of one, above 1 where lamps were
+    restored. path: (P, 3) of x, y px and roll in degrees, P >= 2, as `shake.draw_path` gives it and as
+    `exposure.shake.path` stores it. profile: the shutter's weights, see `shutter.load_profile`; None for a box.
+    Returns float32 (H, W, 3) linear light; beyond the picture's sides lies its reflection (`shake.border` says how
+    far that can have come in).
+    """
+    if light.shape[2] == 3:
+        light = np.dstack([light, np.ones(light.shape[:2], np.float32)])
+    h, w = light.shape[:2]
+    # An interval of the walk has equal times between its nodes: short ones follow a camera that slows and hurries.
+    intervals = 16
+    exposure = Exposure(h, w, make_shutter(h, intervals, profile=profile), STILL_STEPS, path)
+    smooth, rest = quasi(light), np.zeros((h, w, 2), np.float32)
+    for i in range(intervals):
+        exposure.add(i, (light, light), (smooth, smooth), rest, rest)
+    return exposure.linear()
+
+
 def integrate_light(
     lights: Sequence[np.ndarray],
     flows: Sequence[tuple[np.ndarray, np.ndarray]],
     shutter: Shutter,
     max_steps: int = 16,
+    path: np.ndarray | None = None,
 ) -> np.ndarray:
     """Exposure of N frames of linear light, float32 (H, W, 4), and their N - 1 (forward, backward) flows.
 
-    Returns float32 (H, W, 3) linear light.
+    path: the camera's, as `Exposure` takes it. Returns float32 (H, W, 3) linear light.
     """
     h, w = lights[0].shape[:2]
-    exposure = Exposure(h, w, shutter, max_steps)
+    exposure = Exposure(h, w, shutter, max_steps, path)
     before = quasi(lights[0])
     for i, (forward, backward) in enumerate(flows):
         after = quasi(lights[i + 1])

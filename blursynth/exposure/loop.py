@@ -1,6 +1,18 @@
-"""The compiled loop of exposure.py: one interval's light, walked pixel by pixel along its motion, on one core."""
+"""The compiled loop of integrate.py: one interval's light, walked pixel by pixel along its motion, on one core.
+
+Names, here and in gpu.py:
+
+- frames 0 and 1 bound the interval; t, 0 to 1, is a time in it, u = 1 - t; the window's clock counts frames: i + t
+- f = (fx, fy) and b = (bx, by): flows to the next frame and back, px, at the place that is looked at
+- k: sub-steps of a pixel; n = 0..k: its nodes, n = 0 at the opening `lo`, n = k at the closing `hi`
+- x, y: the pixel that collects; p: its first number in a flat image of four lanes, q: in a flat flow
+- qx, qy: where it looks; with a shaking camera that is elsewhere than at x, y
+- the fourth lane of light is one, and sums up the weights
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import config as numba_config
@@ -25,6 +37,44 @@ APART = (np.float32(2.5), np.float32(0.02))
 
 STILL = np.float32(1e-3)
 """Motion, px, below which a pixel stands still: it needs no interpolation, and keeps its bits."""
+
+
+class Pair(NamedTuple):
+    """Two frames and what lies between them, flat float32: light, quasi (H * W * 4), pre-filtered; flows (H * W * 2)."""
+
+    light0: np.ndarray
+    light1: np.ndarray
+    quasi0: np.ndarray
+    quasi1: np.ndarray
+    fwd: np.ndarray
+    bwd: np.ndarray
+    w: int
+    h: int
+
+
+class Open(NamedTuple):
+    """When rows collect light and what moves meanwhile: `shutter.Shutter`, and the camera's path in radians.
+
+    start, stop (H,), profile (P,), boxed; path (Q, 3) float32 of x, y px and roll, over start..stop; Q = 0: at rest.
+    """
+
+    start: np.ndarray
+    stop: np.ndarray
+    profile: np.ndarray
+    boxed: bool
+    path: np.ndarray
+
+
+class Nodes(NamedTuple):
+    """Of a row, for every number of sub-steps k that one of its pixels takes: what its nodes n = 0..k are.
+
+    time, weight (K + 1, K + 1); pose (K + 1, K + 1, 4), the camera's (see `_pose`); known (K + 1,): filled in yet?
+    """
+
+    time: np.ndarray
+    weight: np.ndarray
+    pose: np.ndarray
+    known: np.ndarray
 
 
 U = np.uintp
@@ -95,26 +145,27 @@ def _between(fetch, quasi0, quasi1, w, h, x, y, t, fx, fy, bx, by, s):
 
 
 @njit(inline="always")
-def _contested(light0, light1, quasi0, quasi1, fwd, bwd, w, h, p, x, y, t, fx, fy, bx, by, s):
+def _vote(pair, x, y, t, fx, fy, bx, by, s, f0, f1, f2, f3):
     """s * light at (x, y) and time t where the flows disagree: a vote of motions, each as far as the frames bear it out.
 
     A motion m that is true for (x, t) is found again in frame 0 at x - t m (there the forward flow is m) and in
     frame 1 at x + (1 - t) m (there the backward flow is -m); content that is hidden in one frame is borne out by
-    the other alone, and sampled from it alone. The two-sided sample and the cross-fade keep a small vote each, so
-    that nothing is torn where no motion is borne out.
+    the other alone, and sampled from it alone. The two-sided sample and the cross-fade (FADE times it: f0..f3) keep
+    a small vote each, so that nothing is torn where no motion is borne out.
     """
     one = np.float32(1)
     u = one - t
+    quasi0, quasi1, w, h = pair.quasi0, pair.quasi1, pair.w, pair.h
     r0, r1, r2, r3 = _between(_clamped, quasi0, quasi1, w, h, x, y, t, fx, fy, bx, by, BLEND)
-    r0 += FADE * (u * light0[p + U(0)] + t * light1[p + U(0)])
-    r1 += FADE * (u * light0[p + U(1)] + t * light1[p + U(1)])
-    r2 += FADE * (u * light0[p + U(2)] + t * light1[p + U(2)])
-    r3 += FADE * (u * light0[p + U(3)] + t * light1[p + U(3)])
+    r0 += f0
+    r1 += f1
+    r2 += f2
+    r3 += f3
     for candidate in range(2):
         mx, my = (fx, fy) if candidate == 0 else (-bx, -by)
         ax, ay, cx, cy = x - t * mx, y - t * my, x + u * mx, y + u * my
-        qx, qy = sample2(fwd, w, h, ax, ay)
-        px, py = sample2(bwd, w, h, cx, cy)
+        qx, qy = sample2(pair.fwd, w, h, ax, ay)
+        px, py = sample2(pair.bwd, w, h, cx, cy)
         spread = SPREAD[0] + SPREAD[1] * (mx * mx + my * my)
         in0 = one / (one + ((qx - mx) ** 2 + (qy - my) ** 2) / spread)
         in1 = one / (one + ((px + mx) ** 2 + (py + my) ** 2) / spread)
@@ -138,6 +189,26 @@ def _contested(light0, light1, quasi0, quasi1, fwd, bwd, w, h, p, x, y, t, fx, f
 
 
 @njit(inline="always")
+def _contested(pair, p, x, y, t, fx, fy, bx, by, s):
+    """`_vote` at the pixel (x, y) itself."""
+    l0, l1 = pair.light0, pair.light1
+    u = np.float32(1) - t
+    f0 = FADE * (u * l0[p + U(0)] + t * l1[p + U(0)])
+    f1 = FADE * (u * l0[p + U(1)] + t * l1[p + U(1)])
+    f2 = FADE * (u * l0[p + U(2)] + t * l1[p + U(2)])
+    f3 = FADE * (u * l0[p + U(3)] + t * l1[p + U(3)])
+    return _vote(pair, x, y, t, fx, fy, bx, by, s, f0, f1, f2, f3)
+
+
+@njit(inline="always")
+def _contested_at(pair, x, y, t, fx, fy, bx, by, s):
+    """`_vote` at any place."""
+    a0, a1, a2, a3 = _sample4(_clamped, pair.light0, pair.w, pair.h, x, y, FADE * (np.float32(1) - t))
+    c0, c1, c2, c3 = _sample4(_clamped, pair.light1, pair.w, pair.h, x, y, FADE * t)
+    return _vote(pair, x, y, t, fx, fy, bx, by, s, a0 + c0, a1 + c1, a2 + c2, a3 + c3)
+
+
+@njit(inline="always")
 def _weight(t, start, to_profile, profile):
     """The shutter's weight at time t, in frames of the window."""
     last = profile.shape[0] - 1
@@ -146,26 +217,105 @@ def _weight(t, start, to_profile, profile):
     return profile[j] + (at - np.float32(j)) * (profile[j + 1] - profile[j])
 
 
+@njit(inline="always")
+def _pose(path, share):
+    """Where the camera's picture at `share` (0 to 1) of the path looks: the pixel at c + (X, Y) sees what lies at
+    c + (X, Y) + (turn X + sin Y + x, turn Y - sin X + y) in the frames; returns turn (cos - 1), sin, x, y."""
+    last = path.shape[0] - 1
+    at = min(max(share * np.float32(last), np.float32(0)), np.float32(last))
+    j = min(int(at), last - 1)
+    a = at - np.float32(j)
+    dx = path[j, 0] + a * (path[j + 1, 0] - path[j, 0])
+    dy = path[j, 1] + a * (path[j + 1, 1] - path[j, 1])
+    roll = path[j, 2] + a * (path[j + 1, 2] - path[j, 2])
+    sin, half = np.sin(roll), np.sin(roll * np.float32(0.5))
+    turn = np.float32(-2) * half * half
+    cos = turn + np.float32(1)
+    return turn, sin, -(cos * dx + sin * dy), sin * dx - cos * dy
+
+
+@njit(inline="always")
+def _reflect(v, last):
+    """A coordinate beyond the picture's first or last pixel, mirrored there."""
+    v = abs(v)
+    v = last - abs(last - v)
+    return min(max(v, np.float32(0)), last)
+
+
+@njit(cache=True, error_model="numpy")
+def _fill(nodes, k, lo, hi, opened, length, shutter):
+    """The nodes of pixels of k sub-steps in a row that collects from lo to hi of this interval, having opened at
+    `opened` for `length` frames."""
+    shaken = shutter.path.shape[0] > 0
+    to_profile = np.float32(shutter.profile.shape[0] - 1) / length
+    dt = (hi - lo) / np.float32(k)
+    for n in range(k + 1):
+        t = hi if n == k else lo + np.float32(n) * dt
+        wt = dt * np.float32(0.5) if n == 0 or n == k else dt
+        if not shutter.boxed:
+            wt *= _weight(t, opened, to_profile, shutter.profile)
+        nodes.time[k, n] = t
+        nodes.weight[k, n] = wt
+        if shaken:
+            turn, sin, dx, dy = _pose(shutter.path, (t - opened) / length)
+            nodes.pose[k, n, 0], nodes.pose[k, n, 1], nodes.pose[k, n, 2], nodes.pose[k, n, 3] = (
+                turn,
+                sin,
+                dx,
+                dy,
+            )
+    nodes.known[k] = True
+
+
+@njit(inline="always")
+def _count(path, kmax):
+    """Sub-steps of a path, px."""
+    k = np.int32(
+        np.ceil(max(path * (np.float32(1) / STEP_PX), min(path, SHORT_PATH) * (np.float32(1) / SHORT_PX)))
+    )
+    return min(max(k, np.int32(1)), np.int32(kmax))
+
+
 @njit(cache=True, error_model="numpy")
 def _plan_row(steps, reach, fwd, bwd, first, w, span, kmax):
     """Sub-steps and longer motion, px, of each pixel of a row, whose first pixel is number `first`.
 
     A loop of its own, which the compiler turns into SIMD: inside the other one it cost a quarter of the whole.
     """
-    per_step, per_short = np.float32(1) / STEP_PX, np.float32(1) / SHORT_PX
     for x in range(w):
         q = (first + x) * 2
         fx, fy, bx, by = fwd[q], fwd[q + 1], bwd[q], bwd[q + 1]
         length = np.sqrt(max(fx * fx + fy * fy, bx * bx + by * by))
-        path = length * span
-        k = np.int32(np.ceil(max(path * per_step, min(path, SHORT_PATH) * per_short)))
-        steps[x] = min(max(k, np.int32(1)), np.int32(kmax))
+        steps[x] = _count(length * span, kmax)
         reach[x] = length
 
 
-@njit(inline="always")
-def _find_disputed(disputed, reach, fwd, bwd, y, w, h):
+@njit(cache=True, error_model="numpy")
+def _plan_shaken_row(steps, pair, y, span, opening, middle, closing, curl, kmax):
+    """Sub-steps of each pixel of row y under a shaking camera: of the motion of what it looks at in the middle, the
+    scene's and the camera's in one; `curl`: by how much the camera's path is longer than straight, px."""
+    w, h = pair.w, pair.h
+    cx, cy = np.float32(w - 1) / 2, np.float32(h - 1) / 2
+    yy = np.float32(y) - cy
+    for x in range(w):
+        xx = np.float32(x) - cx
+        qx = _reflect(np.float32(x) + middle[0] * xx + middle[1] * yy + middle[2], np.float32(w - 1))
+        qy = _reflect(np.float32(y) + middle[0] * yy - middle[1] * xx + middle[3], np.float32(h - 1))
+        q = (U(qy + np.float32(0.5)) * U(w) + U(qx + np.float32(0.5))) * U(2)
+        turn, sin = closing[0] - opening[0], closing[1] - opening[1]
+        sx = (
+            turn * xx + sin * yy + closing[2] - opening[2]
+        )  # how far its look moves; content moves the other way
+        sy = turn * yy - sin * xx + closing[3] - opening[3]
+        fx, fy = pair.fwd[q] * span - sx, pair.fwd[q + U(1)] * span - sy
+        bx, by = pair.bwd[q] * span + sx, pair.bwd[q + U(1)] * span + sy
+        steps[x] = _count(np.sqrt(max(fx * fx + fy * fy, bx * bx + by * by)) + curl, kmax)
+
+
+@njit(cache=True, error_model="numpy")
+def _find_disputed(disputed, pair, y):
     """Where in row y the flows miss each other too far to be trusted: the first pixel of two decides for both."""
+    fwd, bwd, w, h = pair.fwd, pair.bwd, pair.w, pair.h
     for j in range((w + 1) // 2):
         px, py = np.float32(2 * j), np.float32(y)
         q = (U(y) * U(w) + U(2) * U(j)) * U(2)
@@ -173,89 +323,218 @@ def _find_disputed(disputed, reach, fwd, bwd, y, w, h):
         gx, gy = sample2(bwd, w, h, px + fx, py + fy)
         hx, hy = sample2(fwd, w, h, px + bx, py + by)
         apart2 = max((fx + gx) ** 2 + (fy + gy) ** 2, (bx + hx) ** 2 + (by + hy) ** 2)
-        far = reach[U(2) * U(j)]
-        disputed[U(j)] = apart2 > APART[0] + APART[1] * far * far
+        far2 = max(fx * fx + fy * fy, bx * bx + by * by)
+        disputed[U(j)] = apart2 > APART[0] + APART[1] * far2
 
 
 @njit(cache=True, error_model="numpy")
-def accumulate(acc, light0, light1, quasi0, quasi1, fwd, bwd, w, h, start, stop, profile, boxed, i, kmax):
-    """Add interval i's share of every row's exposure to acc; returns sub-steps taken in all, and the most by one pixel.
+def accumulate(acc, pair, shutter, i, kmax):
+    """Add interval i's share of every row's exposure to acc, flat (H * W * 4); at most kmax sub-steps a pixel.
 
-    All images and flows are flat: (H * W * 4) and (H * W * 2).
+    Returns the sub-steps taken in all, and the most by one pixel.
     """
-    one = np.float32(1)
-    half = np.float32(0.5)
+    zero, one = np.float32(0), np.float32(1)
+    w, h = pair.w, pair.h
+    shaken = shutter.path.shape[0] > 0
+    side = kmax + 1
+    nodes = Nodes(
+        np.empty((side, side), np.float32), np.empty((side, side), np.float32),
+        np.empty((side if shaken else 0, side, 4), np.float32), np.zeros(side, np.bool_),
+    )  # fmt: skip
     steps = np.empty(w, np.int32)
     reach = np.empty(w, np.float32)
-    disputed = np.zeros((w + 1) // 2, np.bool_)  # of a block of two by two pixels, by its first
-    decided = -1
-    taken = 0
-    longest = 0
+    disputed = np.zeros(((h + 1) // 2, (w + 1) // 2), np.bool_)  # a block of two by two pixels, by its first
+    for y in range(0, h, 2):
+        _find_disputed(disputed[y // 2], pair, y)
+    margin = _farthest(pair, shutter.path) if shaken else zero
+    taken, longest = 0, 0
+    was = (zero, zero, zero, zero)
     for y in range(h):
-        lo = min(max(start[y] - np.float32(i), np.float32(0)), one)
-        hi = min(max(stop[y] - np.float32(i), np.float32(0)), one)
-        span = hi - lo
-        if span <= 0:
+        opened, length = shutter.start[y] - np.float32(i), shutter.stop[y] - shutter.start[y]
+        lo = min(max(opened, zero), one)
+        hi = min(max(shutter.stop[y] - np.float32(i), zero), one)
+        if hi <= lo:
             continue
-        opened = start[y] - np.float32(i)
-        to_profile = np.float32(profile.shape[0] - 1) / (stop[y] - start[y])
-        at_lo, at_hi = one, one
-        if not boxed:
-            at_lo = _weight(lo, opened, to_profile, profile)
-            at_hi = _weight(hi, opened, to_profile, profile)
-        # Weights of the two frames at the end nodes, in sub-steps: of a still pixel's exposure both are theirs; of a
-        # moving pixel's those at t = 0 and t = 1, where the frames are exact.
-        still0 = half * ((one - lo) * at_lo + (one - hi) * at_hi)
-        still1 = half * (lo * at_lo + hi * at_hi)
-        moving0, first = (half * at_lo, 1) if lo == 0 else (np.float32(0), 0)
-        moving1, after = (half * at_hi, 0) if hi == 1 else (np.float32(0), 1)
-        _plan_row(steps, reach, fwd, bwd, y * w, w, span, kmax)
-        if y % 2 == 0 or decided != y - 1:
-            _find_disputed(disputed, reach, fwd, bwd, y, w, h)
-            decided = y
-        for x in range(w):
-            p = (U(y) * U(w) + U(x)) * U(4)
-            q = p // U(2)
-            k = steps[U(x)]
-            far = reach[U(x)]
-            taken += k
-            longest = max(longest, k)
-            dt = span / np.float32(k)
-            px, py = np.float32(x), np.float32(y)  # an int64 beside a float32 would make float64
-            fx, fy = fwd[q], fwd[q + U(1)]
-            bx, by = bwd[q], bwd[q + U(1)]
-            still = far < STILL
-            n0 = k if still else first
-            n1 = k + (0 if still else after)
-            contested = k > 1 and disputed[U(x) // U(2)]
-            inside = (
-                px >= far and py >= far and px + far < w - 1 and py + far < h - 1
-            )  # no sample lies further off
-            s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-            for n in range(n0, n1):
-                t = hi if n == k else lo + np.float32(n) * dt
-                wt = dt * half if n == 0 or n == k else dt
-                if not boxed:
-                    wt *= _weight(t, opened, to_profile, profile)
-                if contested:
-                    a0, a1, a2, a3 = _contested(
-                        light0, light1, quasi0, quasi1, fwd, bwd, w, h, p, px, py, t, fx, fy, bx, by, wt
-                    )
-                elif inside:
-                    a0, a1, a2, a3 = _between(_inside, quasi0, quasi1, w, h, px, py, t, fx, fy, bx, by, wt)
-                else:
-                    a0, a1, a2, a3 = _between(_clamped, quasi0, quasi1, w, h, px, py, t, fx, fy, bx, by, wt)
-                s0 += a0
-                s1 += a1
-                s2 += a2
-                s3 += a3
-            w0 = dt * (still0 if still else moving0)
-            w1 = dt * (still1 if still else moving1)
-            acc[p] += w0 * light0[p] + w1 * light1[p] + s0
-            acc[p + U(1)] += w0 * light0[p + U(1)] + w1 * light1[p + U(1)] + s1
-            acc[p + U(2)] += w0 * light0[p + U(2)] + w1 * light1[p + U(2)] + s2
-            acc[p + U(3)] += w0 * light0[p + U(3)] + w1 * light1[p + U(3)] + s3
+        if was != (opened, length, lo, hi):  # rows of a rolling shutter have times of their own
+            was = (opened, length, lo, hi)
+            nodes.known[:] = False
+        if shaken:
+            k, most = _collect_shaken_row(
+                acc, pair, shutter, nodes, steps, disputed, y, lo, hi, opened, length, kmax, margin
+            )
+        else:
+            k, most = _collect_row(
+                acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, opened, length, kmax
+            )
+        taken += k
+        longest = max(longest, most)
     return taken, longest
+
+
+@njit(cache=True, error_model="numpy")
+def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, opened, length, kmax):
+    """Row y of `accumulate`, with the camera at rest: the frames themselves are the nodes at t = 0 and 1."""
+    half, one = np.float32(0.5), np.float32(1)
+    w, h = pair.w, pair.h
+    light0, light1, quasi0, quasi1, fwd, bwd = (
+        pair.light0,
+        pair.light1,
+        pair.quasi0,
+        pair.quasi1,
+        pair.fwd,
+        pair.bwd,
+    )
+    _plan_row(steps, reach, fwd, bwd, y * w, w, hi - lo, kmax)
+    at_lo, at_hi = one, one
+    if not shutter.boxed:
+        to_profile = np.float32(shutter.profile.shape[0] - 1) / length
+        at_lo = _weight(lo, opened, to_profile, shutter.profile)
+        at_hi = _weight(hi, opened, to_profile, shutter.profile)
+    # Weights of the two frames at the end nodes, in sub-steps: of a still pixel's exposure both are theirs; of a
+    # moving pixel's those at t = 0 and t = 1, where the frames are exact.
+    still0 = half * ((one - lo) * at_lo + (one - hi) * at_hi)
+    still1 = half * (lo * at_lo + hi * at_hi)
+    moving0, first = (half * at_lo, 1) if lo == 0 else (np.float32(0), 0)
+    moving1, after = (half * at_hi, 0) if hi == 1 else (np.float32(0), 1)
+    taken, longest = 0, 0
+    for x in range(w):
+        p = (U(y) * U(w) + U(x)) * U(4)
+        q = p // U(2)
+        k = steps[U(x)]
+        far = reach[U(x)]
+        taken += k
+        longest = max(longest, k)
+        if not nodes.known[k]:
+            _fill(nodes, k, lo, hi, opened, length, shutter)
+        dt = (hi - lo) / np.float32(k)
+        px, py = np.float32(x), np.float32(y)  # an int64 beside a float32 would make float64
+        fx, fy = fwd[q], fwd[q + U(1)]
+        bx, by = bwd[q], bwd[q + U(1)]
+        still = far < STILL
+        contested = k > 1 and disputed[U(y) // U(2), U(x) // U(2)]
+        inside = (
+            px >= far and py >= far and px + far < w - 1 and py + far < h - 1
+        )  # no sample lies further off
+        s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for n in range(k if still else first, k + (0 if still else after)):
+            t, wt = nodes.time[U(k), U(n)], nodes.weight[U(k), U(n)]
+            if contested:
+                a0, a1, a2, a3 = _contested(pair, p, px, py, t, fx, fy, bx, by, wt)
+            elif inside:
+                a0, a1, a2, a3 = _between(_inside, quasi0, quasi1, w, h, px, py, t, fx, fy, bx, by, wt)
+            else:
+                a0, a1, a2, a3 = _between(_clamped, quasi0, quasi1, w, h, px, py, t, fx, fy, bx, by, wt)
+            s0 += a0
+            s1 += a1
+            s2 += a2
+            s3 += a3
+        w0 = dt * (still0 if still else moving0)
+        w1 = dt * (still1 if still else moving1)
+        acc[p] += w0 * light0[p] + w1 * light1[p] + s0
+        acc[p + U(1)] += w0 * light0[p + U(1)] + w1 * light1[p + U(1)] + s1
+        acc[p + U(2)] += w0 * light0[p + U(2)] + w1 * light1[p + U(2)] + s2
+        acc[p + U(3)] += w0 * light0[p + U(3)] + w1 * light1[p + U(3)] + s3
+    return taken, longest
+
+
+@njit(inline="always")
+def _look(nodes, k, n, xx, yy, px, py, w, h, inside):
+    """Where the pixel c + (xx, yy) = (px, py) looks at node n of k; outside the frame is its mirror image."""
+    turn, sin = nodes.pose[U(k), U(n), U(0)], nodes.pose[U(k), U(n), U(1)]
+    qx = px + (turn * xx + sin * yy + nodes.pose[U(k), U(n), U(2)])
+    qy = py + (turn * yy - sin * xx + nodes.pose[U(k), U(n), U(3)])
+    if not inside:
+        qx, qy = _reflect(qx, np.float32(w - 1)), _reflect(qy, np.float32(h - 1))
+    return qx, qy
+
+
+@njit(cache=True, error_model="numpy")
+def _farthest(pair, path):
+    """The most, px, that the camera's path and a flow together can lead a pixel astray."""
+    flow2 = np.float32(0)
+    for q in range(pair.w * pair.h):
+        fx, fy, bx, by = pair.fwd[2 * q], pair.fwd[2 * q + 1], pair.bwd[2 * q], pair.bwd[2 * q + 1]
+        flow2 = max(flow2, max(fx * fx + fy * fy, bx * bx + by * by))
+    radius = np.sqrt(np.float32(pair.w * pair.w + pair.h * pair.h)) / 2
+    sway = np.float32(0)
+    for j in range(path.shape[0]):
+        sway = max(sway, np.float32(np.sqrt(path[j, 0] ** 2 + path[j, 1] ** 2) + abs(path[j, 2]) * radius))
+    return np.sqrt(flow2) + sway + np.float32(1)
+
+
+@njit(cache=True, error_model="numpy")
+def _collect_shaken_row(acc, pair, shutter, nodes, steps, disputed, y, lo, hi, opened, length, kmax, margin):
+    """Row y of `accumulate` under a shaking camera: at each node the pixel looks elsewhere, and meets the motion there."""
+    w, h = pair.w, pair.h
+    quasi0, quasi1, fwd, bwd = pair.quasi0, pair.quasi1, pair.fwd, pair.bwd
+    path, half = shutter.path, np.float32(0.5)
+    first, after = (1 if lo == 0 else 0), (0 if hi == 1 else 1)
+    a, b = (lo - opened) / length, (hi - opened) / length
+    opening, middle, closing = _pose(path, a), _pose(path, (a + b) * np.float32(0.5)), _pose(path, b)
+    arc = _arc(path, a, b)
+    straight = np.sqrt((closing[2] - opening[2]) ** 2 + (closing[3] - opening[3]) ** 2)
+    _plan_shaken_row(
+        steps, pair, y, hi - lo, opening, middle, closing, max(arc - straight, np.float32(0)), kmax
+    )
+    last_x, last_y = np.float32(w - 1), np.float32(h - 1)
+    xx0, yy = np.float32(-0.5) * last_x, np.float32(y) - np.float32(0.5) * last_y
+    taken, longest = 0, 0
+    for x in range(w):
+        p = (U(y) * U(w) + U(x)) * U(4)
+        k = steps[U(x)]
+        taken += k
+        longest = max(longest, k)
+        if not nodes.known[k]:
+            _fill(nodes, k, lo, hi, opened, length, shutter)
+        px, py = np.float32(x), np.float32(y)
+        xx = px + xx0
+        inside = px >= margin and py >= margin and px + margin < last_x and py + margin < last_y
+        s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        if lo == 0:  # frame 0 itself, wherever the camera points
+            qx, qy = _look(nodes, k, 0, xx, yy, px, py, w, h, inside)
+            s0, s1, s2, s3 = _sample4(_clamped, quasi0, w, h, qx, qy, nodes.weight[U(k), U(0)])
+        for n in range(first, k + after):
+            t, wt = nodes.time[U(k), U(n)], nodes.weight[U(k), U(n)]
+            qx, qy = _look(nodes, k, n, xx, yy, px, py, w, h, inside)
+            # The flow of the nearest pixel: between pixels of one motion it hardly changes, across an edge of two
+            # motions a mean of both would be neither.
+            ix, iy = U(qx + half), U(qy + half)
+            q = (iy * U(w) + ix) * U(2)
+            fx, fy, bx, by = fwd[q], fwd[q + U(1)], bwd[q], bwd[q + U(1)]
+            if k > 1 and disputed[iy // U(2), ix // U(2)]:
+                a0, a1, a2, a3 = _contested_at(pair, qx, qy, t, fx, fy, bx, by, wt)
+            elif inside:
+                a0, a1, a2, a3 = _between(_inside, quasi0, quasi1, w, h, qx, qy, t, fx, fy, bx, by, wt)
+            else:
+                a0, a1, a2, a3 = _between(_clamped, quasi0, quasi1, w, h, qx, qy, t, fx, fy, bx, by, wt)
+            s0 += a0
+            s1 += a1
+            s2 += a2
+            s3 += a3
+        if hi == 1:
+            qx, qy = _look(nodes, k, k, xx, yy, px, py, w, h, inside)
+            a0, a1, a2, a3 = _sample4(_clamped, quasi1, w, h, qx, qy, nodes.weight[U(k), U(k)])
+            s0 += a0
+            s1 += a1
+            s2 += a2
+            s3 += a3
+        acc[p] += s0
+        acc[p + U(1)] += s1
+        acc[p + U(2)] += s2
+        acc[p + U(3)] += s3
+    return taken, longest
+
+
+@njit(cache=True, error_model="numpy")
+def _arc(path, a, b):
+    """Length, px, of the path's translation from share a to share b of it."""
+    last = path.shape[0] - 1
+    total = np.float32(0)
+    for j in range(last):
+        inside = min(b * last, np.float32(j + 1)) - max(a * last, np.float32(j))
+        if inside > 0:
+            total += inside * np.sqrt((path[j + 1, 0] - path[j, 0]) ** 2 + (path[j + 1, 1] - path[j, 1]) ** 2)
+    return np.float32(total)
 
 
 @njit(cache=True, error_model="numpy")

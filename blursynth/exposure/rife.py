@@ -142,11 +142,13 @@ class RifeExposure:
     """`exposure.Exposure` with RIFE between the frames: the same interface, for the frames of one window."""
 
     def __init__(
-        self, net: Rife, frames: Sequence[np.ndarray], shutter: Shutter, max_steps: int, scale: float = 1.0
-    ):
-        """frames: the window's, uint8 RGB (H, W, 3); scale: the network sees them shrunk by it (`flow_scale`)."""
-        self.net, self.frames, self.shutter, self.max_steps, self.scale = (
-            net, frames, shutter, max_steps, scale,
+        self, net: Rife, frames: Sequence[np.ndarray], shutter: Shutter, max_steps: int, scale: float = 1.0,
+        path: np.ndarray | None = None,
+    ):  # fmt: skip
+        """frames: the window's, uint8 RGB (H, W, 3); scale: the network sees them shrunk by it (`flow_scale`); path:
+        the camera's, as `exposure.Exposure` takes it."""
+        self.net, self.frames, self.shutter, self.max_steps, self.scale, self.path = (
+            net, frames, shutter, max_steps, scale, path,
         )  # fmt: skip
         self.size = frames[0].shape[:2]
         self.acc = torch.zeros(1, 3, *self.size, device=net.device)
@@ -172,7 +174,13 @@ class RifeExposure:
         span = hi - lo
         if span.max() <= 0:
             return
-        k = count_steps(forward, backward, float(span.max()), self.max_steps)
+        length = stop - start
+        sway = (
+            np.zeros(3)
+            if self.path is None
+            else self._sway((lo + i - start) / length, (hi + i - start) / length)
+        )
+        k = count_steps(forward, backward, float(span.max()), self.max_steps, sway)
         self.steps += k * int((span > 0).sum()) * self.size[1]
         self.longest = max(self.longest, k)
         still = not (forward.any() or backward.any())
@@ -188,17 +196,23 @@ class RifeExposure:
                 at = np.clip((t + i - start) / (stop - start), 0, 1) * last
                 weight = weight * np.interp(at, np.arange(last + 1), self.shutter.profile)
                 fade = still | (t == 0) | (t == 1) | (weight == 0)
-                value = self._node(i, t, np.where(fade, np.float32(np.inf), slow), ends, inside)
+                look = None if self.path is None else self._look((t + i - start) / length)
+                value = self._node(i, t, np.where(fade, np.float32(np.inf), slow), ends, inside, look)
                 self.acc += self._rows(weight) * value
                 self.weight += weight
         self.encoded.pop(i, None)
 
     def _node(
-        self, i: int, t: np.ndarray, slow: np.ndarray, ends: list[Tensor], inside: list[Tensor]
-    ) -> Tensor:
-        """Light (1, 3, H, W) at times t (H,); where motion is at most `slow` (H,) px, the frames' cross-fade."""
+        self, i: int, t: np.ndarray, slow: np.ndarray, ends: list[Tensor], inside: list[Tensor],
+        look: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Light (1, 3, H, W) at times t (H,); where motion is at most `slow` (H,) px, the frames' cross-fade.
+
+        look: (1, 2, H, W) px from each pixel to where it looks under a shaking camera. Flow and mask are then those
+        of that place (under a rolling shutter of its row's time, which is less than a hundredth of a frame off).
+        """
         when = self._rows(t)
-        fade = torch.lerp(ends[0], ends[1], when)
+        fade = torch.lerp(*(ends if look is None else [warp(v, look) for v in inside]), when)
         if np.isinf(slow).all():
             return fade
         for j in (i, i + 1):
@@ -206,9 +220,40 @@ class RifeExposure:
                 self.encoded[j] = self.net.encode(self.frames[j], self.scale)
         first, second = self.encoded[i], self.encoded[i + 1]
         flow, share = self.net.motion(first, second, when[0, 0, :, 0], self.size, self.scale)
+        if look is not None:
+            flow, share = warp(flow, look), warp(share, look)
         moving = torch.linalg.vector_norm(flow[:, 2:] - flow[:, :2], dim=1, keepdim=True) > self._rows(slow)
+        if look is not None:
+            flow = flow + torch.cat([look, look], 1)
         value = warp(inside[0], flow[:, :2]) * share + warp(inside[1], flow[:, 2:]) * (1 - share)
         return torch.where(moving, value, fade)
+
+    def _look(self, share: np.ndarray) -> Tensor:
+        """(1, 2, H, W) px from each pixel to where it looks at these shares (H,) of the camera's path, mirrored at the
+        frame's sides."""
+        h, w = self.size
+        x, y, roll = (self._rows(v) for v in self._at(share))
+        cos, sin = torch.cos(torch.deg2rad(roll)), torch.sin(torch.deg2rad(roll))
+        px = torch.arange(w, device=self.net.device, dtype=torch.float32)
+        py = torch.arange(h, device=self.net.device, dtype=torch.float32)[:, None]
+        xx, yy = px - (w - 1) / 2 - x, py - (h - 1) / 2 - y
+        look = ((w - 1) / 2 + cos * xx + sin * yy, (h - 1) / 2 + cos * yy - sin * xx)
+        look = tuple((n - 1) - ((n - 1) - v.abs()).abs() for v, n in zip(look, (w, h), strict=True))
+        return torch.cat([look[0] - px, look[1] - py], 1)
+
+    def _at(self, share: np.ndarray) -> list[np.ndarray]:
+        """x, y, roll of the path at shares (H,) of it."""
+        assert self.path is not None
+        return [np.interp(share, np.linspace(0, 1, len(self.path)), v) for v in self.path.T]
+
+    def _sway(self, opening: np.ndarray, closing: np.ndarray) -> np.ndarray:
+        """The camera's own motion between two shares (H,) of the path, of the middle row: x, y px straight, and by how
+        many px the way is longer."""
+        assert self.path is not None
+        row = len(opening) // 2
+        ways = np.array(self._at(np.linspace(opening[row], closing[row], 33)))[:2]
+        x, y = ways[:, -1] - ways[:, 0]
+        return np.array([x, y, np.hypot(*np.diff(ways)).sum() - np.hypot(x, y)])
 
     def _rows(self, v: np.ndarray) -> Tensor:
         """(H,) -> float32 (1, 1, H, 1) on the device."""
@@ -219,16 +264,22 @@ class RifeExposure:
         return (self.acc / self._rows(self.weight))[0].permute(1, 2, 0).cpu().numpy()
 
 
-def count_steps(forward: np.ndarray, backward: np.ndarray, span: float, most: int) -> int:
+def count_steps(
+    forward: np.ndarray, backward: np.ndarray, span: float, most: int, sway: np.ndarray | None = None
+) -> int:
     """Sub-steps of an interval of which `span` is exposed: the 95th percentile of the motion of what moves, by the
     integrator's rule.
 
-    Of what moves: a small fast object over a still background deserves its steps too.
+    Of what moves: a small fast object over a still background deserves its steps too. sway: the camera's own x, y, px,
+    and by how much its way is longer than straight.
     """
+    x, y, curl = (0.0, 0.0, 0.0) if sway is None else map(float, sway)
+    camera = np.array([x, y], np.float32)
     grid = np.s_[::4, ::4]
-    speed = np.sqrt(np.maximum((forward[grid] ** 2).sum(2), (backward[grid] ** 2).sum(2)))
-    moving = speed[speed > SHORT_PX]
+    ways = (forward[grid] * span + camera, backward[grid] * span - camera)
+    length = np.sqrt(np.maximum(*((v**2).sum(2) for v in ways))) + curl
+    moving = length[length > SHORT_PX * span]
     if not moving.size:
         return 1
-    path = np.percentile(moving, 95) * span
+    path = np.percentile(moving, 95)
     return int(min(max(np.ceil(max(path / STEP_PX, min(path, SHORT_PATH) / SHORT_PX)), 1), most))
