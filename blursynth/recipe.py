@@ -82,6 +82,10 @@ class Recipe(Strict):
     readout_ms: float = Field(
         0.0, ge=0, description="rolling shutter: time from the first row's exposure to the last's"
     )
+    shake: str | None = Field(
+        None,
+        description="camera shake added to the exposure: px of path, PX or LO-HI drawn per sample; none where not given",
+    )
 
     # The camera.
     crf: str = Field(
@@ -134,6 +138,15 @@ class Recipe(Strict):
             raise ValueError("must be S or LO-HI with 0 < LO <= HI <= 1")
         return v
 
+    @field_validator("shake")
+    @classmethod
+    def _shake(cls, v: str | None) -> str | None:
+        if v is not None:
+            lo, hi = _span(v)
+            if not 0 <= lo <= hi <= MOST_SHAKE_PX:
+                raise ValueError(f"must be PX or LO-HI with 0 <= LO <= HI <= {MOST_SHAKE_PX:g} px")
+        return v
+
     @field_validator("highlights")
     @classmethod
     def _highlights(cls, v: str) -> str:
@@ -170,7 +183,14 @@ class Recipe(Strict):
             raise ValueError(
                 "readout_ms, duty and profile need interpolated light: choose --interp deepflow or dis"
             )
+        if self.interp == "none" and self.shake:
+            raise ValueError("shake needs interpolated light: choose --interp deepflow or dis")
         return self
+
+    @property
+    def shake_range(self) -> tuple[float, float] | None:
+        """Least and most px of the camera's path; None: at rest."""
+        return None if self.shake is None else _span(self.shake)
 
     @property
     def window_range(self) -> tuple[int, int]:
@@ -221,6 +241,9 @@ class RunOptions(Strict):
             raise ValueError("must be local or dask://HOST:PORT")
         return v
 
+
+MOST_SHAKE_PX = 500.0
+"""Longest path of a shaking camera that can be asked for."""
 
 HINT_FALLBACK = "11"
 """Window of a clip without a hint: GoPro's commonest (1808 of the 2103 pairs of its training set)."""

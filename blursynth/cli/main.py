@@ -54,6 +54,11 @@ def main() -> None:
     help="Share of the window that is exposed; LO-HI draws per sample.  [default: 1]",
 )
 @click.option(
+    "--shake",
+    metavar="PX|LO-HI",
+    help="Camera shake added to the exposure: px of path, drawn per sample, as 4-20.  [default: none]",
+)
+@click.option(
     "--source-duty", type=float, help="Share of a frame interval that the source's own shutter was open."
 )
 @click.option("--readout-ms", type=float, help="Rolling shutter: first row's exposure to the last's.")

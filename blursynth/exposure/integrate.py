@@ -75,8 +75,11 @@ class Exposure:
         if np.max(self.shutter.stop) <= i or np.min(self.shutter.start) >= i + 1:
             return
         h, w = self.acc.shape[:2]
-        flat = (np.ascontiguousarray(a).reshape(-1) for a in (*light, *smooth, forward, backward))
-        steps, longest = accumulate(self.acc.reshape(-1), Pair(*flat, w, h), self.open, i, self.max_steps)
+        light0, light1, quasi0, quasi1, fwd, bwd = (
+            np.ascontiguousarray(a).reshape(-1) for a in (*light, *smooth, forward, backward)
+        )
+        pair = Pair(light0, light1, quasi0, quasi1, fwd, bwd, w, h)
+        steps, longest = accumulate(self.acc.reshape(-1), pair, self.open, i, self.max_steps)
         self.steps += steps
         self.longest = max(self.longest, longest)
 

@@ -8,6 +8,8 @@ Names, here and in gpu.py:
 - x, y: the pixel that collects; p: its first number in a flat image of four lanes, q: in a flat flow
 - qx, qy: where it looks; with a shaking camera that is elsewhere than at x, y
 - the fourth lane of light is one, and sums up the weights
+
+One long file: numba's cache knows a function by the file it stands in, and would keep what it inlined from another.
 """
 
 from __future__ import annotations

@@ -212,14 +212,15 @@ class RifeExposure:
         of that place (under a rolling shutter of its row's time, which is less than a hundredth of a frame off).
         """
         when = self._rows(t)
-        fade = torch.lerp(*(ends if look is None else [warp(v, look) for v in inside]), when)
+        first, last = ends if look is None else [warp(v, look) for v in inside]
+        fade = torch.lerp(first, last, when)
         if np.isinf(slow).all():
             return fade
         for j in (i, i + 1):
             if j not in self.encoded:
                 self.encoded[j] = self.net.encode(self.frames[j], self.scale)
-        first, second = self.encoded[i], self.encoded[i + 1]
-        flow, share = self.net.motion(first, second, when[0, 0, :, 0], self.size, self.scale)
+        codes = self.encoded[i], self.encoded[i + 1]
+        flow, share = self.net.motion(*codes, when[0, 0, :, 0], self.size, self.scale)
         if look is not None:
             flow, share = warp(flow, look), warp(share, look)
         moving = torch.linalg.vector_norm(flow[:, 2:] - flow[:, :2], dim=1, keepdim=True) > self._rows(slow)

@@ -41,9 +41,6 @@ ROLL_SHARE = (0.1, 0.6)
 FOCAL = 1.0
 """Focal length in long sides of the picture: a camera's with a view 53 degrees wide."""
 
-MOST_PX = 1000.0
-"""Longest path that can be asked for."""
-
 
 def draw_path(
     rng: np.random.Generator, px: float, width: int, height: int, target: float = 0.5

@@ -13,6 +13,7 @@ from blursynth.camera.highlights import parse_highlights
 from blursynth.camera.response import Response
 from blursynth.exposure.backend import Integrator
 from blursynth.exposure.flow import PairFlow, estimate_pair
+from blursynth.exposure.shake import describe, draw_path
 from blursynth.exposure.shutter import Shutter, load_profile, make_shutter
 from blursynth.pairs.quality import FlowStats
 from blursynth.recipe import Recipe, RecipeError
@@ -45,6 +46,7 @@ class Draws:
     response: Response
     """The source's curve."""
     noise: np.random.Generator
+    shake: np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Light:
     substeps: dict[str, float]
     effective_frames: float
     """Frames' noise in one pixel: 1 / effective_frames of the variance is left."""
+    shake: dict[str, Any] | None = None
+    """The camera's path as the sample's JSON has it (`shake.describe`)."""
 
 
 class LightCollector:
@@ -95,7 +99,12 @@ class LightCollector:
             shutter = make_shutter(h, intervals, draws.duty, readout, self.profile)
         except ValueError as e:
             raise RecipeError(f"readout_ms {recipe.readout_ms}: {e}") from None
-        exposure = self.integrator.collect(frames, shutter)
+        # A rolling shutter's rows are each as long open; the target shows the middle of each.
+        opened, closed = shutter.start.mean(), shutter.stop.mean()
+        path = self._shake(
+            draws, w, h, (intervals / 2 if readout else window.centre) - opened, closed - opened
+        )
+        exposure = self.integrator.collect(frames, shutter, path)
         instant = None
         if readout:
             moment = intervals / 2 + readout * ((np.arange(h) + 0.5) / h - 0.5)
@@ -127,7 +136,18 @@ class LightCollector:
             substeps={"mean": round(steps, 3), "max": exposure.longest},
             # A moving pixel meets other pixels at each sub-step: measured on noise moved by 0 to 32 px a frame.
             effective_frames=span * (1 + 1.7 * (max(steps, 1) - 1)),
+            shake=None if path is None else describe(path, w, h),
         )
+
+    def _shake(
+        self, draws: Draws, width: int, height: int, target: float, length: float
+    ) -> np.ndarray | None:
+        """The camera's path over an exposure of `length` frames, the target `target` frames after it opened."""
+        if self.recipe.shake_range is None:
+            return None
+        low, high = self.recipe.shake_range
+        px = low + (high - low) * draws.shake.random()
+        return draw_path(draws.shake, px, width, height, target / length)
 
     def _plain_mean(self, window: Window, draws: Draws) -> Light:
         """Mean of the N frames in the response's domain (GoPro's recipe with crf display); exact for 8-bit codes."""

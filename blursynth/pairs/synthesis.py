@@ -92,7 +92,7 @@ class Synthesizer:
     def _draw(self, rng: np.random.Generator) -> Draws:
         """Every draw, in this order, whatever the recipe uses: a sample's draws never depend on options."""
         duty, highlight, quality, curve = rng.random(4)
-        noise = np.random.default_rng(rng.integers(0, 2**63, size=4))
+        noise, shake = (np.random.default_rng(rng.integers(0, 2**63, size=4)) for _ in range(2))
         low, high = self.jpeg or (0, 0)
         return Draws(
             duty=self.recipe.draw_duty(duty),
@@ -100,6 +100,7 @@ class Synthesizer:
             jpeg=low + int(quality * (high - low + 1)) if self.jpeg else None,
             response=self.curve.draw(curve),
             noise=noise,
+            shake=shake,
         )
 
     def _photograph(self, window: Window, draws: Draws, light: Light) -> Picture:
@@ -130,6 +131,7 @@ class Synthesizer:
             "duty": duty,
             "readout_ms": recipe.readout_ms,
             "substeps": light.substeps,
+            "shake": light.shake,
             **({"rife_sha256": rife.sha256} if rife else {}),
         }
         curve = recipe.crf if self.curve.gammas is None else draws.response.name

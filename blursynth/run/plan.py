@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blursynth.exposure.shake import widest_border
 from blursynth.recipe import Recipe
 from blursynth.run.outcome import PlanClip, Run, ShardTask, WindowSpec
 from blursynth.run.packing import named_rng, pack_shards, spread
@@ -111,9 +112,15 @@ def make_plan(
     )
 
 
-def tile_corners(width: int, height: int, tile: int) -> list[tuple[int, int]]:
-    """(x, y) of the top left corners of a centred grid of tiles that do not overlap, row by row."""
-    nx, ny = width // tile, height // tile
+def tile_corners(
+    width: int, height: int, tile: int, shake: tuple[float, float] | None = None
+) -> list[tuple[int, int]]:
+    """(x, y) of the top left corners of a centred grid of tiles that do not overlap, row by row.
+
+    shake: `Recipe.shake_range`; tiles then stay clear of the sides that light from outside the frame can reach.
+    """
+    margin = widest_border(shake[1], width, height) if shake else 0
+    nx, ny = (max(0, n - 2 * margin) // tile for n in (width, height))
     x0, y0 = (width - nx * tile) // 2, (height - ny * tile) // 2
     return [(x0 + i * tile, y0 + j * tile) for j in range(ny) for i in range(nx)]
 
@@ -121,12 +128,14 @@ def tile_corners(width: int, height: int, tile: int) -> list[tuple[int, int]]:
 def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
     """(n, 3) int32 rows of first, last, tiles; and why there are none."""
     info, (lo, hi) = p.clip.info, recipe.window_range_of(p.clip.window_hint)
-    tiles = len(tile_corners(info.width, info.height, recipe.tile)) if recipe.tile else 1
+    tiles = len(tile_corners(info.width, info.height, recipe.tile, recipe.shake_range)) if recipe.tile else 1
     none = np.zeros((0, 3), np.int32)
     if info.frames < lo:
         return none, Reject(p.clip.rel, "too short", f"{info.frames} frames, a window needs {lo}")
     if not tiles:
         small = f"{info.width}x{info.height} is smaller than a tile of {recipe.tile}"
+        if recipe.shake:
+            small += f" within what a shake of {recipe.shake} px leaves"
         return none, Reject(p.clip.rel, "too small", small)
     most = (info.frames - lo) // (recipe.stride or lo) + 1
     if lo == hi:

@@ -193,7 +193,7 @@ def sample_members(
         yield key, _encode(recipe, images, meta)
         return
     height, width = sample.blur_rgb.shape[:2]
-    for n, (x, y) in enumerate(tile_corners(width, height, recipe.tile)[: w.tiles]):
+    for n, (x, y) in enumerate(tile_corners(width, height, recipe.tile, recipe.shake_range)[: w.tiles]):
         cut = {
             name: np.ascontiguousarray(im[y : y + recipe.tile, x : x + recipe.tile])
             for name, im in images.items()

@@ -45,6 +45,12 @@ class Substeps(_Part):
     max: int
 
 
+class Shake(_Part):
+    px: float = Field(ge=0)
+    path: list[list[float]] = Field(min_length=2)
+    border: list[int] = Field(min_length=4, max_length=4)  # left, top, right, bottom
+
+
 class Exposure(_Part):
     window: int = Field(ge=2)
     stride: int = Field(ge=1)
@@ -55,6 +61,7 @@ class Exposure(_Part):
     duty: float | None
     readout_ms: float
     substeps: Substeps
+    shake: Shake | None = None
 
 
 class Camera(_Part):
@@ -100,7 +107,8 @@ _PARTS: dict[str, type[BaseModel]] = {
     "quality": Quality,
 }
 REQUIRED: dict[str, tuple[str, ...]] = {
-    group: tuple(f.alias or name for name, f in part.model_fields.items()) for group, part in _PARTS.items()
+    group: tuple(f.alias or name for name, f in part.model_fields.items() if f.is_required())
+    for group, part in _PARTS.items()
 }
 """Group of a sample's JSON ("": the outermost) -> the keys it must hold."""
 

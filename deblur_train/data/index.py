@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from blursynth.common.errors import UserError
 from blursynth.shards.schema import FORMATS, KEY, MAX_JSON, problem_with
@@ -40,6 +41,8 @@ class Sample:
     linear: tuple[int, int] | None
     clip: str
     crf: str
+    border: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Pixels at the left, top, right and bottom that show light from outside the frame (`exposure.shake.border`)."""
 
 
 @dataclass
@@ -57,6 +60,15 @@ class ShardIndex:
             places = [f.where for f in self.faults if f.reason == reason]
             lines.append(f"left out {n}x {reason}: {', '.join(places[:3])}{', ...' if n > 3 else ''}")
         return lines
+
+
+def shaken_border(meta: dict[str, Any]) -> tuple[int, int, int, int]:
+    """The sides of a sample that a camera's shake brought in from outside the frame; a tile has none of them."""
+    try:
+        left, top, right, bottom = (max(0, int(v)) for v in meta["exposure"]["shake"]["border"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0, 0, 0, 0
+    return (0, 0, 0, 0) if meta.get("tile") else (left, top, right, bottom)
 
 
 def index_shard(path: Path, number: int) -> tuple[list[Sample], list[Fault]]:
@@ -122,7 +134,9 @@ def _sample(
         faults.append(Fault(where, problem))
         return None
     clip, crf = str(meta["source"]["clip"]), str(meta["camera"]["crf"])
-    return Sample(number, key, images["blur"], images["sharp"], images.get("linear"), clip, crf)
+    return Sample(
+        number, key, images["blur"], images["sharp"], images.get("linear"), clip, crf, shaken_border(meta)
+    )
 
 
 def index_split(folder: str | Path, split: str) -> ShardIndex:

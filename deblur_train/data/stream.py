@@ -180,7 +180,7 @@ class CropStream(IterableDataset):
                 self.fresh_faults.append(f"{self.index.paths[sample.shard].name}:{sample.key}: {e}")
                 continue
             pictures = [blur, sharp] if linear is None else [blur, sharp, linear]
-            pictures = [_at_least(x, self.options.crop) for x in pictures]
+            pictures = [_at_least(_within(x, sample.border), self.options.crop) for x in pictures]
             return _Frame(
                 pictures[0],
                 pictures[1],
@@ -191,6 +191,13 @@ class CropStream(IterableDataset):
         raise DataError(
             f"none of the {n} samples can be decoded; the last: {self.fresh_faults[-1] if self.fresh_faults else 'unknown'}"
         )
+
+
+def _within(image: np.ndarray, border: tuple[int, int, int, int]) -> np.ndarray:
+    """A picture less its border (left, top, right, bottom); all of it where nothing would be left."""
+    left, top, right, bottom = border
+    h, w = image.shape[:2]
+    return image[top : h - bottom, left : w - right] if left + right < w and top + bottom < h else image
 
 
 def _at_least(image: np.ndarray, size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blursynth.exposure.shake import border, draw_path
 from blursynth.recipe import Recipe
 from blursynth.run.packing import SHARD_SAMPLES_MAX
 from blursynth.run.plan import key_prefixes, make_plan, tile_corners
@@ -173,6 +174,19 @@ def test_keys_are_unique_over_a_plan_with_odd_names():
 def test_tiles_are_a_centred_grid_without_overlap():
     assert tile_corners(100, 70, 32) == [(2, 3), (34, 3), (66, 3), (2, 35), (34, 35), (66, 35)]
     assert tile_corners(64, 31, 32) == []
+
+
+def test_tiles_stay_clear_of_the_sides_that_a_shaking_camera_brings_in():
+    for px in (1.0, 8.0, 30.0):
+        corners = tile_corners(640, 360, 64, (0.0, px))
+        assert corners
+        for seed in range(20):
+            left, top, right, bottom = border(
+                draw_path(np.random.default_rng(seed), px, 640, 360, 0.0), 640, 360
+            )
+            for x, y in corners:
+                assert left <= x and top <= y and x + 64 <= 640 - right and y + 64 <= 360 - bottom
+    assert tile_corners(64, 64, 64, (0.0, 4.0)) == []
     plan = plan_of([clip("a", 90, size=(100, 70)), clip("small", 90, size=(30, 30))], Recipe(tile=32))
     assert plan.samples == 60 and plan.short == [
         Reject("small", "too small", "30x30 is smaller than a tile of 32")

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from deblur_train.data.index import DataError, index_split
 from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream
 from deblur_train.inference.tensors import image_to_tensor, tensor_to_image, to_device
-from tests.helpers.train_shards import make_data, sample, scene, write_tar
+from tests.helpers.train_shards import encode as encode_png
+from tests.helpers.train_shards import make_data, meta, sample, scene, write_tar
 
 
 def stream(folder, first=0, seed=3, rank=0, ranks=1, **options):
@@ -131,6 +133,25 @@ def test_crops_are_aligned_and_within_the_frame(data):
             and np.array_equal(fb[y : y + 32, x : x + 32], blur)
         ]
         assert len(places) == 1
+
+
+def test_crops_stay_clear_of_the_sides_that_a_shaking_camera_brought_in(tmp_path):
+    """Left, top, right, bottom are marked in the picture: no crop shows a mark; of a tile nothing is taken off."""
+    left, top, right, bottom = 9, 4, 17, 11
+    picture = np.zeros((72, 96, 3), np.uint8)
+    picture[top : 72 - bottom, left : 96 - right] = 255
+    told = meta("k")
+    told["exposure"]["shake"] = {
+        "px": 20.0,
+        "path": [[0.0, 0.0, 0.0]] * 33,
+        "border": [left, top, right, bottom],
+    }
+    members = [(f"k.{role}.png", encode_png(picture)) for role in ("blur", "sharp")]
+    for tile, least in ((None, 255), ({"x": 0, "y": 0, "size": 72, "window": "k"}, 0)):
+        whole = told | ({"tile": tile} if tile else {})
+        write_tar(tmp_path / "train-000000.tar", [*members, ("k.json", json.dumps(whole).encode())])
+        got = [int(stream(tmp_path, augment="none").batch(n)["blur"].min()) for n in range(12)]
+        assert min(got) == least
 
 
 def test_small_frames_are_reflected_up_to_the_crop(tmp_path):
