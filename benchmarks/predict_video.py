@@ -40,7 +40,7 @@ def restorer_for(backbone: str):
 
     from deblur_train import build_generator
     from deblur_train.inference.restorer import Restorer
-    from deblur_train.models.generator import start_near_identity
+    from deblur_train.models.base import start_near_identity
 
     torch.manual_seed(0)
     generator = build_generator(backbone)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from blursynth.common.errors import UsageError, did_you_mean
 
-Backbone = Literal["mobilenet", "mobilenet-dsc", "inception"]
+Backbone = Literal["mobilenet", "mobilenet-dsc", "inception", "nafnet"]
 AugmentKind = Literal["article", "dihedral", "none"]
 NoiseKind = Literal["off", "rsblur", "realblur"]
 PixelLoss = Literal["mse", "l1", "charbonnier"]
@@ -41,6 +41,31 @@ class ModelConfig(Strict):
     near_identity: bool = Field(
         default=False, description="shrink the last convolution, so that training starts at the blurred image"
     )
+    width: int = Field(default=32, ge=1, le=1024, description="nafnet: channels of the first level")
+    enc: tuple[int, ...] = Field(
+        default=(1, 1, 2), max_length=8, description="nafnet: blocks of each level on the way down"
+    )
+    middle: int = Field(default=4, ge=0, description="nafnet: blocks of the lowest level")
+    dec: tuple[int, ...] = Field(
+        default=(1, 1, 1), max_length=8, description="nafnet: blocks of each level on the way up"
+    )
+    unshuffle: int = Field(
+        default=2,
+        ge=1,
+        le=8,
+        description="nafnet: pixels a side that become channels of one; 1: none",
+    )
+
+    @model_validator(mode="after")
+    def _levels(self) -> ModelConfig:
+        if len(self.enc) != len(self.dec) or min([*self.enc, *self.dec], default=0) < 0:
+            raise ValueError("enc and dec must have as many levels, each of at least 0 blocks")
+        return self
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What only nafnet's shape depends on."""
+        return self.model_dump(include={"width", "enc", "middle", "dec", "unshuffle"})
 
 
 class DiscriminatorConfig(Strict):
@@ -173,7 +198,7 @@ class TrainConfig(Strict):
     seed: int = Field(default=0, ge=0)
     perceptual: str = Field(default="off", description="VGG19 weights: a FILE, imagenet (downloaded), or off")
     init: str | None = Field(
-        default=None, description="generator weights to start from: ours or an official .h5"
+        default=None, description="generator weights to start from: ours or an official file"
     )
 
     model: ModelConfig = ModelConfig()
@@ -188,13 +213,15 @@ class TrainConfig(Strict):
     def _consistent(self) -> TrainConfig:
         if self.crop % 32:
             raise ValueError("crop: must be a multiple of 32 (the generator halves five times)")
-        if self.crop == 32 and self.batch_size == 1 and self.backbone != "inception":
+        if self.crop == 32 and self.batch_size == 1 and self.backbone.startswith("mobilenet"):
             raise ValueError(
                 "crop: one 32-pixel crop a step leaves the deepest batch norm a single value; "
                 "use crop 64 or batch_size 2"
             )
         if self.backbone == "inception" and self.crop < 128:
             raise ValueError("crop: inception needs at least 128 pixels")
+        if self.backbone != "nafnet" and self.model.shape != ModelConfig().shape:
+            raise ValueError("model: width, enc, middle, dec and unshuffle are for backbone nafnet only")
         if self.discriminator.kind in ("double", "full") and self.crop < 64:
             raise ValueError("crop: the full-image discriminator needs at least 64 pixels")
         return self

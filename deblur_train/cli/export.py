@@ -14,7 +14,7 @@ from deblur_train.cli.shared import checkpoint_option
 
 
 @click.command("export", cls=Command)
-@checkpoint_option("ours or an official .h5")
+@checkpoint_option("ours or an official file")
 @click.option("--format", "format_", required=True, type=click.Choice(["onnx", "tflite", "pt2"]))
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
 @click.option("--calib", metavar="DATA", help="Shards to calibrate int8 on, and to measure PSNR on.")
@@ -130,7 +130,7 @@ def bench_command(
     """Latency and throughput of checkpoints and exported files on this machine, one run of each in turn."""
     import torch
 
-    from deblur_train.evaluation.bench import Skipped, as_json, bench, count
+    from deblur_train.evaluation.bench import Skipped, as_json, bench, count, model_of
     from deblur_train.inference.runtimes import EXPORTED, open_any
 
     if threads:
@@ -156,8 +156,8 @@ def bench_command(
             f"{start}{row.runtime:11} {size:10}{row.median_ms:10.1f}{row.least_ms:10.1f}"
             f"{row.frames_per_s:10.2f}{row.megapixels_per_s:8.2f}{row.speedup:9.2f}x{gmacs:>8}",
         )
-    backbones = sorted({r.info["backbone"] for _, r in runners if r.info.get("backbone")})
-    counted = {name: count(name) for name in backbones}
+    models = sorted({model_of(r) for _, r in runners if r.info.get("backbone")})
+    counted = {" ".join(model).strip(): count(*model) for model in models}
     for name, (macs, parameters) in counted.items():
         say(f"{name}: {macs / 1e3:.1f} kMAC a pixel, {parameters / 1e6:.2f} M parameters used")
     say(f"{used} threads, median of {rounds} rounds; speed-up over the first file of its size")

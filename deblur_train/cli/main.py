@@ -30,7 +30,9 @@ main.add_command(predict_command)
 @main.command()
 @click.option("--shards", metavar="DATA", help="Folder of shards, as blursynth make writes it.")
 @click.option("--config", "config_name", metavar="NAME|FILE", help="Built-in config or a TOML file.")
-@click.option("--backbone", type=click.Choice(["mobilenet", "mobilenet-dsc", "inception"]), help="Generator.")
+@click.option(
+    "--backbone", type=click.Choice(["mobilenet", "mobilenet-dsc", "inception", "nafnet"]), help="Generator."
+)
 @click.option("--out", metavar="DIR", help="Run folder [default: runs/NAME].")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps; the schedule stretches with them.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Crops a step.")
@@ -46,7 +48,7 @@ main.add_command(predict_command)
     metavar="PATH|off",
     help="VGG19 weights (torchvision's), 'imagenet' to download them, or off.",
 )
-@click.option("--init", metavar="CHECKPOINT", help="Generator to start from: ours or an official .h5.")
+@click.option("--init", metavar="CHECKPOINT", help="Generator to start from: ours or an official file.")
 def fit(config_name: str | None, resume: bool, **options: Any) -> None:
     """Train; the built-in configs are listed by an unknown --config."""
     from deblur_train.config import ConfigError, builtin_configs, load_config
@@ -74,7 +76,7 @@ def fit(config_name: str | None, resume: bool, **options: Any) -> None:
 
 
 @main.command("eval")
-@checkpoint_option("ours or an official .h5")
+@checkpoint_option("ours or an official file")
 @click.option("--shards", metavar="DATA", help="Folder of shards to measure on.")
 @click.option(
     "--split", type=click.Choice(["val", "train"]), default="val", show_default=True, help="Which shards."

@@ -15,6 +15,7 @@ import torch
 from deblur_train.inference.runtimes import Runner
 from deblur_train.inference.signature import Size
 from deblur_train.models.generator import build_generator
+from deblur_train.models.nafnet import shape_from_words
 
 MACS_AT = 256  # pixels a side; the count grows with the area, exactly so for sides that are multiples of 32
 
@@ -43,12 +44,15 @@ class Skipped:
     reason: str
 
 
-def count(backbone: str) -> tuple[float, int]:
-    """(multiply-accumulates a pixel, parameters that a forward pass uses) of a generator, without running it."""
+def count(backbone: str, shape: str = "") -> tuple[float, int]:
+    """(multiply-accumulates a pixel, parameters that a forward pass uses) of a generator, without running it.
+
+    ``shape``: a NAFNet's, in the words of a file's metadata.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        generator = build_generator(backbone).eval()
+        generator = build_generator(backbone, shape_from_words(shape) if shape else None).eval()
         x = torch.zeros(1, 3, MACS_AT, MACS_AT)
         used: set[int] = set()
         for layer in generator.modules():
@@ -59,6 +63,11 @@ def count(backbone: str) -> tuple[float, int]:
             generator(x)
     parameters = {id(p): p.numel() for p in generator.parameters()}
     return counter.get_total_flops() / 2 / MACS_AT**2, sum(parameters[i] for i in used)
+
+
+def model_of(runner: Runner) -> tuple[str, str]:
+    """Backbone and shape, as :func:`count` takes them; empty where the file does not say."""
+    return runner.info.get("backbone", ""), runner.info.get("shape", "")
 
 
 def time_in_turn(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
@@ -80,7 +89,7 @@ def bench(
     on_row: Callable[[Row | Skipped], None] = lambda row: None,
 ) -> list[Row | Skipped]:
     """Every runner at every size it can do, batch 1; those of a fixed size are skipped at the others, with the reason."""
-    macs = {name: count(name)[0] for name in {r.info.get("backbone", "") for _, r in runners} if name}
+    macs = {known: count(*known)[0] for known in {model_of(r) for _, r in runners} if known[0]}
     rng = np.random.default_rng(0)
     rows: list[Row | Skipped] = []
     for h, w in sizes:
@@ -96,7 +105,7 @@ def bench(
         times = time_in_turn(calls, rounds)
         for (name, r), seconds in zip(able, times, strict=True):
             median = statistics.median(seconds)
-            per_pixel = macs.get(r.info.get("backbone", ""))
+            per_pixel = macs.get(model_of(r))
             rows.append(
                 Row(
                     name,

@@ -20,10 +20,11 @@ from deblur_train.data.index import DataError, index_split
 from deblur_train.data.pictures import DecodeError, ShardReader
 from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, ssim
 from deblur_train.evaluation.plot import contact_sheet, save_png
+from deblur_train.inference.restorer import fallbacks
 from deblur_train.inference.tiles import restore
 from deblur_train.media.pictures import EXTENSIONS, ImageError, read_picture
+from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import load_generator
-from deblur_train.models.generator import FPNGenerator
 from deblur_train.models.norm import NormStats
 
 Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: (H, W, 3) uint8 RGB
@@ -119,6 +120,8 @@ def evaluate(
                 row |= {metric: after, f"{metric}_blurred": before, f"{metric}_delta": after - before}
             rows.append({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
             meter.advance(f"{row['psnr']:.2f} dB ({row['psnr_delta']:+.2f})")
+        if fallbacks(generator):
+            meter.say(f"warning: {fallbacks(generator)}")
     if not rows:
         raise DataError("no pair could be read; see the warnings above")
     means = {k: round(statistics.fmean(r[k] for r in rows), 6) for k in rows[0] if k != "name"}
@@ -144,7 +147,7 @@ def _capped_psnr(a: np.ndarray, b: np.ndarray) -> float:
     return min(psnr(a, b), PSNR_CAP)
 
 
-def sheet(source: PairSource, generator: FPNGenerator, rows: list[dict[str, Any]]) -> np.ndarray:
+def sheet(source: PairSource, generator: Generator, rows: list[dict[str, Any]]) -> np.ndarray:
     """The contact sheet: the worst, the median and the best image by gain in PSNR; blurred | restored | sharp."""
     order = sorted(rows, key=lambda r: r["psnr_delta"])
     shown = []

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from blursynth.common.atomic import write_atomic
-from deblur_train.evaluation.bench import count, time_in_turn
+from deblur_train.evaluation.bench import count, model_of, time_in_turn
 from deblur_train.exporting.check import RealFrames, parity, psnr_change, read_frames, synthetic, to_input
 from deblur_train.exporting.graph import Portable, describe, trace
 from deblur_train.exporting.to_onnx import OPSET, Int8For, onnx_model, quantise, require_onnx
@@ -174,7 +174,7 @@ def export(checkpoint: str, out: Path, options: ExportOptions) -> dict[str, Any]
     module = Portable(generator, signature, torch.float16 if options.precision == "fp16" else torch.float32)
     model = make_model(module, options, info, frames)
     reference, exported = torch_runner(generator), open_made(model, options, info, str(out))
-    macs, parameters = count(generator.backbone_name)
+    macs, parameters = count(*model_of(reference))
     report: dict[str, Any] = {
         "file": out.name,
         "bytes": len(model),

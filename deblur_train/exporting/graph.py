@@ -8,22 +8,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from blursynth import __version__
 from deblur_train.inference.signature import Signature
+from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import FORMAT
-from deblur_train.models.generator import STRIDE, FPNGenerator
 
 MOST_BLOCKS = 1 << 12  # a side; a bound the tracer needs, far beyond any image
 
 
-def describe(
-    generator: FPNGenerator, signature: Signature, precision: str, norm_stats: str
-) -> dict[str, str]:
+def describe(generator: Generator, signature: Signature, precision: str, norm_stats: str) -> dict[str, str]:
     """Metadata of an exported file: string keys to strings, the nested ones as JSON."""
     return {
         "format": FORMAT,
-        "backbone": generator.backbone_name,
+        **generator.facts(),
         "precision": precision,
         "norm_stats": norm_stats,
         "io": json.dumps(signature.words()),
@@ -31,13 +30,15 @@ def describe(
     }
 
 
-def _extend(x: Tensor, dim: int, size: Any) -> Tensor:
-    """Reflect ``x`` along ``dim`` up to ``size``, as ``generator.reflect_to`` does, for any size of at least 1.
+def _extend(x: Tensor, dim: int, size: Any, black: bool) -> Tensor:
+    """Extend ``x`` along ``dim`` up to ``size``: black, or reflected as ``reflect_to`` does, for any size of at least 1.
 
     No branch depends on a size, so that one traced graph serves all; the modulus is a tensor so that no exporter
     reasons it away for sizes it has not seen (a side of 1 pixel has period 1, not 0).
     """
     n = x.shape[dim]
+    if black:
+        return pad(x, [0, 0] * (x.dim() - 1 - dim) + [0, size - n], value=-1.0)
     period = torch.scalar_tensor(2 * n - 2, dtype=torch.int64).clamp_min(1)
     i = torch.arange(size, dtype=torch.int64) % period
     return x.index_select(dim, torch.minimum(i, period - i))
@@ -47,7 +48,7 @@ class Portable(nn.Module):
     """``image`` to ``restored``, both as ``signature`` says; the network in between runs in ``compute`` type."""
 
     def __init__(
-        self, generator: FPNGenerator, signature: Signature, compute: torch.dtype = torch.float32
+        self, generator: Generator, signature: Signature, compute: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
         self.generator = copy.deepcopy(generator).eval().to(compute)
@@ -59,8 +60,10 @@ class Portable(nn.Module):
         x = x.to(self.compute)
         h, w = x.shape[-2], x.shape[-1]
         if self.signature.size is None:
-            smallest = self.generator.smallest // STRIDE
-            y = self.generator.restore(_extend(_extend(x, 2, _blocks(h, smallest)), 3, _blocks(w, smallest)))
+            stride, black = self.generator.stride, self.generator.zero_padded
+            smallest = self.generator.smallest // stride
+            height, width = (_blocks(n, stride, smallest) for n in (h, w))
+            y = self.generator.restore(_extend(_extend(x, 2, height, black), 3, width, black))
             y = y.index_select(2, torch.arange(h)).index_select(3, torch.arange(w))
         else:
             y = self.generator(x)  # the padding is plain where the size is known
@@ -71,16 +74,16 @@ class Portable(nn.Module):
         return y.permute(0, 2, 3, 1) if self.signature.layout == "NHWC" else y
 
 
-def _blocks(n: Any, smallest: int) -> Any:
-    """``n`` pixels rounded up to whole blocks of 32, at least ``smallest`` of them.
+def _blocks(n: Any, stride: int, smallest: int) -> Any:
+    """``n`` pixels rounded up to whole blocks of ``stride``, at least ``smallest`` of them.
 
     The number of blocks leaves the sizes' algebra as a value of its own: every size in the network is then a multiple of
     one plain symbol, which halves the time an exporter takes to reason about them.
     """
-    blocks = torch.scalar_tensor((n + STRIDE - 1) // STRIDE, dtype=torch.int64).clamp_min(smallest).item()
+    blocks = torch.scalar_tensor((n + stride - 1) // stride, dtype=torch.int64).clamp_min(smallest).item()
     torch._check(blocks >= smallest)
     torch._check(blocks <= MOST_BLOCKS)
-    return blocks * STRIDE
+    return blocks * stride
 
 
 def trace(module: Portable) -> torch.export.ExportedProgram:

@@ -11,8 +11,8 @@ import torch
 from deblur_train.inference.memory import auto_tile
 from deblur_train.inference.runtimes import EXPORTED, Runner, open_exported
 from deblur_train.inference.tiles import Model, Seams, restore
+from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import load_generator
-from deblur_train.models.generator import FPNGenerator
 from deblur_train.models.norm import NormStats
 
 Tile = int | Literal["auto"] | None
@@ -24,7 +24,7 @@ NOTICED = (
 class Restorer:
     """Callable: ``(H, W, 3)`` uint8 or uint16 RGB to the same. ``model``: a generator, or what an exported file gives."""
 
-    def __init__(self, model: FPNGenerator | Runner, tile: Tile = "auto", device: str = "cpu") -> None:
+    def __init__(self, model: Generator | Runner, tile: Tile = "auto", device: str = "cpu") -> None:
         self.device = torch.device(device)
         self.tile = tile
         self.seams = Seams()
@@ -37,6 +37,7 @@ class Restorer:
             self.backbone = model.backbone_name
             net: Any = model.eval().to(self.device)
             self.model = net.to(memory_format=torch.channels_last)
+        self.generator = model if isinstance(model, Generator) else None
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         side = self.tile
@@ -46,7 +47,10 @@ class Restorer:
         return restore(self.model, rgb, side, self.seams)
 
     def warning(self) -> str:
-        """One line on visible seams; empty when there are none."""
+        """One line on local statistics that failed, and on visible seams; empty when there are none."""
+        return "; ".join(filter(None, [fallbacks(self.generator), self._seams()]))
+
+    def _seams(self) -> str:
         if self.seams.mean <= NOTICED:
             return ""
         return (
@@ -54,6 +58,13 @@ class Restorer:
             f"(at most {self.seams.worst:.0f}) where they overlap: image statistics are each tile's own. Blended; "
             "use --norm-stats tracked, or a larger --tile, for the answer of the whole image"
         )
+
+
+def fallbacks(generator: Any) -> str:
+    """One line on NAFNet's local statistics where they gave colour blocks; empty where they did not."""
+    failed = getattr(generator, "fell_back", 0)
+    where = "local statistics gave blocks of wrong colour; restored with the whole image's instead"
+    return f"in {failed} images or tiles {where}" if failed else ""
 
 
 def load_restorer(

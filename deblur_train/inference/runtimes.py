@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from deblur_train.inference.signature import ExportError, Signature, signature_from_words
+from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import load_generator
-from deblur_train.models.generator import FPNGenerator
 from deblur_train.models.norm import NormStats
 
 Runtime = Literal["eager", "compile", "onnxruntime", "litert", "pt2"]
@@ -48,7 +48,7 @@ def missing_extra(what: str, extra: str) -> ImportError:
     return ImportError(f"{what} needs an extra: pip install 'blursynth[{extra}]'")
 
 
-def torch_runner(generator: FPNGenerator, compiled: bool = False) -> Runner:
+def torch_runner(generator: Generator, compiled: bool = False) -> Runner:
     """Eager torch in channels_last, the faster of its layouts on every CPU measured; or through ``torch.compile``."""
     device = next(generator.parameters()).device
     net: Any = generator.eval()
@@ -61,7 +61,7 @@ def torch_runner(generator: FPNGenerator, compiled: bool = False) -> Runner:
             image = torch.from_numpy(x).to(device).contiguous(memory_format=torch.channels_last)
             return net(image).float().cpu().numpy()
 
-    info = {"backbone": generator.backbone_name, "precision": "fp32"}
+    info = {**generator.facts(), "precision": "fp32"}
     return Runner("compile" if compiled else "eager", Signature(), run, info)
 
 

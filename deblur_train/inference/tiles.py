@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deblur_train.inference.tensors import image_to_tensor, tensor_to_image
-from deblur_train.models.generator import STRIDE, reflect_to
+from deblur_train.models.base import STRIDE, reflect_to
 
 OVERLAP = (
     256  # pixels between neighbouring tiles, half of it given away: there the tile's own border still tells

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from blursynth import __version__
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UserError
-from deblur_train.models.generator import FPNGenerator, build_generator
+from deblur_train.models.base import Generator
+from deblur_train.models.generator import build_generator
+from deblur_train.models.nafnet import shape_of
 from deblur_train.models.norm import NormStats, set_norm_stats
 
 FORMAT = "deblur-train generator 1"
@@ -74,8 +76,8 @@ def _refuse_compressed(path: Path) -> None:
 def read_state(path: str | Path) -> tuple[State, dict[str, str]]:
     """The tensors of a weights file of any accepted kind, and its metadata. Raises CheckpointError.
 
-    Accepted: safetensors; PyTorch files that hold a state dict, bare or under ``model``, ``state_dict`` or
-    ``generator`` (a run's ``last.pt``). A ``module.`` prefix (DataParallel) is taken off.
+    Accepted: safetensors; PyTorch files that hold a state dict, bare or under ``model``, ``state_dict``, ``params``
+    (official NAFNet files) or ``generator`` (a run's ``last.pt``). A ``module.`` prefix (DataParallel) is taken off.
     """
     path = Path(path)
     if path.is_dir():
@@ -99,7 +101,7 @@ def read_state(path: str | Path) -> tuple[State, dict[str, str]]:
             raise CheckpointError(f"{path}: damaged safetensors file: {why}") from None
     else:
         held = read_torch(path)
-        for name in ("model", "state_dict", "ema", "generator"):
+        for name in ("model", "state_dict", "params_ema", "params", "ema", "generator"):
             if isinstance(held, dict) and isinstance(held.get(name), dict):
                 held = held[name]
                 break
@@ -115,6 +117,8 @@ def _is_alias(key: str) -> bool:
 
 def backbone_of(state: State) -> str | None:
     """Which generator a state dict belongs to, told from its keys; None for another model."""
+    if shape_of(state) is not None:
+        return "nafnet"
     if any(k.startswith("fpn.inception.") for k in state):
         return "inception"
     if "fpn.features.0.0.weight" not in state:
@@ -145,19 +149,21 @@ def load_weights(model: nn.Module, state: State, path: str | Path) -> None:
 
 def load_generator(
     path: str | Path, norm_stats: NormStats = "tracked", window: int | None = None
-) -> FPNGenerator:
-    """A generator in eval mode from ours (safetensors, ``last.pt``) or an official ``.h5``; backbone told from its keys.
+) -> Generator:
+    """A generator in eval mode from ours (safetensors, ``last.pt``) or an official file; backbone told from its keys.
 
-    ``norm_stats``: "tracked" running statistics; "image" each image's own, as official inference does; "local" TLC
-    windows of ``window`` pixels (default: 1.5 times the training crop). Raises CheckpointError.
+    Official files: DeblurGAN-v2's ``.h5`` and NAFNet's ``.pth`` (their range of [0, 1] stays inside). ``norm_stats``:
+    "tracked" running statistics; "image" each image's own, as official inference does; "local" TLC windows of
+    ``window`` pixels (default: 1.5 times the training crop). NAFNet tracks none: "tracked" and "image" are the same.
+    Raises CheckpointError.
     """
     state, info = read_state(path)
     name = backbone_of(state)
     if name is None:
         raise CheckpointError(
-            f"{path}: not a DeblurGAN-v2 generator (no fpn.features or fpn.inception tensors)"
+            f"{path}: neither a DeblurGAN-v2 generator (no fpn.features or fpn.inception tensors) nor a NAFNet"
         )
-    generator = build_generator(name)
+    generator = build_generator(name, shape_of(state))
     load_weights(generator, state, path)
     if window is None:
         crop = info.get("crop", "256")
@@ -168,9 +174,11 @@ def load_generator(
 
 def save_generator(path: Path, backbone: str, state: State, extra: dict[str, str] | None = None) -> None:
     """Write a generator as safetensors; its metadata say how to use it without this package."""
+    shape = shape_of(state)
     info = {
         "format": FORMAT,
         "backbone": backbone,
+        **({"shape": shape.words()} if shape else {}),
         "preprocessing": json.dumps(
             {
                 "colour": "RGB",
@@ -178,8 +186,8 @@ def save_generator(path: Path, backbone: str, state: State, extra: dict[str, str
                 "std": 127.5,
                 "range": [-1, 1],
                 "layout": "NCHW",
-                "multiple": 32,
-                "pad": "reflect",
+                "multiple": shape.stride if shape else 32,
+                "pad": "black" if shape else "reflect",
             }
         ),
         "version": __version__,
@@ -190,7 +198,7 @@ def save_generator(path: Path, backbone: str, state: State, extra: dict[str, str
     write_atomic(path, data)
 
 
-def export_official(generator: FPNGenerator, path: Path) -> None:
+def export_official(generator: Generator, path: Path) -> None:
     """Write ``{'model': {'module.' + key: tensor}}`` with both names of every backbone tensor, as official code reads it."""
     state = {f"module.{k}": v.detach().cpu().clone() for k, v in generator.state_dict().items()}
     write_atomic(path, lambda f: torch.save({"model": state}, f))

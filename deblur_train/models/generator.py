@@ -6,19 +6,22 @@ Five backbone maps; 1x1 laterals; nearest x2 top-down sums; td1-3; heads; neares
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from deblur_train.config import Backbone
+from deblur_train.models.base import Generator
 from deblur_train.models.inception import InceptionResNetV2
 from deblur_train.models.mobilenet import TAPS, mobilenet_features
-from deblur_train.models.norm import BatchNorm, InstanceNorm
+from deblur_train.models.nafnet import NAFNet, NAFNetShape
+from deblur_train.models.norm import InstanceNorm
 
+FPN = Literal["mobilenet", "mobilenet-dsc", "inception"]
+FPNS: tuple[FPN, ...] = get_args(FPN)
 BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
-STRIDE = 32  # the pyramid halves five times
 
 # F, C, and the smallest padded side: inception's unpadded stem leaves too little to reflect below 128 pixels.
 WIDTHS: dict[str, tuple[int, int, int]] = {
@@ -30,19 +33,6 @@ WIDTHS: dict[str, tuple[int, int, int]] = {
 
 def _up(x: Tensor, factor: int) -> Tensor:
     return x if factor == 1 else interpolate(x, scale_factor=factor, mode="nearest")
-
-
-def reflect_to(x: Tensor, height: int, width: int) -> Tensor:
-    """Extend ``(N, C, H, W)`` at the bottom and the right by reflection, as often as it takes (H, W >= 1)."""
-    h, w = x.shape[-2:]
-    if height - h < h and width - w < w:
-        return pad(x, (0, width - w, 0, height - h), mode="reflect")
-    for dim, size in ((-2, height), (-1, width)):
-        n = x.shape[dim]
-        period = max(2 * n - 2, 1)
-        i = torch.arange(size, device=x.device) % period
-        x = x.index_select(dim, torch.minimum(i, period - i) if n > 1 else i * 0)
-    return x
 
 
 class Conv3x3(nn.Conv2d):
@@ -149,13 +139,13 @@ class InceptionPyramid(Pyramid):
         ]
 
 
-class FPNGenerator(nn.Module):
+class FPNGenerator(Generator):
     """``(N, 3, H, W)`` float RGB in [-1, 1] to the same; any H, W >= 1 (reflected up to whole blocks, cropped back)."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: FPN) -> None:
         super().__init__()
         width, channels, self.smallest = WIDTHS[backbone]
-        self.backbone_name: Backbone = backbone
+        self.backbone_name = backbone
         separable = backbone == "mobilenet-dsc"
         conv: type = SeparableConv3x3 if separable else Conv3x3
         self.fpn: MobileNetPyramid | InceptionPyramid
@@ -168,20 +158,8 @@ class FPNGenerator(nn.Module):
         self.smooth2 = _block(conv, channels, channels // 2)
         self.final = conv(channels // 2, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h, w = x.shape[-2:]
-        height = max(-(-h // STRIDE) * STRIDE, self.smallest)
-        width = max(-(-w // STRIDE) * STRIDE, self.smallest)
-        if (height, width) == (h, w):
-            return self.restore(x)
-        return self.restore(reflect_to(x, height, width))[..., :h, :w]
-
     def restore(self, x: Tensor) -> Tensor:
-        """The network itself, for H and W that are multiples of 32 (what an exporter should trace)."""
-        for layer in self.modules():
-            # Nobody else needs it, and a traced graph must not leave symbols behind in the layers.
-            if isinstance(layer, InstanceNorm) and layer.stats == "local":
-                layer.image_size = (x.shape[-2], x.shape[-1])
+        self.say_size(x)
         map0, map1, map2, map3, map4 = self.fpn(x)
         maps = [
             _up(self.head4(map4), 8),
@@ -194,52 +172,26 @@ class FPNGenerator(nn.Module):
         residual = self.final(_up(smoothed, 2))
         return torch.clamp(torch.tanh(residual) + x, -1, 1)
 
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Stop or resume training the backbone's parameters (its norm layers go on tracking statistics)."""
-        self.fpn.backbone.requires_grad_(not frozen)
+    @property
+    def pretrained(self) -> nn.Module:
+        return self.fpn.backbone
 
-    def fix_norms(self, fixed: bool) -> None:
-        """In training: normalise by the tracked statistics, which then stay, or by each batch's own.
-
-        Statistics of a small crop tell the network what is in it, and inference on the tracked ones takes that away.
-        Layers trained on with fixed statistics meet the same arithmetic in use (frozen batch norm against the
-        inconsistency of training and test: Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm").
-        """
-        for layer in self.modules():
-            if isinstance(layer, InstanceNorm | BatchNorm):
-                layer.train(not fixed)
+    @property
+    def last_convolution(self) -> nn.Conv2d:
+        last = self.final[-1] if isinstance(self.final, nn.Sequential) else self.final
+        assert isinstance(last, nn.Conv2d)
+        return last
 
 
-def xavier_init(model: nn.Module, skip: nn.Module | None = None) -> None:
-    """Xavier-normal weights and zero biases for every convolution outside ``skip`` (a pretrained backbone)."""
-    skipped = set(skip.modules()) if skip is not None else set()
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and layer not in skipped:
-            nn.init.xavier_normal_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-def start_near_identity(generator: FPNGenerator, scale: float = 1e-2) -> None:
-    """Shrink the last convolution so that the untrained generator gives its input back, nearly.
-
-    Not zero: a zero last layer passes no gradient to the layers below in the first step.
-    """
-    final = generator.final
-    last = final[-1] if isinstance(final, nn.Sequential) else final
-    assert isinstance(last, nn.Conv2d)
-    with torch.no_grad():
-        last.weight.mul_(scale)
-        if last.bias is not None:
-            last.bias.zero_()
-
-
-def build_generator(name: str) -> FPNGenerator:
+def build_generator(name: str, shape: NAFNetShape | None = None) -> Generator:
     """A generator with random weights (torch's global generator draws them). Raises ValueError for an unknown name.
 
-    ``mobilenet``: 3.31 M parameters, 41 kMAC/px; ``mobilenet-dsc``: 1.19 M, 10 kMAC/px; ``inception``: 60.9 M.
+    ``mobilenet``: 3.31 M parameters, 41 kMAC/px; ``mobilenet-dsc``: 1.19 M, 10 kMAC/px; ``inception``: 60.9 M;
+    ``nafnet``: as ``shape`` says, by default 2.66 M parameters and 22 kMAC/px.
     """
-    for known in BACKBONES:
+    if name == "nafnet":
+        return NAFNet(shape or NAFNetShape())
+    for known in FPNS:
         if name == known:
             return FPNGenerator(known)
     raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")

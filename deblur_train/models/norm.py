@@ -28,7 +28,7 @@ def normalise_by_image(x: Tensor, eps: float) -> Tensor:
     return (centred * torch.rsqrt(var + eps)).to(x.dtype)
 
 
-def _box_mean(x: Tensor, size: tuple[int, int]) -> Tensor:
+def box_mean(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Mean over a ``size`` window centred at each pixel; near a border, over the nearest whole window."""
     for dim, k in ((2, size[0]), (3, size[1])):
         n = x.shape[dim]
@@ -39,7 +39,7 @@ def _box_mean(x: Tensor, size: tuple[int, int]) -> Tensor:
         first = torch.zeros_like(sums.narrow(dim, 0, 1))
         sums = torch.cat([first, sums], dim=dim)
         windows = (sums.narrow(dim, k, n - k + 1) - sums.narrow(dim, 0, n - k + 1)) / k
-        start = (torch.arange(n, device=x.device) - k // 2).clamp(0, n - k)
+        start = (torch.arange(n, device=x.device) - (k - 1) // 2).clamp(0, n - k)
         x = windows.index_select(dim, start)
     return x
 
@@ -51,8 +51,8 @@ def normalise_locally(x: Tensor, eps: float, size: tuple[int, int]) -> Tensor:
     training crop's size close that gap. Sums run in float64: a running sum over a frame is too long for float32.
     """
     wide = x.double()
-    mean = _box_mean(wide, size)
-    var = (_box_mean(wide * wide, size) - mean * mean).clamp_min(0)
+    mean = box_mean(wide, size)
+    var = (box_mean(wide * wide, size) - mean * mean).clamp_min(0)
     return ((wide - mean) * torch.rsqrt(var + eps)).to(x.dtype)
 
 
@@ -66,12 +66,15 @@ class StatsChoice:
         0,
     )  # "local" only: the input image's size, set by the generator's forward
 
+    def local_size(self, x: Tensor) -> tuple[int, int]:
+        """The window's height and width on the map ``x``."""
+        scale = [x.shape[2] / self.image_size[0], x.shape[3] / self.image_size[1]]
+        return max(1, round(self.window * scale[0])), max(1, round(self.window * scale[1]))
+
     def untracked(self, x: Tensor, eps: float) -> Tensor:
         """``x`` normalised by its own statistics: of the image, or of local windows."""
         if self.stats == "local":
-            scale = [x.shape[2] / self.image_size[0], x.shape[3] / self.image_size[1]]
-            size = (max(1, round(self.window * scale[0])), max(1, round(self.window * scale[1])))
-            return normalise_locally(x, eps, size)
+            return normalise_locally(x, eps, self.local_size(x))
         return normalise_by_image(x, eps)
 
 
@@ -186,12 +189,13 @@ def set_norm_stats(model: nn.Module, stats: NormStats, window: int = 0) -> None:
     """Choose what the norm layers of ``model`` use in eval mode.
 
     ``tracked``: running statistics. ``image``: each image's own, as official inference does. ``local``: those of
-    windows of ``window`` input pixels for instance norms (TLC); batch norms then keep their running statistics.
+    windows of ``window`` input pixels for instance norms and NAFNet's channel attention (TLC); batch norms then keep
+    their running statistics. NAFNet tracks none: its attention sees the whole image unless it is ``local``.
     """
     if stats == "local" and window < 1:
         raise ValueError("local statistics need a window of at least 1 pixel")
     for layer in model.modules():
-        if isinstance(layer, InstanceNorm):
-            layer.stats, layer.window = stats, window
-        elif isinstance(layer, BatchNorm):
+        if isinstance(layer, BatchNorm):
             layer.stats = "image" if stats == "image" else "tracked"
+        elif isinstance(layer, StatsChoice):
+            layer.stats, layer.window = stats, window

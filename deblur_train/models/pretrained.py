@@ -7,8 +7,8 @@ import urllib.error
 import torch
 from torch import Tensor, nn
 
+from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import CheckpointError, State, read_state
-from deblur_train.models.generator import FPNGenerator
 from deblur_train.models.mobilenet import official_keys
 
 URLS = {
@@ -99,8 +99,13 @@ def load_vgg19(source: str) -> VGG19Features:
     return net
 
 
-def load_backbone(generator: FPNGenerator, source: str) -> None:
+def load_backbone(generator: Generator, source: str) -> None:
     """Fill the generator's backbone with ImageNet weights (torchvision's or the official repository's key names)."""
+    if generator.pretrained is None:
+        raise CheckpointError(
+            f"{source}: {generator.backbone_name} has no part that ImageNet weights exist for; start from a whole "
+            "generator with --init"
+        )
     kind = "inception" if generator.backbone_name == "inception" else "mobilenet"
     state = _read(source, kind)
     if kind == "mobilenet":
@@ -113,7 +118,7 @@ def load_backbone(generator: FPNGenerator, source: str) -> None:
         # The port's file has a background class in front; the official pyramid drops it.
         state = state | {k: state[k][1:] for k in ("last_linear.weight", "last_linear.bias")}
     with torch.no_grad():
-        for key, own in generator.fpn.backbone.state_dict().items():
+        for key, own in generator.pretrained.state_dict().items():
             if key not in state and key.endswith("num_batches_tracked"):
                 continue  # older files do not have it
             if key not in state or state[key].shape != own.shape:

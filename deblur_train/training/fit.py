@@ -16,7 +16,7 @@ from blursynth.common.atomic import write_atomic
 from blursynth.common.progress import Meter
 from blursynth.common.stop import stop_asked
 from deblur_train import distributed
-from deblur_train.config import ModelConfig, TrainConfig, dump_config
+from deblur_train.config import TrainConfig, dump_config
 from deblur_train.data.index import index_split, require_samples
 from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream
@@ -78,7 +78,8 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     vgg = load_vgg19(config.perceptual) if config.perceptual != "off" else None
     going_on = resume and (folder / "last.pt").exists()
     # A resumed run holds its weights; the files that it started from may be gone.
-    learner = Learner(config.model_copy(update={"model": ModelConfig()}) if going_on else config, device, vgg)
+    without = config.model_copy(update={"model": config.model.model_copy(update={"weights": "off"})})
+    learner = Learner(without if going_on else config, device, vgg)
     if config.init and not going_on:
         load_initial(learner.generator, config.init)
     at = restore_run(folder / "last.pt", learner) if going_on else Progress()

@@ -15,6 +15,7 @@ from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UserError
 from deblur_train import distributed
 from deblur_train.config import TrainConfig, dump_config
+from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import (
     CheckpointError,
     backbone_of,
@@ -24,7 +25,7 @@ from deblur_train.models.checkpoint import (
     save_generator,
     save_run,
 )
-from deblur_train.models.generator import FPNGenerator
+from deblur_train.models.nafnet import NAFNet, shape_of
 from deblur_train.training.step import Learner
 
 RUN_FORMAT = 1
@@ -58,13 +59,19 @@ def refuse_to_overwrite(folder: Path, resume: bool) -> None:
         raise TrainError(f"{folder}: cannot be made: {e.strerror}") from None
 
 
-def load_initial(generator: FPNGenerator, path: str) -> None:
+def load_initial(generator: Generator, path: str) -> None:
     """Start from somebody's generator, which must be of the same kind."""
     state, _ = read_state(path)
     kind = backbone_of(state)
     if kind != generator.backbone_name:
         raise CheckpointError(
-            f"{path}: holds {kind or 'no DeblurGAN-v2 generator'}, but --backbone is {generator.backbone_name}"
+            f"{path}: holds {kind or 'no generator'}, but --backbone is {generator.backbone_name}"
+        )
+    shape = shape_of(state)
+    if isinstance(generator, NAFNet) and shape is not None and shape != generator.shape:
+        raise CheckpointError(
+            f"{path}: another shape: width {shape.width}, enc {list(shape.enc)}, middle {shape.middle}, "
+            f"dec {list(shape.dec)}, unshuffle {shape.unshuffle}; set these under [model] in the config"
         )
     load_weights(generator, state, path)
 

@@ -15,17 +15,19 @@ from torch import Tensor, nn
 
 from deblur_train.config import TrainConfig
 from deblur_train.distributed import average_gradients, broadcast_module
+from deblur_train.models.base import Generator, start_near_identity, xavier_init
 from deblur_train.models.discriminator import Discriminator, build_discriminators
-from deblur_train.models.generator import FPNGenerator, build_generator, start_near_identity, xavier_init
+from deblur_train.models.generator import build_generator
+from deblur_train.models.nafnet import NAFNetShape
 from deblur_train.models.pretrained import VGG19Features, load_backbone
 from deblur_train.training.losses import AdversarialLoss, ContentLoss
 
 Pair = tuple[Tensor, Tensor]
 
 
-def build_networks(config: TrainConfig) -> tuple[FPNGenerator, nn.ModuleDict]:
+def build_networks(config: TrainConfig) -> tuple[Generator, nn.ModuleDict]:
     """Fresh networks as the config says, from torch's global generator. Raises CheckpointError for bad weights."""
-    generator = build_generator(config.backbone)
+    generator = build_generator(config.backbone, NAFNetShape(**config.model.shape))
     discriminators = build_discriminators(
         config.discriminator.kind,
         config.discriminator.norm,
@@ -34,7 +36,7 @@ def build_networks(config: TrainConfig) -> tuple[FPNGenerator, nn.ModuleDict]:
     )
     pretrained = config.model.weights != "off"
     if config.model.weight_init == "xavier":
-        xavier_init(generator, skip=generator.fpn.backbone if pretrained else None)
+        xavier_init(generator, skip=generator.pretrained if pretrained else None)
         xavier_init(discriminators)
     if pretrained:
         load_backbone(generator, config.model.weights)
@@ -50,7 +52,7 @@ class Learner:
         self.config, self.device = config, device
         memory = torch.channels_last if config.run.channels_last else torch.contiguous_format
         generator, discriminators = build_networks(config)
-        self.generator: FPNGenerator = generator.train()
+        self.generator: Generator = generator.train()
         self.discriminators: nn.ModuleDict = discriminators.train()
         c, o = config.loss, config.optim
         self.content = ContentLoss(

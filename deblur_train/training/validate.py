@@ -11,6 +11,7 @@ from deblur_train.data.pictures import DecodeError, ShardReader
 from deblur_train.evaluation.metrics import psnr, ssim
 from deblur_train.inference.tiles import restore
 from deblur_train.models.generator import build_generator
+from deblur_train.models.nafnet import NAFNetShape
 from deblur_train.models.norm import set_norm_stats
 from deblur_train.training.step import Learner
 
@@ -39,7 +40,7 @@ def validate(
     learner: Learner, frames: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """Mean PSNR (dB) and SSIM of whole frames with the weights to use, beside the blurred input's; and some pictures."""
-    generator = build_generator(learner.config.backbone)
+    generator = build_generator(learner.config.backbone, NAFNetShape(**learner.config.model.shape))
     generator.load_state_dict(learner.weights())
     set_norm_stats(generator, learner.config.run.val_norm_stats, round(1.5 * learner.config.crop))
     generator.to(learner.device).eval()

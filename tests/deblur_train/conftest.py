@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from deblur_train import build_generator
+from deblur_train.models.base import start_near_identity
 from deblur_train.models.checkpoint import save_generator
-from deblur_train.models.generator import start_near_identity
 
 
 @pytest.fixture(autouse=True)

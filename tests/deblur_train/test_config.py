@@ -16,7 +16,7 @@ from deblur_train.training.schedule import backbone_frozen, learning_rate, norms
 
 
 def test_builtin_configs_load_by_either_name_and_round_trip(tmp_path):
-    assert {"paper", "article", "modern", "demo"} <= set(builtin_configs())
+    assert {"paper", "article", "modern", "nafnet", "demo"} <= set(builtin_configs())
     for name in builtin_configs():
         config = load_config(name)
         assert config.name == name and find_config(f"train-{name}") == find_config(name)
@@ -39,6 +39,8 @@ def test_the_command_line_wins_and_none_does_not():
         ("[optim]\nkind = 'sgd'", ["optim.kind", "sgd"]),
         ("crop = 100", ["multiple of 32"]),
         ("backbone = 'inception'\ncrop = 96", ["inception", "128"]),
+        ("backbone = 'nafnet'\n[model]\nenc = [1, 1]", ["model", "as many levels"]),
+        ("[model]\nwidth = 64", ["for backbone nafnet only"]),
         ("steps = [", ["not a readable TOML"]),
     ],
 )

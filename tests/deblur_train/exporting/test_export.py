@@ -17,8 +17,8 @@ from deblur_train.exporting.graph import Portable, _extend
 from deblur_train.inference.runtimes import Runner, open_exported, pt2_runner, torch_runner
 from deblur_train.inference.signature import ExportError, Signature, signature_from_words
 from deblur_train.inference.tiles import restore
+from deblur_train.models.base import reflect_to, start_near_identity
 from deblur_train.models.checkpoint import export_official
-from deblur_train.models.generator import reflect_to, start_near_identity
 from tests.helpers.golden import fill, fixture
 from tests.helpers.train_shards import make_data, scene
 
@@ -86,7 +86,7 @@ def compare(path, checkpoint, sizes, norm_stats="tracked"):
 def test_padding_without_branches_is_the_generators(size):
     x = torch.randn(2, 3, *size)
     h, w = (-(-n // 32) * 32 for n in size)
-    assert torch.equal(_extend(_extend(x, 2, h), 3, w), reflect_to(x, h, w))
+    assert torch.equal(_extend(_extend(x, 2, h, False), 3, w, False), reflect_to(x, h, w))
 
 
 def test_bytes_in_and_out_are_predict():
@@ -332,7 +332,7 @@ def test_a_pt2_file_with_code_is_refused(tmp_path, capfd):
         (
             ["--format", "pt2", "--checkpoint", "{t}/other.safetensors", "--out", "x.pt2"],
             1,
-            "not a DeblurGAN-v2",
+            "neither a DeblurGAN-v2",
         ),
         (["--format", "pt2", "--calib", "{t}/none", "--out", "x.pt2"], 1, "no such folder"),
     ],

@@ -105,7 +105,7 @@ def test_clear_errors(tmp_path):
     (tmp_path / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20))
     refuses(tmp_path / "keras.h5", "Keras")
     torch.save({"model": {"conv1.weight": torch.zeros(3)}}, tmp_path / "other.pth")
-    refuses(tmp_path / "other.pth", "not a DeblurGAN-v2 generator")
+    refuses(tmp_path / "other.pth", "neither a DeblurGAN-v2 generator")
     torch.save([1, 2], tmp_path / "list.pth")
     refuses(tmp_path / "list.pth", "no state dict")
     g = filled("mobilenet-dsc").state_dict()

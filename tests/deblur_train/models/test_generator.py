@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from deblur_train import build_generator
+from deblur_train.models.base import reflect_to, start_near_identity, xavier_init
 from deblur_train.models.discriminator import Discriminator, build_discriminators
-from deblur_train.models.generator import reflect_to, start_near_identity, xavier_init
 from deblur_train.models.norm import (
     BatchNorm,
     InstanceNorm,
@@ -126,7 +126,7 @@ def test_local_statistics_against_a_plain_loop():
     y = normalise_locally(x, 1e-5, (5, 4))
     for i in range(11):
         for j in range(13):
-            top, left = min(max(i - 2, 0), 11 - 5), min(max(j - 2, 0), 13 - 4)
+            top, left = min(max(i - 2, 0), 11 - 5), min(max(j - 1, 0), 13 - 4)
             window = x[0, :, top : top + 5, left : left + 4].flatten(1).double()
             want = (x[0, :, i, j] - window.mean(1)) / torch.sqrt(window.var(1, correction=0) + 1e-5)
             torch.testing.assert_close(y[0, :, i, j].double(), want.double(), atol=1e-5, rtol=1e-4)

@@ -14,7 +14,7 @@ from deblur_train import build_generator
 from deblur_train.cli.main import main
 from deblur_train.media.pictures import ImageError
 from deblur_train.media.video_in import VideoError, VideoReader
-from deblur_train.models.generator import start_near_identity
+from deblur_train.models.base import start_near_identity
 from deblur_train.prediction.live import LiveStats, live
 from deblur_train.prediction.live_source import open_source, paced, raw_frames
 from tests.helpers.train_films import panning, read_film, write_film

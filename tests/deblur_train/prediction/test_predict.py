@@ -18,8 +18,8 @@ from deblur_train.inference.runtimes import torch_runner
 from deblur_train.inference.tiles import Seams, _ramp, _starts, restore
 from deblur_train.media.metadata import embed, exif_orientation, read_metadata
 from deblur_train.media.pictures import Picture, read_picture, upright, write_picture
+from deblur_train.models.base import start_near_identity
 from deblur_train.models.checkpoint import save_generator
-from deblur_train.models.generator import start_near_identity
 from deblur_train.models.norm import set_norm_stats
 from tests.helpers.train_shards import make_data, scene
 
@@ -327,7 +327,10 @@ def test_checkpoints_of_others_and_with_code_are_refused(tmp_path):
     torch.save({"model": {"x": Trap(str(trap))}}, tmp_path / "code.pt")
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pt")
     (tmp_path / "cut.safetensors").write_bytes(b'\x08\0\0\0\0\0\0\0{"a"')
-    for name, words in (("code.pt", "could run code; refused"), ("other.pt", "not a DeblurGAN-v2 generator")):
+    for name, words in (
+        ("code.pt", "could run code; refused"),
+        ("other.pt", "neither a DeblurGAN-v2 generator"),
+    ):
         result = invoke(
             "predict", tmp_path / "a.png", "--checkpoint", tmp_path / name, "--out", tmp_path / "o"
         )

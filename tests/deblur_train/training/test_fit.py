@@ -71,6 +71,29 @@ def straight(data, tmp_path_factory):
     return out
 
 
+def test_nafnet_without_a_gan_learns_resumes_and_starts_from_its_file(data, tmp_path):
+    """Its shape comes from the config and is told from the file; there is no discriminator to pay for."""
+    small = {
+        "backbone": "nafnet",
+        "model": {"width": 4, "enc": (1, 1), "middle": 1, "dec": (1, 1), "near_identity": True},
+        "discriminator": {"kind": "off"},
+        "loss": {"pixel": "charbonnier", "fft_weight": 0.05, "adversarial_weight": 0.0},
+    }
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    fit(tiny(whole, data, **small), console=quiet())
+    fit(tiny(halves, data, steps=3, **small), console=quiet())
+    assert fit(tiny(halves, data, **small), resume=True, console=quiet()).steps == 6
+    rows = Log(whole / "log.jsonl", False).rows()
+    assert "fft" in rows[0] and not {"loss_d", "adversarial"} & rows[0].keys()
+    again = load_generator(whole / "last.safetensors")
+    assert again.shape.width == 4 and again.shape.unshuffle == 2
+    assert load_generator(whole / "last.pt").shape == again.shape
+    learner = Learner(tiny(whole, data, **small), torch.device("cpu"))
+    assert len(learner.discriminators) == 0 and learner.opt_d is None
+    more = tiny(tmp_path / "more", data, init=str(whole / "last.safetensors"), **small)
+    assert fit(more, console=quiet()).steps == 6
+
+
 def test_the_run_folder(straight):
     names = {p.name for p in straight.iterdir()}
     assert names == {
