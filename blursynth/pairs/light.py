@@ -116,7 +116,7 @@ class LightCollector:
         light, smooth = self._place(frames[0], draws)
         for i in range(intervals):
             pair = self._pair(window, i)
-            motion.add(pair.forward, pair.backward)
+            motion.add(pair, frames[i], frames[i + 1])
             next_light, next_smooth = self._place(frames[i + 1], draws)
             exposure.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
             if instant is not None:  # one moment has one phase: the pre-filter would sharpen it
@@ -154,7 +154,7 @@ class LightCollector:
         frames, centre, count = window.frames, window.centre, len(window.frames)
         motion = FlowStats()
         pair = estimate_pair("dis", frames[centre], frames[centre + 1], 0.25)
-        motion.add(pair.forward, pair.backward)
+        motion.add(pair, frames[centre], frames[centre + 1])
         if self.recipe.crf == "display":
             # Integers sum exactly; the light of the mean code encodes to round(mean).
             total = np.zeros(frames[0].shape, np.int64)

@@ -162,6 +162,7 @@ def sample_members(
     clip, key = source.clip, source.key(w)
     fps = recipe.fps or clip.info.fps
     stride = recipe.stride or w.frames
+    soft = _softness(recipe, source, frames[w.target - w.first])
     sample = maker.sample(clip.rel, frames, w.first, fps, sample_rng(recipe.seed, key), stride=stride)
     if sample.rejected:
         raise Rejected(str(sample.rejected))
@@ -184,7 +185,7 @@ def sample_members(
         "exposure": sample.exposure,
         "camera": sample.camera,
         "flow": sample.flow,
-        "quality": sample.quality,
+        "quality": sample.quality | soft,
     }
     images = {"blur": sample.blur_rgb, "sharp": sample.sharp_rgb}
     if recipe.store == "linear16":
@@ -201,6 +202,25 @@ def sample_members(
         tile = {"x": x, "y": y, "size": recipe.tile, "window": key}
         name = f"{key}_t{n:04d}"
         yield name, _encode(recipe, cut, meta | {"key": name, "tile": tile})
+
+
+def _softness(recipe: Recipe, source: PlanClip, target: np.ndarray) -> dict[str, float | None]:
+    """How soft the target is beside its clip's best frames, where the recipe gates that: ``quality.soft``.
+
+    Judged before the work, which it does not need. Raises Rejected.
+    """
+    if recipe.gate == "off":
+        return {}
+    from blursynth.pairs.quality import failed_gate, parse_gate
+    from blursynth.video.sharpness import softness
+
+    gates = [g for g in parse_gate(recipe.gate) if g[0] == "soft"]
+    if not gates:
+        return {}
+    soft = softness(source.clip.info, target)
+    if reason := failed_gate(gates, {"soft": soft}):
+        raise Rejected(reason)
+    return {"soft": soft}
 
 
 def _encode(recipe: Recipe, images: dict[str, np.ndarray], meta: dict[str, Any]) -> dict[str, bytes]:
