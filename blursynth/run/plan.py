@@ -130,14 +130,17 @@ def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
     info, (lo, hi) = p.clip.info, recipe.window_range_of(p.clip.window_hint)
     tiles = len(tile_corners(info.width, info.height, recipe.tile, recipe.shake_range)) if recipe.tile else 1
     none = np.zeros((0, 3), np.int32)
-    if info.frames < lo:
-        return none, Reject(p.clip.rel, "too short", f"{info.frames} frames, a window needs {lo}")
+    begin, end = recipe.frame_range
+    count = max(min(info.frames, info.frames if end is None else end + 1) - begin, 0)
+    if count < lo:
+        within = f" within {recipe.frames}" if recipe.frames else ""
+        return none, Reject(p.clip.rel, "too short", f"{count} frames{within}, a window needs {lo}")
     if not tiles:
         small = f"{info.width}x{info.height} is smaller than a tile of {recipe.tile}"
         if recipe.shake:
             small += f" within what a shake of {recipe.shake} px leaves"
         return none, Reject(p.clip.rel, "too small", small)
-    most = (info.frames - lo) // (recipe.stride or lo) + 1
+    most = (count - lo) // (recipe.stride or lo) + 1
     if lo == hi:
         lengths = np.full(most, lo)
     else:
@@ -147,11 +150,11 @@ def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
     else:
         first = np.cumsum(lengths) - lengths
     last = first + lengths - 1
-    fits = last < info.frames
-    rows = np.stack([first, last, np.full(most, tiles)], 1)[fits].astype(np.int32)
+    fits = last < count
+    rows = np.stack([first + begin, last + begin, np.full(most, tiles)], 1)[fits].astype(np.int32)
     if len(rows):
         return rows, None
-    return none, Reject(p.clip.rel, "too short", f"{info.frames} frames, the windows drawn are longer")
+    return none, Reject(p.clip.rel, "too short", f"{count} frames, the windows drawn are longer")
 
 
 def _plan_sha256(recipe: Recipe, clips: list[PlanClip], files: dict[str, str]) -> str:

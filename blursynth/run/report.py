@@ -67,8 +67,10 @@ class Summary:
         return 1 if broken or (not self.dry_run and not self.samples) else 0
 
     def facts(self) -> dict[str, Any]:
-        """For the run log."""
+        """For the run log and ``--json``."""
         keys = (
+            "out",
+            "dry_run",
             "planned",
             "samples",
             "made",
@@ -86,6 +88,8 @@ class Summary:
             "seconds": round(self.seconds, 3),
         }
         d |= {"slowest_clips": self.slowest(), "peak_mb": round(self.peak_mb, 1), "exit_code": self.exit_code}
+        if self.dry_run:
+            d |= {k: getattr(self, k) for k in ("estimate_s", "estimate_bytes", "free_bytes")}
         return d | {"clip_rejects": [[r.what, r.reason, r.detail] for r in self.clip_rejects]}
 
     def slowest(self, n: int = 3) -> list[tuple[str, float]]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from blursynth.cli.main import main, make_command
-from blursynth.recipe import Recipe, RunOptions
+from blursynth.recipe import Recipe, RunOptions, builtin_recipes, find_recipe
 from tests.helpers.make_fakes import frames_folder
 
 BLURSYNTH = str(Path(sys.executable).with_name("blursynth"))
@@ -76,6 +78,63 @@ def test_every_recipe_key_and_run_option_has_its_option():
     options = {p.name for p in make_command.params}
     assert set(Recipe.model_fields) - {"name", "cite"} <= options
     assert set(RunOptions.model_fields) <= options
+
+
+def test_every_option_has_a_text_and_stands_under_a_heading():
+    _, out, _ = call("make", "--help")
+    heads = [line[:-1] for line in out.splitlines() if line.endswith(":") and line[0] != " "]
+    assert heads == ["Files", "Frames", "Light", "Camera", "Running"]
+    for p in make_command.params:
+        if isinstance(p, click.Option):
+            assert p.help and out.count(f"  {p.opts[0]} ") == 1, p.name
+
+
+def test_sources_stand_without_an_option_and_patterns_are_looked_up(src, tmp_path):
+    args = ["--interp", "none", "--workers", "1", "--quiet", "--recipe", "demo", "--gate", "off"]
+    found = []
+    for n, given in enumerate(
+        ([src], [src / "clip0", src / "clip1"], [f"{src}/clip[01]"], [f"{tmp_path}/s*/"])
+    ):
+        code, out, err = call("make", *given, "--out", tmp_path / str(n), "--json", *args, "--duty", "1")
+        assert code == 0, err
+        found.append(json.loads(out)["samples"])
+    assert found[0] > 0 and len(set(found)) == 1
+    fails(2, "matches no file", "make", f"{src}/nothing*")
+
+
+def test_the_result_is_one_json_object(src, tmp_path):
+    code, out, _ = call("make", src, "--out", tmp_path / "d", "--interp", "none", "--workers", "1", "--json")
+    facts = json.loads(out)
+    assert code == facts["exit_code"] == 0
+    assert (
+        facts["samples"] == 4 and sum(facts["splits"].values()) == 4 and facts["out"] == str(tmp_path / "d")
+    )
+    code, out, _ = call("make", src, "--out", tmp_path / "e", "--interp", "none", "--json", "--dry-run")
+    dry = json.loads(out)
+    assert code == 0 and dry["dry_run"] and dry["planned"] == 4 and dry["estimate_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ["--out", "a", "--out", "b"],
+        ["--window", "5", "--window", "7"],
+        ["--recipe", "demo", "--recipe", "bin"],
+    ],
+)
+def test_a_value_given_twice_is_refused(src, twice):
+    fails(2, f"{twice[0]} is given 2 times", "make", src, *twice)
+
+
+def test_recipes_are_listed_and_shown():
+    code, out, _ = call("recipes")
+    assert code == 0 and all(name in out for name in builtin_recipes())
+    for name in builtin_recipes():
+        code, out, _ = call("recipes", name)
+        assert code == 0
+        for key in tomllib.loads(find_recipe(name).read_text()).keys() - {"name", "cite"}:
+            assert f"--{key.replace('_', '-')} " in out
+    fails(2, "no recipe named 'nope'", "recipes", "nope")
 
 
 def test_options_win_over_the_recipe_file_and_the_result_is_written_down(src, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from blursynth.exposure.shake import border, draw_path
 from blursynth.recipe import Recipe
@@ -209,3 +210,36 @@ def test_a_million_samples_are_planned_in_seconds_and_megabytes():
     n, samples, seconds, megabytes = int(out[0]), int(out[1]), float(out[2]), float(out[3])
     assert n == samples > 990_000
     assert seconds < 10 and megabytes < 300
+
+
+@given(
+    st.lists(st.integers(9, 60), min_size=2, max_size=12), st.integers(1, 15), st.integers(0, 5), st.data()
+)
+def test_few_samples_keep_both_splits_alive(lengths, most, seed, data):
+    clips = [clip(f"c{i}", n) for i, n in enumerate(lengths)]
+    val = data.draw(st.sets(st.integers(0, len(clips) - 1), min_size=1, max_size=len(clips) - 1))
+    splits = {c.rel: "val" if i in val else "train" for i, c in enumerate(clips)}
+    plan = make_plan(clips, splits, Recipe(max_samples=most, seed=seed))
+    every = make_plan(clips, splits, Recipe(seed=seed))
+    assert plan.samples == min(most, every.samples) == sum(plan.split_samples.values())
+    if most >= 2:
+        assert set(plan.split_samples) == {"train", "val"}
+    for split, n in plan.split_samples.items():
+        assert n <= every.split_samples[split]
+
+
+@given(st.integers(3, 80), st.integers(0, 90), st.integers(0, 90), st.sampled_from(["5", "3-7"]))
+def test_windows_stay_within_the_frames_asked_for(count, a, b, window):
+    a, b = sorted((a, b))
+    plan = make_plan([clip("c", count)], {"c": "train"}, Recipe(frames=f"{a}-{b}", window=window))
+    rows = [w for _, w in windows(plan)] if plan.samples else []
+    assert all(a <= w.first and w.last <= min(b, count - 1) for w in rows)
+    if window == "5":
+        assert len(rows) == max(min(b, count - 1) - a + 1, 0) // 5
+        assert bool(plan.short) == (not rows)
+
+
+@pytest.mark.parametrize("bad", ["5", "9-3", "a-b", "-3-9", ""])
+def test_frames_are_two_numbers(bad):
+    with pytest.raises(ValidationError, match="A-B"):
+        Recipe(frames=bad)
