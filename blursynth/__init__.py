@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from blursynth.checks.audit import audit_source as audit
     from blursynth.checks.explain import explain
     from blursynth.checks.verify import verify
+    from blursynth.exchange.pack import pack
+    from blursynth.exchange.unpack import unpack
     from blursynth.pairs.synthesis import integrate_exposure
     from blursynth.preview.inspect import inspect
     from blursynth.recipe import Recipe
@@ -25,6 +27,8 @@ _HOMES = {
     "inspect": ("blursynth.preview.inspect", "inspect"),
     "integrate_exposure": ("blursynth.pairs.synthesis", "integrate_exposure"),
     "make": ("blursynth.run.make", "make"),
+    "pack": ("blursynth.exchange.pack", "pack"),
+    "unpack": ("blursynth.exchange.unpack", "unpack"),
     "verify": ("blursynth.checks.verify", "verify"),
 }
 
@@ -37,6 +41,8 @@ __all__ = [
     "inspect",
     "integrate_exposure",
     "make",
+    "pack",
+    "unpack",
     "verify",
 ]
 

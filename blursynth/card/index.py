@@ -37,7 +37,7 @@ class Made:
 def write_index(folder: Path, made: Made, card: bool = True) -> dict[str, Any]:
     """Write the files, the README.md where ``card``; returns what stands in dataset.json."""
     index = describe(made)
-    write_atomic(folder / "_info.json", dump_json(_timm_info(index["splits"])))
+    write_atomic(folder / "_info.json", dump_json(timm_info(index["splits"])))
     if card:
         write_atomic(folder / "README.md", dataset_card(made.recipe, index).encode())
     write_atomic(folder / "dataset.json", dump_json(index))  # last: it says that the others are there
@@ -46,9 +46,27 @@ def write_index(folder: Path, made: Made, card: bool = True) -> dict[str, Any]:
 
 def describe(made: Made) -> dict[str, Any]:
     """What stands in dataset.json."""
+    splits, rejected = split_table(made.shards)
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "recipe_sha256": made.recipe.sha256,
+        "plan_sha256": made.plan_sha256,
+        "complete": all(side is not None for side in made.shards.values()),
+        "splits": splits,
+        "rejected": rejected,
+        "recipe": made.recipe.model_dump(),
+        "sources": made.sources,
+        "not_used": [u | {"detail": _relative(u["detail"])} for u in made.unused],
+        "provenance": made.provenance,
+    }
+
+
+def split_table(shards: dict[str, dict[str, Any] | None]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Split -> samples, bytes and shards; and rejects by reason, out of the sidecars in order (None: not finished)."""
     splits: dict[str, Any] = {}
     rejected: Counter[str] = Counter()
-    for name, side in made.shards.items():
+    for name, side in shards.items():
         split = splits.setdefault(name.partition("-")[0], {"samples": 0, "bytes": 0, "shards": []})
         if side is None:
             continue
@@ -58,19 +76,7 @@ def describe(made: Made) -> dict[str, Any]:
             split["shards"].append({"file": f"{name}.tar", **facts})
             split["samples"] += side["samples"]
             split["bytes"] += side["bytes"]
-    return {
-        "schema": SCHEMA,
-        "version": __version__,
-        "recipe_sha256": made.recipe.sha256,
-        "plan_sha256": made.plan_sha256,
-        "complete": all(side is not None for side in made.shards.values()),
-        "splits": splits,
-        "rejected": dict(sorted(rejected.items())),
-        "recipe": made.recipe.model_dump(),
-        "sources": made.sources,
-        "not_used": [u | {"detail": _relative(u["detail"])} for u in made.unused],
-        "provenance": made.provenance,
-    }
+    return splits, dict(sorted(rejected.items()))
 
 
 def _relative(detail: str) -> str:
@@ -82,7 +88,7 @@ def _relative(detail: str) -> str:
     return " ".join(words)
 
 
-def _timm_info(splits: dict[str, Any]) -> dict[str, Any]:
+def timm_info(splits: dict[str, Any]) -> dict[str, Any]:
     """timm.data.readers.reader_wds: splits -> name, num_samples, filenames, shard_lengths."""
     return {
         "splits": {

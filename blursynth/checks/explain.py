@@ -52,7 +52,8 @@ class Explanation:
             f"{self.key} in {self.shard}",
             f"  source    {s['path']} ({s['clip']}), sha256 {s['sha256'][:16]}..., {s['fps'] or '?'} fps",
         ]
-        lines.append(f"  frames    {s['first']}..{s['last']}, target {s['target']}")
+        if s["first"] is not None:
+            lines.append(f"  frames    {s['first']}..{s['last']}, target {s['target']}")
         for f in self.frames:
             time = f"{f['time_s']:.4f} s" if f["time_s"] is not None else "no time"
             mark = "  <- sharp" if f["number"] == s["target"] else ""
@@ -60,7 +61,7 @@ class Explanation:
         for group in ("exposure", "camera", "flow", "quality"):
             lines.append(f"  {group:9s} " + ", ".join(f"{k} {_short(v)}" for k, v in m[group].items()))
         lines.append(
-            f"  made by   blursynth {m['version']}, seed {m['seed']}, recipe {m['recipe_sha256'][:16]}..."
+            f"  {'packed by' if 'packed' in m else 'made by  '} blursynth {m['version']}, seed {_short(m['seed'])}, recipe {m['recipe_sha256'][:16]}..."
         )
         verdict = {True: "rebuilt: every byte is equal", False: "rebuilt: DIFFERS", None: "not rebuilt"}[
             self.rebuilt
@@ -93,6 +94,9 @@ def explain(
         raise ShardError(f"{files.label}/{shard}.tar: {key}.json: {e}") from None
     meta = json.loads(sample["json"])
     told = Explanation(key, shard, meta)
+    if "packed" in meta:
+        told.note = "a packed pair: it was not made here, and how it was taken is not known"
+        return told
     with files.at_hand("recipe.toml", "run.jsonl") as root:
         recipe = read_recipe(root)
         start = RunLog.last_start(root / "run.jsonl") or {}

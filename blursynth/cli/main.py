@@ -6,6 +6,7 @@ import click
 
 from blursynth import __version__
 from blursynth.cli.checks import audit_command, explain_command, inspect_command, verify_command
+from blursynth.cli.exchange import pack_command, unpack_command
 from blursynth.cli.make import make_command, recipes_command
 from blursynth.common.command import CONTEXT, Commands
 
@@ -27,6 +28,8 @@ for command in (
     inspect_command,
     verify_command,
     explain_command,
+    pack_command,
+    unpack_command,
 ):
     main.add_command(command)
 

@@ -109,9 +109,16 @@ def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
         ("Clip", " / ".join(str(v) for v in (source.get("dataset"), source.get("clip")) if v) or "unknown"),
         (
             "Frames",
-            f"{source.get('first', '?')}–{source.get('last', '?')}, sharp is {source.get('target', '?')}",
+            f"{source['first']}–{source.get('last')}, sharp is {source.get('target')}"
+            if source.get("first") is not None
+            else "not recorded",
         ),
-        ("Window", f"{exposure.get('window', '?')} frames, {exposure.get('interp', '?')}"),
+        (
+            "Window",
+            f"{exposure['window']} frames, {exposure.get('interp')}"
+            if exposure.get("window") is not None
+            else "not recorded",
+        ),
         (
             "Shutter",
             f"{number(shutter)} ms" + (f", duty {number(duty)}" if np.isfinite(duty) else "")

@@ -27,13 +27,15 @@ class Source(_Part):
     path: str  # relative to its --src
     sha256: str = Field(pattern=SHA256)
     fps: float | None
-    first: int = Field(ge=0)
-    last: int
-    target: int
+    first: int | None = Field(ge=0)
+    last: int | None
+    target: int | None
 
     @model_validator(mode="after")
     def _ordered(self) -> Source:
-        if not self.first <= self.target <= self.last:
+        frames = (self.first, self.target, self.last)
+        known = [f for f in frames if f is not None]
+        if known and (len(known) < 3 or sorted(known) != list(frames)):
             raise ValueError("target is not within first..last")
         if self.path.startswith("/") or ".." in self.path.split("/"):
             raise ValueError("path is not relative")
@@ -52,20 +54,22 @@ class Shake(_Part):
 
 
 class Exposure(_Part):
-    window: int = Field(ge=2)
-    stride: int = Field(ge=1)
-    fps_up: int = Field(ge=1)
-    interp: str
-    profile: str
+    """Null throughout for a pair that was not made here."""
+
+    window: int | None = Field(ge=2)
+    stride: int | None = Field(ge=1)
+    fps_up: int | None = Field(ge=1)
+    interp: str | None
+    profile: str | None
     shutter_ms: float | None
     duty: float | None
-    readout_ms: float
-    substeps: Substeps
+    readout_ms: float | None
+    substeps: Substeps | None
     shake: Shake | None = None
 
 
 class Camera(_Part):
-    crf: str
+    crf: str | None
     highlights: Any
     noise: Any
 
@@ -88,7 +92,7 @@ class Quality(_Part):
 class SampleJson(_Part):
     schema_: Literal[1] = Field(alias="schema")
     key: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    seed: int
+    seed: int | None
     recipe_sha256: str = Field(pattern=SHA256)
     version: str
     source: Source

@@ -1,0 +1,68 @@
+"""``blursynth pack`` and ``unpack``: the field's own pairs in, and shards out for the field's own tools."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from blursynth.common.command import Command, say
+
+
+@click.command("pack", cls=Command)
+@click.argument("root", required=False, metavar="[ROOT]")
+@click.option("--blur", metavar="DIR", help="Blurred pictures, with --sharp, instead of ROOT.")
+@click.option("--sharp", metavar="DIR", help="Sharp pictures of the same names or numbers.")
+@click.option("--out", default="data", show_default=True, metavar="DATA", help="Folder of the shards.")
+@click.option(
+    "--val-fraction", default=0.1, show_default=True, type=float, help="Share of the scenes that go to val."
+)
+@click.option("--gamma", is_flag=True, help="Take GoPro's blur_gamma instead of blur.")
+@click.option("--seed", default=0, show_default=True, type=int, help="Seed of the split.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def pack_command(root: str | None, as_json: bool, **options: Any) -> None:
+    """Finished pairs into shards.
+
+    ROOT is a folder of GoPro, RealBlur, REDS, BSD, DVD, RSBlur, NAFNet (input, target) or BasicSR (lq, gt), or a list file
+    of two paths a line. Files are copied as they are where they are PNG or lossless WebP. What is not known of a pair is
+    null in its JSON.
+
+    \b
+    blursynth pack GOPRO_Large --out gopro
+    blursynth pack --blur shots/blurred --sharp shots/sharp --out mine
+    """
+    from blursynth.exchange.pack import pack
+
+    report = pack(root, **options)
+    say(report.to_json() if as_json else str(report))
+    sys.exit(report.exit_code)
+
+
+@click.command("unpack", cls=Command)
+@click.argument("data", metavar="DATA|URL")
+@click.option("--out", required=True, metavar="DIR", help="A folder that is not there yet, or empty.")
+@click.option(
+    "--layout",
+    default="nafnet",
+    show_default=True,
+    type=click.Choice(["nafnet", "basicsr", "gopro"]),
+    help="Who reads it.",
+)
+@click.option("--lmdb", is_flag=True, help="One LMDB a side, as BasicSR reads it (extra: lmdb).")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) -> None:
+    """Shards into folders that other tools read.
+
+    \b
+    nafnet     SPLIT/input/KEY.png       SPLIT/target/KEY.png
+    basicsr    SPLIT/lq/KEY.png          SPLIT/gt/KEY.png
+    gopro      SPLIT/CLIP/blur/FRAME.png SPLIT/CLIP/sharp/FRAME.png, in the order of time
+
+    The bytes of the shards' members, not re-encoded; each sample's JSON lies in json/ beside.
+    """
+    from blursynth.exchange.unpack import unpack
+
+    report = unpack(data, out, layout, lmdb=lmdb)
+    say(report.to_json() if as_json else str(report))
