@@ -18,9 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from pair_shards import sample_json, write_shard
 from torch.utils.data import DataLoader, Dataset
 
+from blursynth import pack
 from deblur_train.data.augment import Augment
 from deblur_train.data.index import index_split
 from deblur_train.data.loader import load_batches
@@ -32,10 +32,8 @@ CROP, BATCH = 256, 4
 
 def make_frames(folder: Path, count: int) -> None:
     """720p frames with a photograph's PNG size (about 1.5 MB), as shards and as plain files."""
-    import json
-
     rng = np.random.default_rng(0)
-    members = []
+    sizes = []
     for i in range(count):
         coarse = rng.integers(0, 256, (90, 160, 3)).astype(np.uint8)
         sharp = cv2.resize(coarse, (1280, 720), interpolation=cv2.INTER_CUBIC)
@@ -45,12 +43,9 @@ def make_frames(folder: Path, count: int) -> None:
             data = cv2.imencode(".png", picture)[1].tobytes()
             (folder / role).mkdir(parents=True, exist_ok=True)
             (folder / role / f"{i:03d}.png").write_bytes(data)
-            members.append((f"k{i:03d}.{role}.png", data))
-        members.append((f"k{i:03d}.json", json.dumps(sample_json(f"k{i:03d}", "clip", "", i)).encode()))
-    write_shard(folder / "train-000000.tar", members)
-    print(
-        f"{count} frames of 1280x720, {np.mean([len(m[1]) for m in members if 'png' in m[0]]) / 1e6:.2f} MB a PNG"
-    )
+            sizes.append(len(data))
+    pack(None, folder, blur=folder / "blur", sharp=folder / "sharp", val_fraction=0)
+    print(f"{count} frames of 1280x720, {np.mean(sizes) / 1e6:.2f} MB a PNG")
 
 
 class OfficialStyle(Dataset):

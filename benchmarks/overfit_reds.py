@@ -8,11 +8,11 @@ The same six frames are trained and measured on, on purpose. Prints the gain ove
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
-from pair_shards import pair_members, write_shard
-
+from blursynth import pack
 from deblur_train.config import TrainConfig
 from deblur_train.training.fit import fit
 from deblur_train.training.run_folder import Log
@@ -29,11 +29,9 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     data = args.out / "data"
-    for split in ("train", "val"):
-        write_shard(
-            data / f"{split}-000000.tar",
-            pair_members(args.pairs / "blur", args.pairs / "sharp", args.pairs.name),
-        )
+    pack(args.pairs, data, val_fraction=0)
+    for shard in sorted(data.glob("train-*.tar")):
+        shutil.copyfile(shard, shard.with_name(shard.name.replace("train", "val")))
     config = TrainConfig.model_validate(
         {
             "name": "overfit",

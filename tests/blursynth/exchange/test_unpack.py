@@ -1,0 +1,232 @@
+"""unpack: what other tools read is what the shards hold, byte for byte; and pack and unpack are each other's inverse."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from blursynth import make, pack, unpack
+from blursynth.cli.main import main
+from blursynth.common.errors import UsageError
+from blursynth.shards.shard import ShardError, ShardWriter, read_shard
+from tests.helpers import make_fakes
+from tests.helpers.make_fakes import frames_folder
+from tests.helpers.pair_trees import gopro, put, realblur
+
+
+def paired_paths_from_folder(folders, filename_tmpl="{}"):
+    """BasicSR's rule (basicsr/data/data_util.py): both sides are listed, must be as many, and pair by name."""
+    sides = [
+        sorted(e.name for e in os.scandir(f) if not e.name.startswith(".") and e.is_file()) for f in folders
+    ]
+    assert len(sides[0]) == len(sides[1])
+    out = []
+    for name in sides[1]:
+        twin = f"{filename_tmpl.format(Path(name).stem)}{Path(name).suffix}"
+        assert twin in sides[0]
+        out.append((Path(folders[0]) / twin, Path(folders[1]) / name))
+    return out
+
+
+def paired_paths_from_lmdb(folders):
+    """BasicSR's rule: names end in .lmdb, the keys are what stands before the first dot of a line, equal on both sides."""
+    assert all(str(f).endswith(".lmdb") for f in folders)
+    sides = [
+        [line.split(".")[0] for line in (Path(f) / "meta_info.txt").read_text().splitlines()] for f in folders
+    ]
+    assert set(sides[0]) == set(sides[1]) and len(set(sides[0])) == len(sides[0])
+    return sorted(sides[0])
+
+
+def listed(folder):
+    return sorted(p.name for p in Path(folder).iterdir())
+
+
+def shard_pairs(data, split):
+    """{key: (bytes of blur, bytes of sharp)}"""
+    return {
+        s["__key__"]: tuple(next(v for k, v in s.items() if k.startswith(f"{r}.")) for r in ("blur", "sharp"))
+        for path in sorted(Path(data).glob(f"{split}-*.tar"))
+        for s in read_shard(path)
+    }
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """A set that make wrote: two clips, windows of 9 frames."""
+    tmp = tmp_path_factory.mktemp("film")
+    for i in range(2):
+        frames_folder(tmp / "src" / f"GOPR000{i}_11_00", 40, seed=i)
+    make(tmp / "src", tmp / "d", interp="none", fps=240, workers=1, quiet=True, task=make_fakes.mean_task)
+    return tmp / "d"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("real")
+    pack(realblur(tmp / "set"), tmp / "d", val_fraction=0.34)
+    return tmp / "d"
+
+
+@pytest.mark.parametrize("data", ["film", "real"])
+@pytest.mark.parametrize(("layout", "sides"), [("nafnet", ("input", "target")), ("basicsr", ("lq", "gt"))])
+def test_folders_as_basicsr_pairs_them(request, tmp_path, data, layout, sides):
+    data = request.getfixturevalue(data)
+    report = unpack(data, tmp_path / "out", layout)
+    for split in ("train", "val"):
+        want = shard_pairs(data, split)
+        pairs = paired_paths_from_folder([tmp_path / "out" / split / s for s in sides])
+        assert {a.stem: (a.read_bytes(), b.read_bytes()) for a, b in pairs} == want and want
+        assert report.pairs[split] == len(want)
+        assert {p.stem for p in (tmp_path / "out" / split / "json").iterdir()} == want.keys()
+
+
+@pytest.mark.parametrize("layout", ["nafnet", "basicsr", "gopro"])
+def test_lmdb_as_basicsr_reads_it(real, tmp_path, layout):
+    lmdb = pytest.importorskip("lmdb", reason="the lmdb extra is not installed")
+    report = unpack(real, tmp_path / "out", layout, lmdb=True)
+    for split in ("train", "val"):
+        folders = [f for f in report.folders if f"/{split}/" in f]
+        keys = paired_paths_from_lmdb(folders)
+        want = sorted(shard_pairs(real, split).values())
+        got = {k: [] for k in keys}
+        for folder in folders:
+            env = lmdb.open(folder, readonly=True, lock=False, readahead=False, meminit=False)
+            with env.begin(write=False) as txn:
+                assert txn.stat()["entries"] == len(keys)
+                for k in keys:
+                    got[k].append(bytes(txn.get(k.encode("ascii"))))
+            lines = (Path(folder) / "meta_info.txt").read_text().splitlines()
+            sizes = {line.split(".")[0]: line.split(" ")[1] for line in lines}
+            for k in keys:
+                image = cv2.imdecode(np.frombuffer(got[k][-1], np.uint8), cv2.IMREAD_COLOR)
+                assert sizes[k] == str(image.shape).replace(" ", "")
+            env.close()
+        blur_first = "target" not in folders[0] and "gt" not in folders[0] and "sharp" not in folders[0]
+        assert sorted(tuple(v if blur_first else v[::-1]) for v in got.values()) == want
+
+
+def test_lmdb_grows_beyond_its_first_size(tmp_path, monkeypatch):
+    lmdb = pytest.importorskip("lmdb", reason="the lmdb extra is not installed")
+    import blursynth.exchange.lmdb as ours
+
+    monkeypatch.setattr(ours, "GROW", 1 << 16)
+    db = ours.PairsLmdb(tmp_path / "x.lmdb")
+    data = put(tmp_path / "a.png", size=(96, 96)).read_bytes()
+    for i in range(100):
+        db.put(f"{i:03d}", "png", data)
+    db.close()
+    with lmdb.open(str(tmp_path / "x.lmdb"), readonly=True).begin() as txn:
+        assert txn.stat()["entries"] == 100 and txn.get(b"099") == data
+    with pytest.raises(ShardError, match="dot"):
+        ours.PairsLmdb(tmp_path / "y.lmdb").put("a.b", "png", data)
+
+
+def test_gopro_and_back_is_the_same_tree_and_the_same_files(tmp_path):
+    """pack -> unpack: each file where it was; pack again: the same samples."""
+    root = gopro(tmp_path / "set")
+    pack(root, tmp_path / "d")
+    unpack(tmp_path / "d", tmp_path / "out", "gopro")
+    for split, there in (("train", "train"), ("test", "val")):
+        files = [p for p in sorted((root / split).rglob("*.png")) if p.parent.name != "blur_gamma"]
+        assert files
+        for p in files:
+            assert (tmp_path / "out" / there / p.relative_to(root / split)).read_bytes() == p.read_bytes()
+    count = len(list((tmp_path / "out").rglob("*.png")))
+    assert count == len([p for p in root.rglob("*.png") if p.parent.name != "blur_gamma"])
+    pack(tmp_path / "out", tmp_path / "again")
+    for split in ("train", "val"):
+        assert sorted(shard_pairs(tmp_path / "again", split).values()) == sorted(
+            shard_pairs(tmp_path / "d", split).values()
+        )
+
+
+def test_gopro_layout_of_a_film_is_in_the_order_of_time(film, tmp_path):
+    unpack(film, tmp_path / "out", "gopro")
+    clips = [c for split in ("train", "val") for c in sorted((tmp_path / "out" / split).iterdir())]
+    assert len(clips) == 2
+    for clip in clips:
+        blur, sharp, meta = (listed(clip / k) for k in ("blur", "sharp", "json"))
+        assert blur == sharp == ["000004.png", "000013.png", "000022.png", "000031.png"]
+        targets = [json.loads((clip / "json" / n).read_text())["source"]["target"] for n in meta]
+        assert targets == [4, 13, 22, 31]
+
+
+def one_shard(folder, samples, split="train"):
+    folder.mkdir()
+    with ShardWriter(folder, f"{split}-000000") as w:
+        for key, members in samples.items():
+            w.add(key, members)
+        w.commit({"recipe_sha256": "r", "plan_sha256": "p", "counts": {"written": 1, "rejected": {}}})
+    return folder
+
+
+def members(clip, target, tile=None, window=None, **more):
+    meta = {"source": {"clip": clip, "target": target}} | ({"tile": {"window": window}} if tile else {})
+    return {"blur.png": b"b", "sharp.png": b"s", "json": json.dumps(meta).encode(), **more}
+
+
+def test_exposures_around_one_frame_tiles_and_labels_keep_apart(tmp_path):
+    data = one_shard(
+        tmp_path / "d",
+        {
+            "c_000000_09": members("c", 4),
+            "c_000001_07": members("c", 4, **{"flow.npy": b"f", "mask.png": b"m"}),
+            "c_000010_09_t0000": members("c", 14, tile=True, window="c_000010_09"),
+            "c_000010_09_t0001": members("c", 14, tile=True, window="c_000010_09"),
+        },
+    )
+    unpack(data, tmp_path / "out", "gopro")
+    clip = tmp_path / "out" / "train" / "c"
+    assert listed(clip / "blur") == [
+        "000004.png",
+        "000004_2.png",
+        "000014_t0000.png",
+        "000014_t0001.png",
+    ]
+    assert listed(clip / "flow") == ["000004_2.npy"] and listed(clip / "mask") == ["000004_2.png"]
+
+
+def test_names_from_a_shard_stay_inside(tmp_path):
+    evil = {"packed": {"scene": "../../../x", "name": "..\\../../y"}, "source": {}}
+    data = one_shard(
+        tmp_path / "d", {"k": {"blur.png": b"b", "sharp.png": b"s", "json": json.dumps(evil).encode()}}
+    )
+    unpack(data, tmp_path / "o" / "out", "gopro")
+    assert {p.name for p in tmp_path.iterdir()} == {"d", "o"} and {
+        p.name for p in (tmp_path / "o").iterdir()
+    } == {"out"}
+    assert len([p for p in (tmp_path / "o" / "out").rglob("*") if p.is_file()]) == 3
+
+
+def test_a_damaged_shard_leaves_nothing_behind(tmp_path, real):
+    data = tmp_path / "d"
+    data.mkdir()
+    for p in Path(real).glob("*-*.*"):
+        (data / p.name).write_bytes(p.read_bytes())
+    last = sorted(data.glob("val-*.tar"))[-1]
+    last.write_bytes(last.read_bytes()[:1200])
+    with pytest.raises(ShardError, match=last.name):
+        unpack(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))
+
+
+def test_usage(tmp_path, real):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(UsageError, match="not an empty folder"):
+        unpack(real, tmp_path / "full")
+    done = CliRunner().invoke(
+        main, ["unpack", str(real), "--out", str(tmp_path / "o"), "--layout", "basicsr"]
+    )
+    assert done.exit_code == 0 and "9 pairs" in done.output and f"{tmp_path / 'o'}/train/lq" in done.output
+    assert (
+        CliRunner().invoke(main, ["unpack", str(tmp_path / "none"), "--out", str(tmp_path / "p")]).exit_code
+        == 2
+    )
