@@ -17,7 +17,7 @@ def test_a_packed_set_is_trained_on_and_measured(tmp_path):
     for path in root.rglob("*.png"):
         put(path, size=(96, 72))
     pack(root, tmp_path / "d", val_fraction=0.25)
-    result = fit(tiny(tmp_path / "d", tmp_path / "run"), console=quiet())
+    result = fit(tiny(tmp_path / "run", tmp_path / "d"), console=quiet())
     assert result.steps == 6 and result.best_psnr is not None
     measured = evaluate(
         pairs_from_shards(str(tmp_path / "d"), "val", None),
