@@ -7,12 +7,21 @@ folder as ``config.toml``.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from blursynth.common.errors import UsageError, did_you_mean
 
@@ -23,12 +32,20 @@ PixelLoss = Literal["mse", "l1", "charbonnier"]
 DiscriminatorNorm = Literal["instance", "batch", "virtual", "none"]
 
 
+OPTIONS = {"schedule.lr": "--lr", "run.val_every": "--val-every"}
+"""Keys inside tables that have an option of their own."""
+
+
 class ConfigError(UsageError):
     """A config that cannot be used; the message names the key, what is wrong and what to do."""
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 class ModelConfig(Strict):
@@ -185,7 +202,15 @@ class RunConfig(Strict):
 class TrainConfig(Strict):
     name: str = Field(default="paper", description="the config's name, for people and the default run folder")
     cite: str = Field(default="", description="where the settings come from")
-    shards: str | None = None
+    shards: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), description="folders or URLs of shards; several are mixed"
+    )
+    mix: tuple[float, ...] | None = Field(
+        default=None, description="a weight for each of shards, in samples drawn; default: all alike"
+    )
+    val_shards: str | None = Field(
+        default=None, description="shards to validate on; default: the first of shards"
+    )
     out: str | None = None
     backbone: Backbone = "mobilenet"
     steps: int = Field(default=100_000, ge=1)
@@ -209,8 +234,18 @@ class TrainConfig(Strict):
     schedule: ScheduleConfig = ScheduleConfig()
     run: RunConfig = RunConfig()
 
+    @field_serializer("shards")
+    def _one_or_several(self, shards: tuple[str, ...]) -> str | tuple[str, ...]:
+        return shards[0] if len(shards) == 1 else shards
+
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
+        if self.mix is not None and len(self.mix) != len(self.shards):
+            raise ValueError(
+                f"mix: holds {len(self.mix)} weights for {len(self.shards)} sets of shards; give one for each"
+            )
+        if self.mix is not None and min(self.mix) <= 0:
+            raise ValueError("mix: weights must be above 0; leave a set out instead")
         if self.crop % 32:
             raise ValueError("crop: must be a multiple of 32 (the generator halves five times)")
         if self.crop == 32 and self.batch_size == 1 and self.backbone.startswith("mobilenet"):
@@ -250,24 +285,84 @@ def find_config(name: str) -> Path:
     return path
 
 
-def load_config(name: str | None = None, overrides: dict[str, Any] | None = None) -> TrainConfig:
-    """Merge the defaults, a config (name or file) and overrides (the command line). Raises ConfigError."""
-    merged: dict[str, Any] = {}
-    where = "command line"
-    if name is not None:
-        path = find_config(name)
-        where = str(path)
-        try:
-            merged = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as e:
-            raise ConfigError(f"{path}: not a readable TOML config: {e}") from None
-        merged.setdefault("name", path.stem.removeprefix("train-"))
-    merged.update({k: v for k, v in (overrides or {}).items() if v is not None})
+def load_config(
+    name: str | None = None, overrides: dict[str, Any] | None = None, settings: Sequence[str] = ()
+) -> TrainConfig:
+    """Merge the defaults, a config (name or file), ``settings`` and ``overrides``; the later wins. Raises ConfigError.
+
+    A config may stand on another: ``base = "modern"`` (a name, or a file beside it). ``overrides``: top-level keys, or
+    tables of them, as options of the command line; None is not said. ``settings``: ``"schedule.lr=2e-4"``, the value
+    as in TOML (a word needs no quotes).
+    """
+    merged = _read(name, ()) if name is not None else {}
+    said: dict[str, str] = {}  # key -> what the user wrote
+    for text in settings:
+        setting = _setting(text)
+        _merge(merged, setting)
+        said |= dict.fromkeys(_flat(setting), f"--set {text}")
+    _merge(merged, {k: v for k, v in (overrides or {}).items() if v is not None})
+    said |= {key: OPTIONS.get(key, f"--{key.replace('_', '-')}") for key in _flat(overrides or {})}
+    where = str(find_config(name)) if name is not None else "config"
     _refuse_unknown(TrainConfig, merged, where, "")
     try:
         return TrainConfig(**merged)
     except ValidationError as e:
-        raise ConfigError(f"{where}: {explain_validation(e)}") from None
+        raise ConfigError(explain_validation(e, where, said)) from None
+
+
+def _read(name: str, above: tuple[Path, ...], beside: Path | None = None) -> dict[str, Any]:
+    """The keys of a config, those of what it stands on included."""
+    near = beside / name if beside is not None else None
+    path = (near if near is not None and near.is_file() else find_config(name)).resolve()
+    if path in above:
+        raise ConfigError(f"{path}: stands on itself: {' -> '.join(p.name for p in (*above, path))}")
+    try:
+        own = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise ConfigError(f"{path}: not a readable TOML config: {e}") from None
+    base = own.pop("base", None)
+    if not isinstance(base, str | None):
+        raise ConfigError(f"{path}: base must be the name or the file of another config")
+    _refuse_unknown(TrainConfig, own, str(path), "")
+    merged = _read(base, (*above, path), path.parent) if base is not None else {}
+    own.setdefault("name", path.stem.removeprefix("train-"))
+    _merge(merged, own)
+    return merged
+
+
+def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
+    """Put the keys of ``more`` over those of ``into``, table by table."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the values of nested tables."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield prefix + key
+
+
+def _setting(text: str) -> dict[str, Any]:
+    """``"schedule.lr=2e-4"`` as nested tables."""
+    key, sign, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not sign or not all(parts):
+        raise ConfigError(f"--set {text}: must be KEY=VALUE, for example schedule.lr=2e-4")
+    try:
+        found: Any = tomllib.loads(f"x = {value.strip()}")["x"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        found = value.strip()  # a bare word
+    nested: dict[str, Any] = {parts[-1]: found}
+    for part in reversed(parts[:-1]):
+        nested = {part: nested}
+    _refuse_unknown(TrainConfig, nested, f"--set {text}", "")
+    return nested
 
 
 def _refuse_unknown(model: type[BaseModel], given: dict[str, Any], where: str, prefix: str) -> None:
@@ -279,14 +374,21 @@ def _refuse_unknown(model: type[BaseModel], given: dict[str, Any], where: str, p
             _refuse_unknown(part, value, where, f"{prefix}{key}.")
 
 
-def explain_validation(e: ValidationError) -> str:
-    """One line for a person out of pydantic's report."""
+def explain_validation(e: ValidationError, where: str, said: dict[str, str]) -> str:
+    """One line for a person out of pydantic's report; keys are blamed on what the user ``said``, else on ``where``."""
     parts = []
     for err in e.errors():
-        key = ".".join(str(p) for p in err["loc"])
-        key = key if key.isprintable() else ascii(key)
         message = err["msg"].removeprefix("Value error, ")
-        parts.append(f"{key}: {message}, got {err['input']!r}" if key else message)
+        keys = [str(p) for p in err["loc"]]
+        if not keys:  # our own checks name their key themselves
+            key, _, message = message.partition(": ")
+            keys = [key]
+        elif err["type"] != "missing":
+            message += f", got {err['input']!r}"
+        key = ".".join(keys)
+        key = key if key.isprintable() else ascii(key)
+        blamed = said.get(key) or said.get(keys[0]) or f"{where}: {key}"
+        parts.append(f"{blamed}: {message}")
     return "; ".join(parts)
 
 

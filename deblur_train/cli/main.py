@@ -27,9 +27,28 @@ main.add_command(bench_command)
 main.add_command(predict_command)
 
 
+def _weights(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
+    try:
+        return None if value is None else [float(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers, for example 3,1") from None
+
+
 @main.command()
-@click.option("--shards", metavar="DATA", help="Folder of shards, as blursynth make writes it.")
+@click.option(
+    "--shards", metavar="DATA", multiple=True, help="Shards, as blursynth make writes them; again: mixed."
+)
+@click.option(
+    "--mix",
+    metavar="W,W",
+    callback=_weights,
+    help="How often samples of each --shards are drawn. [default: alike]",
+)
+@click.option("--val-shards", metavar="DATA", help="Shards to validate on. [default: the first --shards]")
 @click.option("--config", "config_name", metavar="NAME|FILE", help="Built-in config or a TOML file.")
+@click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="A key of the config, as schedule.lr=2e-4."
+)
 @click.option(
     "--backbone", type=click.Choice(["mobilenet", "mobilenet-dsc", "inception", "nafnet"]), help="Generator."
 )
@@ -37,6 +56,10 @@ main.add_command(predict_command)
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps; the schedule stretches with them.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Crops a step.")
 @click.option("--crop", type=click.IntRange(min=32), help="Side of a crop in pixels, a multiple of 32.")
+@click.option(
+    "--lr", type=click.FloatRange(min=0, min_open=True), help="Highest learning rate of the schedule."
+)
+@click.option("--val-every", type=click.IntRange(min=1), metavar="N", help="Validate every N steps.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
 @click.option(
     "--workers", type=click.IntRange(min=0), help="Decoding processes; the result does not depend on it."
@@ -48,22 +71,29 @@ main.add_command(predict_command)
     metavar="PATH|off",
     help="VGG19 weights (torchvision's), 'imagenet' to download them, or off.",
 )
-@click.option("--init", metavar="CHECKPOINT", help="Generator to start from: ours or an official file.")
-def fit(config_name: str | None, resume: bool, **options: Any) -> None:
-    """Train; the built-in configs are listed by an unknown --config."""
-    from deblur_train.config import ConfigError, builtin_configs, load_config
+@click.option(
+    "--init", metavar="CHECKPOINT", help="Generator to start from: ours, an official file, or shipped."
+)
+def fit(
+    config_name: str | None,
+    settings: tuple[str, ...],
+    lr: float | None,
+    val_every: int | None,
+    resume: bool,
+    **options: Any,
+) -> None:
+    """Train; 'deblur-train configs' lists the built-in configs."""
+    from deblur_train.config import load_config
     from deblur_train.training.fit import fit as train
 
-    name = config_name
-    folder = Path(options["out"]) if options["out"] else None
     # A run goes on with what it was started with; only what the command line says again may change.
-    if resume and name is None and folder and (folder / "config.toml").exists():
-        name = str(folder / "config.toml")
-    config = load_config(name or "paper", options)
-    if config.shards is None:
-        raise ConfigError(
-            f"no shards to train on: give --shards DATA (configs: {', '.join(builtin_configs())})"
-        )
+    own = Path(options["out"]) / "config.toml" if options["out"] else None
+    if resume and config_name is None and own and own.exists():
+        config_name = str(own)
+    options["shards"] = options["shards"] or None
+    options["schedule"] = {"lr": lr} if lr is not None else None
+    options["run"] = {"val_every": val_every} if val_every is not None else None
+    config = load_config(config_name or "paper", options, settings)
     result = train(config, resume)
     if result.interrupted:
         raise UserError(
@@ -71,8 +101,26 @@ def fit(config_name: str | None, resume: bool, **options: Any) -> None:
         )
     if int(os.environ.get("RANK", "0")) == 0:
         best = f", best validation PSNR {result.best_psnr:.2f} dB" if result.best_psnr is not None else ""
-        fall = f", loss {result.losses[0]:.4g} -> {result.losses[1]:.4g}" if result.losses else ""
+        fall = ""
+        if result.losses:
+            first, last = result.losses
+            fall = f", loss {first:.4g} -> {last:.4g} (means of the first and the last fifth of the steps)"
         say(f"done: {result.steps} steps{fall}{best}; use {result.folder / 'best.safetensors'}")
+
+
+@main.command()
+@click.argument("name", required=False)
+def configs(name: str | None) -> None:
+    """List the built-in training configs, or show one: a file of your own starts from it by base = "NAME"."""
+    from deblur_train.config import builtin_configs, find_config, load_config
+
+    if name is not None:
+        say(find_config(name).read_text(encoding="utf-8").rstrip())
+        return
+    for known in builtin_configs():
+        config = load_config(known)
+        say(f"{known:10} {config.backbone}, {config.steps} steps of {config.batch_size} x {config.crop} px")
+        say(f"{'':10} {config.cite}")
 
 
 @main.command("eval")

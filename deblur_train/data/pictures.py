@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from blursynth.common.errors import UserError
-from blursynth.shards.picture import picture_fault
-from deblur_train.data.index import Sample
+from blursynth.shards.picture import image_size, picture_fault
+from deblur_train.data.index import Sample, ShardIndex
+
+HEADER = 64  # bytes that hold the size of a PNG or a WebP
 
 
 class DecodeError(UserError):
@@ -50,7 +53,8 @@ class ShardReader:
         self.paths = paths
         self.files: dict[int, int] = {}
 
-    def _bytes(self, shard: int, span: tuple[int, int]) -> bytes:
+    def read(self, shard: int, span: tuple[int, int]) -> bytes:
+        """The bytes at (offset, size) of a shard. Raises DecodeError where they are not there."""
         try:
             if shard not in self.files:
                 if len(self.files) >= 64:  # far below any limit on open files
@@ -65,8 +69,8 @@ class ShardReader:
 
     def pair(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         """(blur, sharp), both ``(H, W, 3)`` uint8 RGB of one size. Raises DecodeError."""
-        blur = decode_rgb(self._bytes(sample.shard, sample.blur))
-        sharp = decode_rgb(self._bytes(sample.shard, sample.sharp))
+        blur = decode_rgb(self.read(sample.shard, sample.blur))
+        sharp = decode_rgb(self.read(sample.shard, sample.sharp))
         if blur.shape != sharp.shape:
             raise DecodeError(
                 f"blur is {blur.shape[1]}x{blur.shape[0]} and sharp {sharp.shape[1]}x{sharp.shape[0]}"
@@ -77,9 +81,24 @@ class ShardReader:
         """The noise-free linear blur, ``(H, W, 3)`` uint16 RGB. Raises DecodeError."""
         if sample.linear is None:
             raise DecodeError('sample holds no linear image (shards made with store = "linear16" do)')
-        return decode_linear16(self._bytes(sample.shard, sample.linear))
+        return decode_linear16(self.read(sample.shard, sample.linear))
 
     def close(self) -> None:
         for fd in self.files.values():
             os.close(fd)
         self.files.clear()
+
+
+def picture_sizes(index: ShardIndex, most: int) -> list[tuple[int, int]]:
+    """(width, height) of up to ``most`` blurred pictures spread over the samples, by their headers alone."""
+    chosen = np.unique(
+        np.linspace(0, len(index.samples) - 1, min(most, len(index.samples))).round().astype(int)
+    )
+    sizes, reader = [], ShardReader(index.paths)
+    for i in chosen:
+        sample = index.samples[int(i)]
+        with suppress(DecodeError):
+            offset, length = sample.blur
+            sizes.append(image_size(reader.read(sample.shard, (offset, min(length, HEADER)))))
+    reader.close()
+    return [s for s in sizes if s is not None]

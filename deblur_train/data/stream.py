@@ -1,8 +1,10 @@
 """The stream of training crops: a pure function of (seed, batch number), whatever the number of workers.
 
 Order. The samples of an epoch are the shards in a permutation drawn from (seed, epoch), shuffled within each shard;
-the epochs follow each other without end. Rank r's *lane* l takes positions q, q + Q, q + 2Q... of that sequence, with
-q = r * lanes + l and Q = ranks * lanes: every lane goes on for ever, and all ranks take equal steps by construction.
+the epochs follow each other without end. Several sets are mixed by weight: of every few places in the row each set has
+its share, in an order drawn from (seed, which few), and each set goes through its own epochs. Rank r's *lane* l takes
+places q, q + Q, q + 2Q... of the row, with q = r * lanes + l and Q = ranks * lanes: every lane goes on for ever, and all
+ranks take equal steps by construction.
 
 Crops. A lane holds ``frames_in_flight`` decoded frames and takes ``crops_per_frame`` crops of each, all in a shuffled
 order, so that decoding is paid once for many crops while a batch still mixes frames. Batch b comes from lane
@@ -13,8 +15,10 @@ Position. The number of the next batch says everything; a resumed run recomputes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypedDict
 
 import cv2
@@ -23,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from deblur_train.config import AugmentKind, NoiseKind
+from deblur_train.config import AugmentKind, ConfigError, NoiseKind
 from deblur_train.data.augment import Augment, redraw_noise
 from deblur_train.data.index import DataError, ShardIndex
 from deblur_train.data.pictures import DecodeError, ShardReader
@@ -49,7 +53,7 @@ class CropOptions:
 
 
 @dataclass
-class _Frame:
+class Frame:
     blur: np.ndarray
     sharp: np.ndarray
     linear: np.ndarray | None
@@ -57,27 +61,119 @@ class _Frame:
     left: int  # crops still to be taken
 
 
+class Lane:
+    """One of the independent rows of crops: which chunk of frames it is in, and those of them that are decoded."""
+
+    def __init__(self, number: int, seed: int, options: CropOptions) -> None:
+        self.number, self.seed, self.options = number, seed, options
+        self.chunk = -1
+        self.order = np.empty(0, dtype=np.int64)
+        self.frames: dict[int, Frame] = {}
+
+    def find(self, crop: int) -> tuple[int, int]:
+        """(which frame of the lane, which crop of that frame) the lane's crop number ``crop`` is."""
+        o = self.options
+        size = o.frames_in_flight * o.crops_per_frame
+        chunk, at = divmod(crop, size)
+        if chunk != self.chunk:
+            self.chunk, self.frames = chunk, {}
+            self.order = np.random.default_rng([self.seed, 1, self.number, chunk]).permutation(size)
+        slot, shot = divmod(int(self.order[at]), o.crops_per_frame)
+        return chunk * o.frames_in_flight + slot, shot
+
+    def take(self, number: int, decode: Callable[[], Frame]) -> Frame:
+        """The lane's frame ``number``, decoded when it is first asked for and forgotten with its last crop."""
+        frame = self.frames.get(number) or self.frames.setdefault(number, decode())
+        frame.left -= 1
+        if frame.left == 0:
+            del self.frames[number]
+        return frame
+
+
+class Mixture:
+    """Which set a place in the row belongs to, and which place of that set's own row it is: closed arithmetic."""
+
+    def __init__(self, weights: Sequence[float], seed: int) -> None:
+        """``weights`` above 0, one a set. Raises ConfigError for weights so unlike that no 4096 places hold them."""
+        exact = [Fraction(str(w)).limit_denominator(1000) for w in weights]
+        whole = [f * math.lcm(*(f.denominator for f in exact)) for f in exact]
+        parts = [int(w) // math.gcd(*(int(w) for w in whole)) for w in whole]
+        if min(parts) < 1 or sum(parts) > 4096:
+            words = ",".join(f"{w:g}" for w in weights)
+            raise ConfigError(
+                f"--mix {words}: too unlike to mix by; their sum over the smallest is at most 4096"
+            )
+        self.seed, self.parts = seed, parts
+        self.sets = np.repeat(np.arange(len(parts)), parts)
+        self.block = -1
+
+    def find(self, place: int) -> tuple[int, int]:
+        """(number of the set, place in its row) of a place in the mixed row."""
+        if len(self.parts) == 1:
+            return 0, place
+        block, at = divmod(place, len(self.sets))
+        if block != self.block:
+            self.block = block
+            self.order = np.random.default_rng([self.seed, 3, block]).permutation(self.sets)
+        chosen = int(self.order[at])
+        return chosen, block * self.parts[chosen] + int(np.count_nonzero(self.order[:at] == chosen))
+
+
+class ShardSet:
+    """One set of shards as an endless row of samples: epoch after epoch, each in its own order."""
+
+    def __init__(self, index: ShardIndex, seed: int, number: int) -> None:
+        self.index, self.seed, self.number = index, seed, number
+        self.shard_of = np.array([s.shard for s in index.samples], dtype=np.int32)
+        self.reader = ShardReader(index.paths)
+        self.bad: set[int] = set()
+        self.orders: dict[int, np.ndarray] = {}
+
+    def samples(self, place: int) -> Iterator[int]:
+        """Numbers of the sample at a place of the row and of those behind it in its epoch, as far as they decode."""
+        epoch, at = divmod(place, len(self.shard_of))
+        order = self.order(epoch)
+        for step in range(len(order)):
+            number = int(order[(at + step) % len(order)])
+            if number not in self.bad:
+                yield number
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Sample numbers of an epoch in their order."""
+        if epoch not in self.orders:
+            # Several sets differ in their orders; the first has the one that a single set has.
+            rng = np.random.default_rng([self.seed, 0, epoch, *([self.number] if self.number else [])])
+            shards = rng.permutation(len(self.index.paths))
+            place = np.empty(len(shards), dtype=np.int64)
+            place[shards] = np.arange(len(shards))
+            self.orders = {e: o for e, o in self.orders.items() if e == epoch - 1}
+            self.orders[epoch] = np.lexsort((rng.random(len(self.shard_of)), place[self.shard_of]))
+        return self.orders[epoch]
+
+
 class CropStream(IterableDataset):
-    """Endless batches of augmented crops from an index of shards; see the module's text for the order."""
+    """Endless batches of augmented crops from one or several indexes of shards; see the module's text for the order."""
 
     def __init__(
         self,
-        index: ShardIndex,
+        index: ShardIndex | Sequence[ShardIndex],
         options: CropOptions,
         seed: int,
         rank: int = 0,
         ranks: int = 1,
         first_batch: int = 0,
+        mix: Sequence[float] | None = None,
     ) -> None:
-        self.index, self.options, self.seed = index, options, seed
+        """``mix``: one weight an index, in samples drawn; equal ones by default."""
+        self.indexes = [index] if isinstance(index, ShardIndex) else list(index)
+        self.options, self.seed = options, seed
         self.rank, self.ranks, self.first_batch = rank, ranks, first_batch
-        self.shard_of = np.array([s.shard for s in index.samples], dtype=np.int32)
-        self.orders: dict[int, np.ndarray] = {}
-        self.frames: dict[int, tuple[int, dict[int, _Frame]]] = {}  # lane -> (chunk, decoded frames by slot)
-        self.plans: dict[int, tuple[int, np.ndarray]] = {}  # lane -> (chunk, order of its crops)
-        self.bad: set[int] = set()
+        self.mixture = Mixture(mix or [1] * len(self.indexes), seed)
+        if len(self.mixture.parts) != len(self.indexes):
+            raise ValueError(f"{len(self.mixture.parts)} weights for {len(self.indexes)} sets of shards")
+        self.sets: list[ShardSet] = []  # opened by the process that decodes
+        self.lanes: dict[int, Lane] = {}
         self.fresh_faults: list[str] = []
-        self.reader: ShardReader | None = None
         self.augment: Augment | None = None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -102,8 +198,9 @@ class CropStream(IterableDataset):
 
     def batch(self, number: int) -> Batch:
         """Batch ``number``, from scratch if need be. Raises DataError when no sample can be decoded."""
-        if self.reader is None:
-            self.reader, self.augment = ShardReader(self.index.paths), Augment(self.options.augment)
+        if self.augment is None:
+            self.sets = [ShardSet(index, self.seed, i) for i, index in enumerate(self.indexes)]
+            self.augment = Augment(self.options.augment)
         n = self.options.batch_size
         lane, turn = number % self.options.lanes, number // self.options.lanes
         pairs = [self._crop(lane, turn * n + i) for i in range(n)]
@@ -114,28 +211,15 @@ class CropStream(IterableDataset):
 
     def _crop(self, lane: int, n: int) -> tuple[np.ndarray, np.ndarray]:
         """The lane's crop number ``n``: (blur, sharp), ``(crop, crop, 3)`` uint8."""
-        o = self.options
-        chunk, at = divmod(n, o.frames_in_flight * o.crops_per_frame)
-        q = self.rank * o.lanes + lane
-        plan = self.plans.get(lane)
-        if plan is None or plan[0] != chunk:
-            order = np.random.default_rng([self.seed, 1, q, chunk]).permutation(
-                o.frames_in_flight * o.crops_per_frame
-            )
-            plan = self.plans[lane] = (chunk, order)
-            self.frames[lane] = (chunk, {})
-        slot, shot = divmod(int(plan[1][at]), o.crops_per_frame)
-        frames = self.frames[lane][1]
-        position = (chunk * o.frames_in_flight + slot) * self.ranks * o.lanes + q
-        frame = frames.get(slot)
-        if frame is None:
-            frame = frames[slot] = self._decode(position)
-        frame.left -= 1
-        if frame.left == 0:
-            del frames[slot]
-        return self._cut(frame, np.random.default_rng([self.seed, 2, position, shot]))
+        lanes = self.options.lanes
+        q = self.rank * lanes + lane
+        own = self.lanes.setdefault(lane, Lane(q, self.seed, self.options))
+        number, shot = own.find(n)
+        place = number * self.ranks * lanes + q
+        frame = own.take(number, lambda: self._decode(place))
+        return self._cut(frame, np.random.default_rng([self.seed, 2, place, shot]))
 
-    def _cut(self, frame: _Frame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _cut(self, frame: Frame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         size = self.options.crop
         h, w = frame.blur.shape[:2]
         y, x = int(rng.integers(h - size + 1)), int(rng.integers(w - size + 1))
@@ -146,51 +230,35 @@ class CropStream(IterableDataset):
         assert self.augment is not None
         return self.augment(blur, sharp, rng)
 
-    def _order(self, epoch: int) -> np.ndarray:
-        """Sample numbers of an epoch in their order."""
-        if epoch not in self.orders:
-            rng = np.random.default_rng([self.seed, 0, epoch])
-            shards = rng.permutation(len(self.index.paths))
-            place = np.empty(len(shards), dtype=np.int64)
-            place[shards] = np.arange(len(shards))
-            self.orders = {e: o for e, o in self.orders.items() if e == epoch - 1}
-            self.orders[epoch] = np.lexsort((rng.random(len(self.shard_of)), place[self.shard_of]))
-        return self.orders[epoch]
-
-    def _decode(self, position: int) -> _Frame:
-        """The frame at a position of the endless sequence; a broken one gives way to the next that can be decoded."""
-        n = len(self.index.samples)
-        epoch, at = divmod(position, n)
-        order = self._order(epoch)
-        assert self.reader is not None
-        for step in range(n):
-            number = int(order[(at + step) % n])
-            if number in self.bad:
-                continue
-            sample = self.index.samples[number]
+    def _decode(self, place: int) -> Frame:
+        """The frame at a place of the endless row; a broken one gives way to the next of its set that can be decoded."""
+        chosen, at = self.mixture.find(place)
+        own = self.sets[chosen]
+        for number in own.samples(at):
+            sample = own.index.samples[number]
             try:
-                blur, sharp = self.reader.pair(sample)
-                linear = None
+                pictures = [*own.reader.pair(sample)]
                 if self.options.noise != "off":
-                    linear = self.reader.linear(sample)
-                    if linear.shape != blur.shape:
+                    pictures.append(own.reader.linear(sample))
+                    if pictures[2].shape != pictures[0].shape:
                         raise DecodeError("linear image has another size")
             except DecodeError as e:
-                self.bad.add(number)
-                self.fresh_faults.append(f"{self.index.paths[sample.shard].name}:{sample.key}: {e}")
+                own.bad.add(number)
+                self.fresh_faults.append(f"{own.index.paths[sample.shard].name}:{sample.key}: {e}")
                 continue
-            pictures = [blur, sharp] if linear is None else [blur, sharp, linear]
-            pictures = [_at_least(_within(x, sample.border), self.options.crop) for x in pictures]
-            return _Frame(
-                pictures[0],
-                pictures[1],
-                pictures[2] if linear is not None else None,
-                sample.crf,
-                self.options.crops_per_frame,
-            )
-        raise DataError(
-            f"none of the {n} samples can be decoded; the last: {self.fresh_faults[-1] if self.fresh_faults else 'unknown'}"
-        )
+            blur, sharp, *linear = (_at_least(_within(x, sample.border), self.options.crop) for x in pictures)
+            return Frame(blur, sharp, linear[0] if linear else None, sample.crf, self.options.crops_per_frame)
+        last = self.fresh_faults[-1] if self.fresh_faults else "unknown"
+        raise DataError(f"none of the {len(own.shard_of)} samples can be decoded; the last: {last}")
+
+
+def _at_least(image: np.ndarray, size: int) -> np.ndarray:
+    """Reflect a picture that is smaller than the crop up to the crop's size."""
+    h, w = image.shape[:2]
+    if h >= size and w >= size:
+        return image
+    mode = cv2.BORDER_REFLECT_101 if min(h, w) > 1 else cv2.BORDER_REPLICATE
+    return cv2.copyMakeBorder(image, 0, max(0, size - h), 0, max(0, size - w), mode)
 
 
 def _within(image: np.ndarray, border: tuple[int, int, int, int]) -> np.ndarray:

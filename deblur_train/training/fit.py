@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -16,14 +17,15 @@ from blursynth.common.atomic import write_atomic
 from blursynth.common.progress import Meter
 from blursynth.common.stop import stop_asked
 from deblur_train import distributed
-from deblur_train.config import TrainConfig, dump_config
-from deblur_train.data.index import index_split, require_samples
+from deblur_train.config import ConfigError, TrainConfig, builtin_configs, dump_config, load_config
+from deblur_train.data.index import ShardIndex, index_split, require_samples
 from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream
 from deblur_train.evaluation.plot import curves, save_png
 from deblur_train.inference.tensors import to_device
 from deblur_train.models.pretrained import load_vgg19
 from deblur_train.training.board import Board
+from deblur_train.training.pace import Means, Pace
 from deblur_train.training.run_folder import (
     Log,
     Progress,
@@ -37,6 +39,7 @@ from deblur_train.training.run_folder import (
 from deblur_train.training.schedule import backbone_frozen, learning_rate, norms_tracked
 from deblur_train.training.step import Learner
 from deblur_train.training.validate import read_validation_frames, validate
+from deblur_train.training.words import first_and_last, introduction, resumed, small_frames
 
 
 @dataclass(frozen=True)
@@ -45,35 +48,52 @@ class FitResult:
     steps: int
     interrupted: bool
     best_psnr: float | None  # dB, on whole validation frames; None without validation
-    losses: tuple[float, float] | None  # the generator's mean loss in the first and the last fifth of the log
+    losses: (
+        tuple[float, float] | None
+    )  # the generator's mean loss in the first and the last fifth of the steps
 
 
-def fit(config: TrainConfig, resume: bool = False, console: Console | None = None) -> FitResult:
-    """Train as ``config`` says into its run folder. Raises DataError, CheckpointError or TrainError, each in one line.
+def fit(
+    config: TrainConfig | str = "paper",
+    resume: bool = False,
+    console: Console | None = None,
+    **options: Any,
+) -> FitResult:
+    """Train into a run folder; ``fit("modern", shards="data", steps=5000)`` is the command's call from Python.
 
+    ``config``: a config, or the name or file of one with ``options`` over it (keys of TrainConfig; a table as a dict).
     The run folder holds ``config.toml``, ``log.jsonl``, ``last.pt`` (the whole state), ``last.safetensors``,
-    ``best.safetensors`` (by validation PSNR) and, at the end, ``curves.png``.
+    ``best.safetensors`` (by validation PSNR) and, at the end, ``curves.png``. Raises ConfigError, DataError,
+    CheckpointError or TrainError, each in one line.
     """
+    if isinstance(config, str):
+        config = load_config(config, options)
+    elif options:
+        raise ConfigError(f"{', '.join(options)}: given beside a whole config; put it into the config")
     console = console or Console()
-    folder = config.run_folder
+    folder, run, accumulate = config.run_folder, config.run, config.optim.accumulate
     device = distributed.join(distributed.choose_device(config.device))
-    chief = distributed.rank() == 0
+    chief, ranks = distributed.rank() == 0, distributed.world_size()
     say = _speaker(console, chief)
+    if not config.shards:
+        raise ConfigError(
+            f"no shards to train on: give --shards DATA (configs: {', '.join(builtin_configs())})"
+        )
     refuse_to_overwrite(folder, resume)
 
     # What there is to learn from.
-    assert config.shards is not None, "the caller asks for --shards"
-    train, val = index_split(config.shards, "train"), index_split(config.shards, "val")
-    for line in [*train.report(), *val.report()]:
-        say(f"warning: {config.shards}: {line}")
-    require_samples(train, config.shards, "train")
+    train = [_index(data, "train", say) for data in config.shards]
+    for index, data in zip(train, config.shards, strict=True):
+        require_samples(index, data, "train")
+        say(small_frames(index, data, config.crop))
+    val = _index(config.val_shards or config.shards[0], "val", say)
     frames = read_validation_frames(val, config.data.val_frames, say) if chief else []
 
     # What learns.
     torch.manual_seed(config.seed)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    if config.run.deterministic and device.type == "cuda":
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    if run.deterministic and device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
     vgg = load_vgg19(config.perceptual) if config.perceptual != "off" else None
     going_on = resume and (folder / "last.pt").exists()
@@ -86,126 +106,120 @@ def fit(config: TrainConfig, resume: bool = False, console: Console | None = Non
     learner.start()
     log = Log(folder / "log.jsonl", chief)
     log.keep_until(at.step)
-    if chief:
-        write_atomic(folder / "config.toml", dump_config(config).encode())
 
     # How it is fed.
-    d, layout, accumulate = config.data, config.run.channels_last, config.optim.accumulate
-    options = CropOptions(
+    d = config.data
+    options_ = CropOptions(
         config.batch_size, config.crop, d.crops_per_frame, d.frames_in_flight, d.lanes, d.augment, d.noise
     )
-    ranks = distributed.world_size()
-    stream = CropStream(train, options, config.seed, distributed.rank(), ranks, at.batch)
+    stream = CropStream(train, options_, config.seed, distributed.rank(), ranks, at.batch, config.mix)
     workers = usable_workers(_workers(config, device), d.lanes)
     batches = load_batches(stream, workers, pin_memory=device.type == "cuda")
 
-    say(
-        f"{config.backbone} on {len(train.samples)} samples in {len(train.paths)} shards; {device}, {ranks} rank(s), {workers} decoding worker(s)"
-    )
-    say(
-        f"perceptual loss: {'VGG19 from ' + config.perceptual if vgg else 'off (give VGG19 weights with --perceptual FILE)'}"
-    )
-    if not frames:
-        why = (
-            "val_frames is 0"
-            if d.val_frames == 0
-            else "no usable val sample"
-            if val.paths
-            else "no val-*.tar shard"
-        )
-        say(f"no validation: {why}; best.safetensors will be the last state")
-    if going_on:
-        say(f"resumed after step {at.step}")
+    for line in introduction(config, train, val, device, workers, vgg is not None, bool(frames)):
+        say(line)
+    if resume and chief:
+        say(resumed(config, folder, at) if going_on else f"{folder}: no last.pt to resume; begun at step 0")
+    if chief:
+        write_atomic(folder / "config.toml", dump_config(config).encode())
 
-    finite = torch.ones((), dtype=torch.bool, device=device)
-    # Sums since the last log line: one step's loss says mostly which crops it met.
-    sums: dict[str, torch.Tensor] = {}
-    waited, marked, since = 0.0, time.perf_counter(), at.step
-    interrupted = False
-    board = Board(folder if config.run.tensorboard and chief else None)
+    pace, means = Pace(config, at.step, ranks), Means()
+    board = Board(folder if run.tensorboard and chief else None)
+    stopping = False
     # Closed in any case, for that ends the decoding workers.
     with (
         closing(batches),
         stop_asked() as stop,
         Meter("training", config.steps, at.step, "step", quiet=not chief, console=console) as meter,
     ):
-        while at.step < config.steps and not interrupted:
-            before = time.perf_counter()
-            taken = [next(batches) for _ in range(accumulate)]
-            pairs = [
-                (to_device(b["blur"], device, layout), to_device(b["sharp"], device, layout)) for b in taken
-            ]
-            waited += time.perf_counter() - before
+        while at.step < config.steps and not stopping:
+            with pace.waiting():
+                taken = [next(batches) for _ in range(accumulate)]
+                pairs = [
+                    (
+                        to_device(b["blur"], device, run.channels_last),
+                        to_device(b["sharp"], device, run.channels_last),
+                    )
+                    for b in taken
+                ]
             for fault in [f for b in taken for f in b["faults"]]:
                 meter.say(f"warning: passed over {fault}")
 
             lr = learning_rate(config.schedule, at.step, config.steps)
-            frozen, fixed = (
-                f(config.schedule, at.step, config.steps) for f in (backbone_frozen, norms_tracked)
-            )
-            values = learner.step(pairs, lr, frozen, fixed)
+            frozen = backbone_frozen(config.schedule, at.step, config.steps)
+            fixed = norms_tracked(config.schedule, at.step, config.steps)
+            means.add(learner.step(pairs, lr, frozen, fixed))
             at.step, at.batch = at.step + 1, at.batch + accumulate
-            sums = {k: sums[k] + v for k, v in values.items()} if sums else values
-            finite &= torch.isfinite(values["loss_g"]) & torch.isfinite(values["grad_norm"])
 
-            last = at.step == config.steps
-            logging = at.step % config.run.log_every == 0 or last
-            validating = at.step % config.run.val_every == 0 or last
-            # Ranks must stop at the same step, and asking costs a message: several ask less often.
-            interrupted = distributed.any_rank(stop(), device) if ranks == 1 or at.step % 10 == 0 else False
-            saving = at.step % config.run.save_every == 0 or last or interrupted
-
-            # On a GPU reading the flag waits for the step to end, so it is read only where something depends on it.
+            if pace.asks(at.step):
+                stopping = distributed.any_rank(stop(), device)  # ranks stop at the same step
+            logging, validating, saving = pace.due(at.step, stopping)
             if device.type == "cpu" or logging or validating or saving:
-                check_finite(finite, at, folder)
+                check_finite(means, at, folder)
             note = None
             if logging:
-                numbers = mean_over_ranks({k: v / (at.step - since) for k, v in sums.items()}) | {"lr": lr}
-                now = time.perf_counter()
-                speed = (at.step - since) * accumulate * config.batch_size * ranks / (now - marked)
-                log.write(
-                    {
-                        "step": at.step,
-                        **numbers,
-                        "samples_per_s": speed,
-                        "wait_share": waited / (now - marked),
-                    }
-                )
+                numbers = means.take() | {"lr": lr}
+                log.write({"step": at.step, **numbers, **pace.lap(at.step)})
                 board.numbers(at.step, numbers)
-                waited, marked, since, sums = 0.0, now, at.step, {}
                 note = f"loss {numbers['loss_g']:.4g}"
-            pause = time.perf_counter()
-            if frames and validating:
-                scores, pictures = validate(learner, frames)
-                log.write({"step": at.step, **scores})
-                board.numbers(at.step, scores)
-                board.pictures(at.step, pictures)
-                gain = scores["val_psnr"] - scores["val_psnr_blurred"]
-                meter.say(
-                    f"step {at.step}: PSNR {scores['val_psnr']:.2f} dB ({gain:+.2f} against the blurred input), SSIM {scores['val_ssim']:.4f}"
-                )
-                if at.best is None or scores["val_psnr"] > at.best:
-                    at.best = scores["val_psnr"]
-                    save_weights(folder / "best.safetensors", learner, config, at)
-            if saving:
-                save_state(folder, learner, config, at, validating=bool(frames))
-            if saving or validating:
-                distributed.barrier()  # the others wait while rank 0 validates and saves
-            marked += time.perf_counter() - pause  # samples_per_s is the rate of training alone
+            with pace.paused():
+                if frames and validating:
+                    meter.say(judge(learner, frames, config, at, log, board))
+                if saving:
+                    save_state(folder, learner, config, at, validating=bool(frames))
+                if saving or validating:
+                    distributed.barrier()  # the others wait while rank 0 validates and saves
             meter.advance(note)
     board.close()
 
     if chief:
         save_png(folder / "curves.png", curves(log.rows()))
     distributed.leave()
-    return FitResult(folder, at.step, interrupted and at.step < config.steps, at.best, first_and_last(log))
+    return FitResult(folder, at.step, stopping and at.step < config.steps, at.best, first_and_last(log))
 
 
-def first_and_last(log: Log) -> tuple[float, float] | None:
-    """The generator's mean loss over the first and over the last fifth of the logged steps."""
-    losses = [r["loss_g"] for r in log.rows() if "loss_g" in r]
-    n = -(-len(losses) // 5)
-    return (sum(losses[:n]) / n, sum(losses[-n:]) / n) if losses else None
+def judge(
+    learner: Learner,
+    frames: list[tuple[np.ndarray, np.ndarray]],
+    config: TrainConfig,
+    at: Progress,
+    log: Log,
+    board: Board,
+) -> str:
+    """Validate, keep the weights if they are the best so far, and say so in one line."""
+    scores, pictures = validate(learner, frames)
+    log.write({"step": at.step, **scores})
+    board.numbers(at.step, scores)
+    board.pictures(at.step, pictures)
+    if at.best is None or scores["val_psnr"] > at.best:
+        at.best = scores["val_psnr"]
+        save_weights(config.run_folder / "best.safetensors", learner, config, at)
+    gain = scores["val_psnr"] - scores["val_psnr_blurred"]
+    return (
+        f"step {at.step}: PSNR {scores['val_psnr']:.2f} dB ({gain:+.2f} against the blurred input), "
+        f"SSIM {scores['val_ssim']:.4f}"
+    )
+
+
+def check_finite(means: Means, at: Progress, folder: Path) -> None:
+    """Stop when a loss or gradient became NaN or infinite; what is saved is from before."""
+    if not means.count or means.finite():
+        return
+    good = (
+        f"the last good state is {folder / 'last.pt'} (step {at.saved})"
+        if at.saved
+        else "no state was saved before"
+    )
+    raise TrainError(
+        f'the loss or a gradient is not finite at or before step {at.step}; {good}. Try a lower rate, clip_norm or amp = "off"'
+    )
+
+
+def _index(data: str, split: str, say: Callable[[str], None]) -> ShardIndex:
+    index = index_split(data, split)
+    for line in index.report():
+        say(f"warning: {data}: {line}")
+    return index
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:
@@ -217,22 +231,6 @@ def _workers(config: TrainConfig, device: torch.device) -> int:
 
 
 def _speaker(console: Console, chief: bool) -> Callable[[str], None]:
-    return lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False) if chief else None
-
-
-def mean_over_ranks(values: dict[str, torch.Tensor]) -> dict[str, float]:
-    stacked = torch.stack([v.detach().float() for v in values.values()])
-    return dict(zip(values, distributed.all_reduce_mean(stacked).tolist(), strict=True))
-
-
-def check_finite(finite: torch.Tensor, at: Progress, folder: Path) -> None:
-    """Stop when a loss or gradient became NaN or infinite; what is saved is from before."""
-    if distributed.any_rank(not bool(finite), finite.device):
-        good = (
-            f"the last good state is {folder / 'last.pt'} (step {at.saved})"
-            if at.saved
-            else "no state was saved before"
-        )
-        raise TrainError(
-            f'the loss or a gradient is not finite at or before step {at.step}; {good}. Try a lower rate, clip_norm or amp = "off"'
-        )
+    return lambda line: (
+        console.print(line, highlight=False, soft_wrap=True, markup=False) if chief and line else None
+    )

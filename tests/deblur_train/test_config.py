@@ -54,6 +54,58 @@ def test_mistakes_name_the_key_and_the_file(tmp_path, toml, words):
     assert "\n" not in str(e.value) or "TOML" in str(e.value)
 
 
+def test_a_config_stands_on_another_and_the_command_line_on_both(tmp_path):
+    """defaults < base < file < --set < options; tables are merged key by key."""
+    (tmp_path / "mine.toml").write_text('base = "modern"\nsteps = 70\n[loss]\nfft_weight = 0.2\n')
+    (tmp_path / "other.toml").write_text('base = "mine.toml"\nsteps = 90\n')
+    modern = load_config("modern")
+    mine = load_config(str(tmp_path / "mine.toml"))
+    assert (mine.name, mine.steps, mine.loss.fft_weight) == ("mine", 70, 0.2)
+    assert mine.loss.pixel == modern.loss.pixel and mine.optim == modern.optim
+    other = load_config(
+        str(tmp_path / "other.toml"), {"crop": 64}, ["schedule.lr=2e-3", "loss.pixel=l1", "crop=96"]
+    )
+    assert (other.name, other.steps, other.crop, other.schedule.lr) == ("other", 90, 64, 2e-3)
+    assert other.loss == mine.loss.model_copy(update={"pixel": "l1"})
+    assert load_config("modern", {"run": {"val_every": 7}}).run == modern.run.model_copy(
+        update={"val_every": 7}
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [("a.toml", "stands on itself"), ("nope", "no config named 'nope'"), (3, "base must be the name")],
+)
+def test_a_base_that_cannot_be_is_refused(tmp_path, base, words):
+    path = tmp_path / "a.toml"
+    path.write_text(f"base = {base!r}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "settings", "words"),
+    [
+        ({"crop": 90}, (), "--crop: must be a multiple of 32"),
+        ({"schedule": {"lr": -1}}, (), "--lr: .*greater than 0, got -1"),
+        ({"run": {"val_every": 0}}, (), "--val-every: .*got 0"),
+        ({"batch_size": 0}, (), "--batch-size: .*got 0"),
+        ({"shards": ["a", "b"], "mix": [1]}, (), "--mix: holds 1 weights for 2"),
+        ({"shards": ["a", "b"], "mix": [1, -1]}, (), "--mix: weights must be above 0"),
+        (
+            {},
+            ("schedule.deca=3",),
+            "--set schedule.deca=3: unknown key 'schedule.deca' .did you mean 'decay'",
+        ),
+        ({}, ("lr",), "--set lr: must be KEY=VALUE"),
+        ({}, ("steps=many",), "--set steps=many: .*got 'many'"),
+    ],
+)
+def test_a_message_blames_what_the_user_wrote(overrides, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config("demo", overrides, settings)
+
+
 def test_unknown_names_list_what_there_is():
     with pytest.raises(ConfigError, match="built in: article, demo"):
         load_config("nope")
@@ -116,4 +168,5 @@ def test_schedules_stand_very_short_runs(kind, steps):
 
 def test_dump_is_plain_toml():
     d = tomllib.loads(dump_config(TrainConfig(shards="x")))
+    assert tomllib.loads(dump_config(TrainConfig(shards=("x", "y"), mix=(3, 1))))["shards"] == ["x", "y"]
     assert d["shards"] == "x" and "init" not in d and d["loss"]["pixel"] == "mse"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from deblur_train.config import ConfigError
 from deblur_train.data.augment import NOISE_LEVELS, Augment, encode, redraw_noise
 from deblur_train.data.index import DataError, index_split
 from deblur_train.data.loader import load_batches, usable_workers
-from deblur_train.data.stream import CropOptions, CropStream
+from deblur_train.data.stream import CropOptions, CropStream, Mixture, ShardSet
 from deblur_train.inference.tensors import image_to_tensor, tensor_to_image, to_device
 from tests.helpers.train_shards import encode as encode_png
 from tests.helpers.train_shards import make_data, meta, sample, scene, write_tar
@@ -92,7 +93,7 @@ def test_every_frame_is_used_equally_often_over_all_ranks(data, monkeypatch):
         CropStream,
         "_decode",
         lambda self, position: (
-            seen.append((position, int(self._order(position // 6)[position % 6]))),
+            seen.append((position, int(self.sets[0].order(position // 6)[position % 6]))),
             decode(self, position),
         )[1],
     )
@@ -109,8 +110,8 @@ def test_every_frame_is_used_equally_often_over_all_ranks(data, monkeypatch):
 
 
 def test_shards_are_read_one_after_the_other(data):
-    s = stream(data)
-    shards = s.shard_of[s._order(0)]
+    own = ShardSet(index_split(data, "train"), 3, 0)
+    shards = own.shard_of[own.order(0)]
     assert np.count_nonzero(np.diff(shards)) == 1
 
 
@@ -246,3 +247,74 @@ def test_pixel_values_map_to_signed_range_and_back():
     for dtype in (np.uint8, np.uint16):
         values = np.linspace(0, np.iinfo(dtype).max, 256).astype(dtype).reshape(1, -1, 1).repeat(3, 2)
         np.testing.assert_array_equal(tensor_to_image(image_to_tensor(values), dtype), values)
+
+
+@pytest.mark.parametrize(
+    ("weights", "parts"), [([3, 1], [3, 1]), ([0.7, 0.3], [7, 3]), ([2, 2, 4], [1, 1, 2])]
+)
+def test_a_mixed_row_holds_each_set_by_its_weight_and_misses_no_place_of_any(weights, parts):
+    """In every block of places each set has exactly its share, and its own places come in order, each once, whichever
+    place is asked for first."""
+    n = sum(parts)
+    mixture = Mixture(weights, seed=5)
+    found = [mixture.find(p) for p in range(60 * n)]
+    for block in range(60):
+        sets = [s for s, _ in found[block * n : (block + 1) * n]]
+        assert [sets.count(i) for i in range(len(parts))] == parts
+    for i, part in enumerate(parts):
+        assert [at for s, at in found if s == i] == list(range(60 * part))
+    assert [Mixture(weights, seed=5).find(p) for p in (111, 7, 58)] == [found[p] for p in (111, 7, 58)]
+    assert len({tuple(s for s, _ in found[b * n : (b + 1) * n]) for b in range(60)}) > 1, "no fixed pattern"
+
+
+@pytest.mark.parametrize("weights", [[1, 1e-5], [1, 0.0001], [997, 991, 983, 977, 971]])
+def test_weights_too_unlike_are_refused(weights):
+    with pytest.raises(ConfigError, match="too unlike"):
+        Mixture(weights, seed=0)
+
+
+def test_a_mixed_stream_is_a_function_of_seed_and_batch(tmp_path, data):
+    """Two sets, 3 to 1: any start, any number of workers, and the ranks share the places of one row."""
+    other = make_data(tmp_path / "b", shards=1, samples=3, val=0)
+    indexes = [index_split(d, "train") for d in (data, other)]
+    o = CropOptions(batch_size=2, crop=32, crops_per_frame=3, frames_in_flight=2, lanes=4)
+
+    def mixed(first=0, rank=0, ranks=1):
+        return CropStream(indexes, o, 3, rank, ranks, first, mix=(3, 1))
+
+    straight = load_batches(mixed(), 0)
+    want = [next(straight) for _ in range(16)]
+    for first, workers in ((0, 2), (5, 0), (7, 4)):
+        got = load_batches(mixed(first), workers)
+        for number in range(first, first + 8):
+            assert torch.equal(next(got)["blur"], want[number]["blur"])
+        got.close()
+    one = CropStream(indexes[0], o, 3)
+    assert not all(torch.equal(one.batch(i)["blur"], want[i]["blur"]) for i in range(16))
+
+    seen = []
+    for rank in range(2):
+        s = mixed(rank=rank, ranks=2)
+        find = s.mixture.find
+        s.mixture.find = lambda place, find=find: seen.append((place, *find(place))) or find(place)
+        for number in range(4 * 3 * 4):
+            s.batch(number)
+    assert sorted(p for p, _, _ in seen) == list(range(len(seen))), "every place once, over ranks and lanes"
+    assert np.mean([s for _, s, _ in seen]) == 0.25
+
+
+def test_a_set_without_a_sound_sample_is_named_though_the_other_is_whole(tmp_path, data):
+    folder = tmp_path / "b"
+    folder.mkdir()
+    members = [(n, b"no picture" if n.endswith("blur.png") else d) for n, d in sample("k", 1)]
+    write_tar(folder / "train-000000.tar", members)
+    s = CropStream(
+        [index_split(data, "train"), index_split(folder, "train")],
+        CropOptions(batch_size=8, crop=32, crops_per_frame=1, lanes=1),
+        0,
+        mix=(1, 1),
+    )
+    with pytest.raises(
+        DataError, match=r"none of the 1 samples can be decoded; the last: train-000000.tar:k"
+    ):
+        s.batch(0)

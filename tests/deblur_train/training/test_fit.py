@@ -1,5 +1,7 @@
 """fit as a whole: what it writes, that it resumes to the bit, and that it fails in one clear line."""
 
+import io
+import itertools
 import json
 import os
 import random
@@ -17,12 +19,13 @@ from safetensors.torch import load_file
 
 from deblur_train import load_generator
 from deblur_train.cli.main import main
-from deblur_train.config import TrainConfig
+from deblur_train.config import ConfigError, TrainConfig
 from deblur_train.models.checkpoint import CheckpointError, read_state
 from deblur_train.models.pretrained import VGG19Features
 from deblur_train.training.fit import fit
 from deblur_train.training.run_folder import Log, TrainError, load_initial
 from deblur_train.training.step import Learner
+from deblur_train.training.words import first_and_last
 from tests.helpers.golden import image
 from tests.helpers.train_shards import make_data, sample, write_tar
 
@@ -502,3 +505,76 @@ def test_tensorboard_missing_names_the_extra(data, tmp_path, monkeypatch):
 def test_one_sample_is_enough(tmp_path):
     write_tar(tmp_path / "d" / "train-000000.tar", sample("only", 1))
     fit(tiny(tmp_path / "r", tmp_path / "d", steps=2), console=quiet())
+
+
+def test_two_sets_are_mixed_by_weight_and_resumed_exactly(data, tmp_path, monkeypatch):
+    """A power cut in the fourth step, gone on with from step 2: the bits of a run without one."""
+    other = make_data(tmp_path / "b", shards=1, samples=3, val=2)
+    changes = {"shards": (str(data), str(other)), "mix": (3.0, 1.0), "val_shards": str(other)}
+    said = Console(record=True, width=200, file=io.StringIO())
+    fit(tiny(tmp_path / "a", data).model_copy(update=changes), console=said)
+    assert "mixed: 75.0%" in said.export_text()
+    config = tiny(tmp_path / "c", data).model_copy(update=changes)
+    step, count = Learner.step, itertools.count()
+
+    def cut(self, *args):
+        if next(count) == 3:
+            raise RuntimeError("power cut")
+        return step(self, *args)
+
+    with monkeypatch.context() as m, pytest.raises(RuntimeError, match="power cut"):
+        m.setattr(Learner, "step", cut)
+        fit(config, console=quiet())
+    fit(config, resume=True, console=quiet())
+    assert same_bits(tmp_path / "a" / "last.safetensors", tmp_path / "c" / "last.safetensors")
+    alone = fit(tiny(tmp_path / "d", data), console=quiet())
+    assert not same_bits(tmp_path / "a" / "last.safetensors", alone.folder / "last.safetensors")
+
+
+def test_a_longer_schedule_says_what_the_rate_will_do(data, tmp_path):
+    config = tiny(tmp_path / "a", data)
+    fit(config.model_copy(update={"steps": 2}), console=quiet())
+    said = Console(record=True, width=200, file=io.StringIO())
+    fit(config, resume=True, console=said)
+    text = said.export_text()
+    assert "resumed after step 2 of 2, now of 6" in text and "the rate goes from 1e-07 to" in text, text
+
+
+def test_fit_from_python_takes_a_name_and_options(data, tmp_path):
+    result = fit(
+        str(write_config(tmp_path / "c.toml", steps=2)),
+        shards=str(data),
+        out=str(tmp_path / "r"),
+        console=quiet(),
+    )
+    assert result.steps == 2 and (tmp_path / "r" / "best.safetensors").exists()
+    with pytest.raises(ConfigError, match="given beside a whole config"):
+        fit(tiny(tmp_path / "x", data), steps=3)
+    with pytest.raises(ConfigError, match="no shards to train on"):
+        fit("demo", out=str(tmp_path / "y"))
+
+
+def test_what_a_run_says_of_frames_and_of_resuming(data, straight, tmp_path):
+    """A crop larger than the frames, a run that is done, and a folder with nothing to resume: each is said."""
+    common = ["--shards", str(data), "--config", str(write_config(tmp_path / "c.toml", steps=1))]
+    result = invoke("fit", *common, "--crop", "224", "--out", str(tmp_path / "a"))
+    assert result.exit_code == 0 and "than --crop 224 and are mirrored up to it" in result.output, (
+        result.output
+    )
+    result = invoke("fit", *common, "--out", str(tmp_path / "b"))
+    assert "mirrored" not in result.output and "means of the first and the last fifth" in result.output
+    result = invoke("fit", *common, "--out", str(tmp_path / "b"), "--resume")
+    assert "resumed after step 1: nothing is left to do; --steps above 1" in " ".join(result.output.split())
+    (tmp_path / "new").mkdir()
+    result = invoke("fit", *common, "--out", str(tmp_path / "new"), "--resume")
+    assert "no last.pt to resume; begun at step 0" in " ".join(result.output.split())
+    assert invoke("fit", *common, "--steps", "2", "--steps", "3").exit_code == 2
+
+
+def test_first_and_last_loss_are_means_over_fifths_of_the_steps(tmp_path):
+    """Rows stand for the steps since the row before: a last row of one step does not stand for the end."""
+    log = Log(tmp_path / "log.jsonl", True)
+    for step, loss in ((50, 4.0), (100, 2.0), (150, 2.0), (200, 1.0), (201, 9.0)):
+        log.write({"step": step, "loss_g": loss})
+    assert first_and_last(log) == (4.0, pytest.approx((9 + 50) / 51))
+    assert first_and_last(Log(tmp_path / "none.jsonl", True)) is None

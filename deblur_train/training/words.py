@@ -1,0 +1,91 @@
+"""What a run says of itself: how it begins, how it goes on, what its losses came to. Lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from deblur_train import distributed
+from deblur_train.config import TrainConfig, load_config
+from deblur_train.data.index import ShardIndex
+from deblur_train.data.pictures import picture_sizes
+from deblur_train.training.run_folder import Log, Progress
+from deblur_train.training.schedule import learning_rate
+
+
+def small_frames(index: ShardIndex, data: str, crop: int) -> str:
+    """A warning where frames hold no whole crop; empty where they all do, as far as a look at 64 of them tells."""
+    sizes = picture_sizes(index, 64)
+    small = [s for s in sizes if min(s) < crop]
+    if not small:
+        return ""
+    w, h = min(small, key=min)
+    whose = "frames" if len(small) == len(sizes) else "some frames"
+    return f"warning: {data}: {whose} are smaller ({w} x {h}) than --crop {crop} and are mirrored up to it"
+
+
+def introduction(
+    config: TrainConfig,
+    train: list[ShardIndex],
+    val: ShardIndex,
+    device: torch.device,
+    workers: int,
+    perceptual: bool,
+    validating: bool,
+) -> Iterator[str]:
+    samples, shards = sum(len(i.samples) for i in train), sum(len(i.paths) for i in train)
+    yield (
+        f"{config.backbone} on {samples} samples in {shards} shards; {device}, {distributed.world_size()} rank(s), "
+        f"{workers} decoding worker(s)"
+    )
+    if len(train) > 1:
+        weights = config.mix or [1] * len(train)
+        parts = [f"{w / sum(weights):.1%} {data}" for w, data in zip(weights, config.shards, strict=True)]
+        yield f"mixed: {', '.join(parts)}"
+    given = (
+        f"VGG19 from {config.perceptual}" if perceptual else "off (give VGG19 weights with --perceptual FILE)"
+    )
+    yield f"perceptual loss: {given}"
+    if not validating:
+        why = "no usable val sample" if val.paths else "no val-*.tar shard"
+        why = "val_frames is 0" if config.data.val_frames == 0 else why
+        yield f"no validation: {why}; best.safetensors will be the last state"
+
+
+def resumed(config: TrainConfig, folder: Path, at: Progress) -> str:
+    """What a resumed run will do, where its length is another than before."""
+    before = (
+        load_config(str(folder / "config.toml")).steps if (folder / "config.toml").is_file() else config.steps
+    )
+    if at.step >= config.steps:
+        return f"resumed after step {at.step}: nothing is left to do; --steps above {at.step} goes on"
+    if before == config.steps:
+        return f"resumed after step {at.step}"
+    old = learning_rate(config.schedule, max(at.step - 1, 0), before)
+    new = learning_rate(config.schedule, at.step, config.steps)
+    return (
+        f"resumed after step {at.step} of {before}, now of {config.steps}: the schedule stretches with it, "
+        f"so the rate goes from {old:.3g} to {new:.3g}"
+    )
+
+
+def first_and_last(log: Log) -> tuple[float, float] | None:
+    """The generator's mean loss over the first and over the last fifth of the steps, as far as logged."""
+    rows = [(r["step"], r["loss_g"]) for r in log.rows() if "loss_g" in r]
+    if not rows:
+        return None
+    before, _ = zip((0, 0.0), *rows[:-1], strict=True)
+    spans = [(loss, step - begun) for (step, loss), begun in zip(rows, before, strict=True)]
+    return _mean_of(spans, rows[-1][0] / 5), _mean_of(spans[::-1], rows[-1][0] / 5)
+
+
+def _mean_of(spans: list[tuple[float, int]], steps: float) -> float:
+    """Mean of the first (loss, steps it is the mean of) that together hold at least ``steps``."""
+    total = held = 0.0
+    for loss, n in spans:
+        total, held = total + loss * n, held + n
+        if held >= steps:
+            break
+    return total / held
