@@ -266,12 +266,3 @@ def _within(image: np.ndarray, border: tuple[int, int, int, int]) -> np.ndarray:
     left, top, right, bottom = border
     h, w = image.shape[:2]
     return image[top : h - bottom, left : w - right] if left + right < w and top + bottom < h else image
-
-
-def _at_least(image: np.ndarray, size: int) -> np.ndarray:
-    """Reflect a picture that is smaller than the crop up to the crop's size."""
-    h, w = image.shape[:2]
-    if h >= size and w >= size:
-        return image
-    mode = cv2.BORDER_REFLECT_101 if min(h, w) > 1 else cv2.BORDER_REPLICATE
-    return cv2.copyMakeBorder(image, 0, max(0, size - h), 0, max(0, size - w), mode)
