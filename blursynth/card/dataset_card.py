@@ -5,10 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from blursynth import __version__
+from blursynth.card.croissant import responsible
 from blursynth.common.text import human_bytes
 from blursynth.recipe import Recipe
 
 CARD_MARK = "<!-- dataset card by blursynth -->"
+QUESTIONS = {
+    "rai:dataCollection": "What is in it?",
+    "rai:dataCollectionType": "How was it collected?",
+    "rai:dataCollectionRawData": "Where is the raw data?",
+    "rai:dataCollectionMissingData": "What is missing?",
+    "rai:dataPreprocessingProtocol": "What was done to it?",
+    "rai:dataUseCases": "What is it for?",
+    "rai:dataBiases": "What are its biases?",
+    "rai:dataLimitations": "What can it not show?",
+    "rai:dataSocialImpact": "What harm can come of it?",
+    "rai:personalSensitiveInformation": "Are there people in it?",
+    "rai:dataAnnotationProtocol": "Who labelled it?",
+    "rai:dataReleaseMaintenancePlan": "Can it be made again?",
+}
+"""A datasheet's questions (Gebru et al. 2021), by the RAI field that answers each."""
 
 
 def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
@@ -70,4 +86,11 @@ def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
     lines.append(
         "No split shares a source clip with another. `blursynth verify` checks all of it; `blursynth explain . KEY` rebuilds a sample."
     )
+    lines += ["", "## Datasheet", ""]
+    for name, answer in responsible(recipe, index).items():
+        text = "; ".join(answer) if isinstance(answer, list) else answer
+        lines.append(f"- **{QUESTIONS[name]}** {text}")
+    works = sorted({str(d["citation"]) for d in index["provenance"].values() if d.get("citation")})
+    if works:
+        lines += ["", "## Cite the sources", "", *(f"- {w}" for w in works)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What is written beside the shards when a run ends: dataset.json, timm's _info.json, the dataset card.
+"""What is written beside the shards when a run ends: dataset.json, timm's _info.json, Croissant, the dataset card.
 
 All from the sidecars in shard order: no times, hosts or absolute paths, so that equal data has an equal index.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth import __version__
+from blursynth.card.croissant import croissant
 from blursynth.card.dataset_card import dataset_card
 from blursynth.common.atomic import write_atomic
 from blursynth.recipe import Recipe
@@ -40,6 +41,7 @@ def write_index(folder: Path, made: Made, card: bool = True) -> dict[str, Any]:
     write_atomic(folder / "_info.json", dump_json(timm_info(index["splits"])))
     if card:
         write_atomic(folder / "README.md", dataset_card(made.recipe, index).encode())
+    write_atomic(folder / "croissant.json", dump_json(croissant(made.recipe, index)))
     write_atomic(folder / "dataset.json", dump_json(index))  # last: it says that the others are there
     return index
 

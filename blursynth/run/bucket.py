@@ -22,7 +22,7 @@ from blursynth.shards.shard import SHARD_NAME, ShardError, parse_sidecar, read_s
 from blursynth.shards.store import Store, StoreError, is_url, local_path, staging_folder
 
 ATTEMPTS = 2  # an upload that arrives as other bytes is sent once more
-INDEX_FILES = ("_info.json", "dataset.json", "run.jsonl")
+INDEX_FILES = ("_info.json", "croissant.json", "dataset.json", "run.jsonl")
 
 
 def open_output(out: str) -> Output:

@@ -22,7 +22,7 @@ from blursynth.recipe import Recipe, dump_recipe
 from blursynth.run.plan import Plan
 from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
 
-OWN_FILES = ("recipe.toml", "dataset.json", "_info.json", "run.jsonl", "failed.json")
+OWN_FILES = ("recipe.toml", "dataset.json", "_info.json", "croissant.json", "run.jsonl", "failed.json")
 STATE = ".blursynth"  # of this machine: lock, hash cache; not part of the data
 
 

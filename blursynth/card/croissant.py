@@ -1,0 +1,177 @@
+"""croissant.json: the data set in MLCommons Croissant 1.1 with the RAI fields, for hubs, search engines and conferences.
+
+Specification: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html and its RAI vocabulary. All of it follows
+from what stands in dataset.json: no times, hosts or paths, so that equal data has an equal file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blursynth import __version__
+from blursynth.recipe import Recipe
+
+HOME = "https://pypi.org/project/blursynth/"
+UNKNOWN_LICENCE = "the licence of the source films, which their owner knows"
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "name": {"@container": "@language"},
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+"""The context that Croissant 1.1 prescribes, word for word."""
+
+
+def croissant(recipe: Recipe, index: dict[str, Any]) -> dict[str, Any]:
+    """croissant.json as a JSON-LD object, out of the recipe and what stands in dataset.json."""
+    provenance = index["provenance"].values()
+    licences = sorted({str(d["licence"]) for d in provenance if d.get("licence")})
+    works = sorted({str(d["citation"]) for d in provenance if d.get("citation")} | {recipe.cite} - {""})
+    shards = [s for split in index["splits"].values() for s in split["shards"]]
+    tars = [{"@id": s["file"]} for s in shards]
+    members = {
+        f"blur.{recipe.format}": ("blur", "the blurred picture: the network's input", "sc:ImageObject"),
+        f"sharp.{recipe.format}": (
+            "sharp",
+            "the sharp picture: the centre of the exposure",
+            "sc:ImageObject",
+        ),
+        "json": ("facts", "how the pair was made: frames, exposure, camera, motion", "sc:Text"),
+    }
+    if recipe.store == "linear16":
+        what = "the blur in linear light, 16 bits, without noise"
+        members["linear.png"] = ("linear", what, "sc:ImageObject")
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "name": f"{recipe.name}-{index['plan_sha256'][:8]}",
+        "description": f"Pairs of a blurred and a sharp picture, made from film by blursynth {__version__} with the recipe "
+        f"{recipe.name!r}. The blur is the light between the frames, integrated along its motion.",
+        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
+        "license": licences or UNKNOWN_LICENCE,
+        "url": HOME,
+        "version": "1.0.0",
+        "creator": {"@type": "sc:Organization", "name": "whoever ran blursynth make"},
+        "citeAs": "; ".join(works) or f"made with blursynth {__version__}",
+        "keywords": ["deblurring", "motion blur", "image restoration", "WebDataset"],
+        "distribution": [
+            *(_tar(s) for s in shards),
+            *(_files(end, name, tars) for end, (name, _, _) in members.items()),
+        ],
+        "recordSet": [_records(*facts) for facts in members.values()],
+        **responsible(recipe, index),
+    }
+
+
+def _tar(shard: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": shard["file"],
+        "name": shard["file"],
+        "contentUrl": shard["file"],
+        "contentSize": f"{shard['bytes']} B",
+        "encodingFormat": "application/x-tar",
+        "sha256": shard["sha256"],
+    }
+
+
+def _files(end: str, name: str, tars: list[dict[str, str]]) -> dict[str, Any]:
+    kind = "application/json" if end == "json" else f"image/{end.rpartition('.')[2]}"
+    files = {"@type": "cr:FileSet", "@id": f"{name}-files", "name": f"{name}-files"}
+    return files | {"containedIn": tars, "encodingFormat": kind, "includes": f"*.{end}"}
+
+
+def _records(name: str, what: str, kind: str) -> dict[str, Any]:
+    """The members of one kind; those of one sample find each other by the key that their names begin with."""
+
+    def field(of: str, data_type: str, source: dict[str, Any]) -> dict[str, Any]:
+        files = {"fileSet": {"@id": f"{name}-files"}}
+        return {
+            "@type": "cr:Field",
+            "@id": f"{name}/{of}",
+            "name": of,
+            "dataType": data_type,
+            "source": files | source,
+        }
+
+    pattern = {"regex": "^([A-Za-z0-9_-]+)"}  # up to the first dot
+    key = field("key", "sc:Text", {"extract": {"fileProperty": "filename"}, "transform": pattern})
+    if name != "blur":
+        key["references"] = {"field": {"@id": "blur/key"}}
+    content = field("content", kind, {"extract": {"fileProperty": "content"}})
+    records = {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": what,
+        "key": {"@id": f"{name}/key"},
+    }
+    return records | {"field": [key, content]}
+
+
+def responsible(recipe: Recipe, index: dict[str, Any]) -> dict[str, Any]:
+    """The RAI fields: a datasheet's questions (Gebru et al. 2021), answered from the run."""
+    samples = {name: s["samples"] for name, s in index["splits"].items()}
+    rejected = ", ".join(f"{n} for {why}" for why, n in index["rejected"].items()) or "none"
+    unused = ", ".join(sorted({u["reason"] for u in index["not_used"]})) or "none"
+    clips = len(index["sources"])
+    return {
+        "rai:dataCollection": f"No new recording: {clips} source clips; {sum(samples.values())} pairs "
+        f"({', '.join(f'{n} {name}' for name, n in samples.items())}).",
+        "rai:dataCollectionType": ["Secondary Data Analysis", "Software Collection"],
+        "rai:dataCollectionRawData": "The films are named with their sha256 in dataset.json; they are not part of this set.",
+        "rai:dataCollectionMissingData": f"Windows left out: {rejected}. Sources left out: {unused}.",
+        "rai:dataPreprocessingProtocol": [
+            f"interpolation between frames: {recipe.interp}",
+            f"camera response: {recipe.crf}",
+            f"noise: {recipe.noise}",
+            f"highlights: {recipe.highlights}",
+            f"JPEG: {recipe.jpeg}",
+            f"gate: {recipe.gate}",
+        ],
+        "rai:dataUseCases": "Training and testing networks that remove motion blur. Not for the recognition of people.",
+        "rai:dataBiases": "The scenes, faces, places and motions are those of the source films, in their proportions.",
+        "rai:dataLimitations": "The blur is synthetic: motion faster than the optical flow follows, focus blur and lens "
+        "faults are not in it.",
+        "rai:dataSocialImpact": "Sharper pictures show more: also what people did not mean to show.",
+        "rai:personalSensitiveInformation": "People and number plates in the source films can be seen. Nothing is anonymised.",
+        "rai:dataAnnotationProtocol": "No human labels: each pair's facts are computed.",
+        "rai:dataReleaseMaintenancePlan": "The same recipe, sources and version make the same bytes again (recipe.toml).",
+    }

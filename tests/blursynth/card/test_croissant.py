@@ -1,0 +1,88 @@
+"""croissant.json: valid by MLCommons' own reader, which finds every sample by it; a function of the data alone."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tarfile
+
+import pytest
+
+from blursynth import make
+from blursynth.card.croissant import responsible
+from blursynth.card.dataset_card import QUESTIONS
+from blursynth.recipe import Recipe
+from tests.helpers.films import moving, write_frames
+
+
+@pytest.fixture(scope="module", params=["png", "webp"])
+def data(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("croissant")
+    for clip in ("a", "b"):
+        write_frames(folder / "src" / clip, moving(18, (96, 64), seed=ord(clip)))
+    out = folder / "data"
+    make(
+        folder / "src",
+        out,
+        interp="none",
+        gate="off",
+        fps=240,
+        val_fraction=0.5,
+        format=request.param,
+        quiet=True,
+    )
+    return out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlcroissant_finds_no_fault_and_every_sample(data, monkeypatch, tmp_path):
+    mlc = pytest.importorskip("mlcroissant")
+    # It keeps what it unpacks under the shard's name alone: another test's train-000000.tar must not be found there.
+    extract = importlib.import_module("mlcroissant._src.operation_graph.operations.extract")
+    monkeypatch.setattr(extract, "EXTRACT_PATH", type(extract.EXTRACT_PATH)(tmp_path))
+    found = mlc.Dataset(jsonld=str(data / "croissant.json"))
+    assert not found.metadata.ctx.issues.errors
+    assert found.metadata.ctx.is_v1_1()
+    expected: dict[str, dict[str, bytes]] = {}
+    for path in sorted(data.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, end = member.name.partition(".")
+                expected.setdefault(end.partition(".")[0], {})[key] = tar.extractfile(member).read()
+    assert len(expected["blur"]) == 4
+    for name, kind in (("blur", "blur"), ("sharp", "sharp"), ("facts", "json")):
+        records = list(found.records(name))
+        assert {r[f"{name}/key"].decode() for r in records} == set(expected[kind])
+        for r in records:
+            if kind == "json":
+                assert json.loads(r["facts/content"]) == json.loads(expected["json"][r["facts/key"].decode()])
+            else:
+                assert r[f"{name}/content"].size == (96, 64)
+
+
+def test_the_same_data_has_the_same_file_and_no_path_of_this_machine(data):
+    text = (data / "croissant.json").read_text()
+    assert str(data) not in text and str(data.parent) not in text
+    index = json.loads(text)
+    shards = {f["@id"]: f for f in index["distribution"] if f["@type"] == "cr:FileObject"}
+    assert set(shards) == {p.name for p in data.glob("*.tar")}
+    side = json.loads((data / "train-000000.json").read_text())
+    assert shards["train-000000.tar"]["sha256"] == side["sha256"]
+
+
+def test_sources_are_cited_and_their_licences_named():
+    source = {"licence": "CC BY 4.0", "citation": "Nah, Kim, Lee: Deep Multi-Scale...", "home": "x"}
+    index = {"splits": {"train": {"samples": 2, "bytes": 9, "shards": []}}, "rejected": {"cut": 3}, "not_used": [],
+             "sources": [{"rel": "a", "dataset": "gopro"}], "provenance": {"gopro": source}, "plan_sha256": "0" * 64}  # fmt: skip
+    from blursynth.card.croissant import croissant
+
+    found = croissant(Recipe(), index)
+    assert found["license"] == ["CC BY 4.0"] and "Nah" in found["citeAs"]
+    assert "3 for cut" in found["rai:dataCollectionMissingData"]
+
+
+def test_the_card_has_a_question_for_every_answer(data):
+    index = json.loads((data / "dataset.json").read_text())
+    assert set(QUESTIONS) == set(responsible(Recipe(), index))
+    card = (data / "README.md").read_text()
+    assert all(q in card for q in QUESTIONS.values())
