@@ -133,8 +133,6 @@ def _records(name: str, what: str, kind: str) -> dict[str, Any]:
 
     pattern = {"regex": "^([A-Za-z0-9_-]+)"}  # up to the first dot
     key = field("key", "sc:Text", {"extract": {"fileProperty": "filename"}, "transform": pattern})
-    if name != "blur":
-        key["references"] = {"field": {"@id": "blur/key"}}
     content = field("content", kind, {"extract": {"fileProperty": "content"}})
     records = {
         "@type": "cr:RecordSet",
