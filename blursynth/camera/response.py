@@ -20,6 +20,10 @@ SLOTS = 4096
 """Entries of the table that starts the search for a code."""
 
 
+HDR = frozenset({"pq", "hlg", "linear"})
+"""Curves of film that holds more than SDR: its codes are sRGB once it is read (`hdr.split_at_white`)."""
+
+
 class CameraError(UsageError, ValueError):
     """A response curve or camera setting that cannot be used; the message says what to do."""
 
@@ -85,7 +89,9 @@ class Curve:
 
 
 def parse_curve(name: str) -> Curve:
-    """A response of `load_response`, or gammaLO-HI. Raises CameraError."""
+    """A response of `load_response`, auto (srgb, unless the film says more) or gammaLO-HI. Raises CameraError."""
+    if name == "auto":
+        return Curve(load_response("srgb"))
     both = name.removeprefix("gamma").split("-")
     if not name.startswith("gamma") or len(both) != 2:
         return Curve(load_response(name))
@@ -145,13 +151,14 @@ def _encode(linear, above, starts, hops):
 
 
 def load_response(name: str) -> Response:
-    """srgb (IEC 61966-2-1), gammaX (GoPro's blur_gamma is gamma2.2), display (no curve), or FILE.npy.
+    """srgb (IEC 61966-2-1), gammaX (GoPro's blur_gamma is gamma2.2), display (no curve), or FILE.npy; pq, hlg and linear
+    have srgb's codes (`HDR`).
 
     Raises CameraError naming what is wrong.
     """
     code = np.arange(256, dtype=np.float64)
     half = code[:-1] + 0.5
-    if name == "srgb":
+    if name == "srgb" or name in HDR:
         return _response(name, _srgb(code / 255), _srgb(half / 255))
     if name == "display":
         return _response(name, code / 255, half / 255)
@@ -165,7 +172,9 @@ def load_response(name: str) -> Response:
         return _response(name, (code / 255) ** gamma, (half / 255) ** gamma)
     if name.endswith(".npy"):
         return _from_file(Path(name))
-    raise CameraError(f"crf {name!r} is not srgb, gamma2.2, a range as gamma1-2.6, display or a FILE.npy")
+    raise CameraError(
+        f"crf {name!r} is not auto, srgb, pq, hlg, linear, gamma2.2, a range as gamma1-2.6, display or a FILE.npy"
+    )
 
 
 def _srgb(v: np.ndarray) -> np.ndarray:

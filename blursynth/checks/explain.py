@@ -26,6 +26,7 @@ from blursynth.shards.schema import parse_sample_json
 from blursynth.shards.shard import ShardError, read_shard
 from blursynth.sources.find import Clip, SourceError, find_clips
 from blursynth.sources.splits import clip_sha256
+from blursynth.video.clip import Frame, read_as, read_frames
 
 
 @dataclass
@@ -138,7 +139,7 @@ def explain(
     _compare(told, sample, again)
     if picture is not None:
         told.picture = picture
-        contact_sheet(Path(picture), frames, s, sample)
+        contact_sheet(Path(picture), [f.rgb for f in frames if f.rgb is not None], s, sample)
     return told
 
 
@@ -171,7 +172,7 @@ def read_recipe(root: Path) -> Recipe:
 def _find_clip(meta: dict[str, Any], srcs: list[str], recipe: Recipe, told: Explanation) -> Clip | None:
     s = meta["source"]
     try:
-        clips, _ = find_clips(srcs, recipe.fps)
+        clips, _ = find_clips(srcs, recipe.fps or recipe.fps_unknown, recipe.deinterlace)
     except SourceError as e:
         told.note = f"{e}; tell with --src where the source lies now"
         return None
@@ -179,7 +180,9 @@ def _find_clip(meta: dict[str, Any], srcs: list[str], recipe: Recipe, told: Expl
     for clip in sorted(clips, key=lambda c: (c.rel != s["path"], c.name != s["clip"], c.rel)):
         try:
             if clip_sha256(clip.info) == s["sha256"]:
-                info = replace(clip.info, fps=s["fps"])  # a known set's rate comes from where it lay
+                info = replace(
+                    read_as(clip.info, recipe)[0], fps=s["fps"]
+                )  # a known set's rate: from where it lay
                 return replace(clip, info=info, name=s["clip"], rel=s["path"], dataset=s["dataset"])
         except OSError:
             continue
@@ -189,9 +192,7 @@ def _find_clip(meta: dict[str, Any], srcs: list[str], recipe: Recipe, told: Expl
     return None
 
 
-def _read(source: PlanClip, spec: WindowSpec) -> tuple[list[np.ndarray], str | None, dict[int, float | None]]:
-    from blursynth.video.clip import read_frames
-
+def _read(source: PlanClip, spec: WindowSpec) -> tuple[list[Frame], str | None, dict[int, float | None]]:
     times = {f.index: f.time_s for f in read_frames(source.clip.info, spec.first, spec.last)}
     ((_, frames, reason),) = list(read_windows(Run(source, (spec,))))
     return frames, reason, times

@@ -35,7 +35,7 @@ METAVARS = {
     "duty": "S|LO-HI",
     "shake": "PX|LO-HI",
     "rife_weights": "FILE",
-    "crf": "srgb|gamma2.2|gamma1-2.6|display|FILE.npy",
+    "crf": "auto|srgb|pq|hlg|linear|gamma2.2|gamma1-2.6|display|FILE.npy",
     "crf_out": "CURVE",
     "highlights": "off|A|LO-HI|rsblur|auto",
     "noise": "off|rsblur|realblur|iso|restore|restore+CAMERA|B1,B2",

@@ -28,6 +28,8 @@ class Window:
     first: int
     fps: float | None
     stride: int
+    above: Sequence[np.ndarray | None] = ()
+    """Light of each frame above white, float16 (H, W, 3) in units of white, where the film holds it."""
 
     @property
     def centre(self) -> int:
@@ -113,11 +115,11 @@ class LightCollector:
             )
             instant = self.integrator.collect(frames, at)
         motion = FlowStats()
-        light, smooth = self._place(frames[0], draws)
+        light, smooth = self._place(window, 0, draws)
         for i in range(intervals):
             pair = self._pair(window, i)
             motion.add(pair, frames[i], frames[i + 1])
-            next_light, next_smooth = self._place(frames[i + 1], draws)
+            next_light, next_smooth = self._place(window, i + 1, draws)
             exposure.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
             if instant is not None:  # one moment has one phase: the pre-filter would sharpen it
                 instant.add(i, (light, next_light), (light, next_light), pair.forward, pair.backward)
@@ -168,19 +170,30 @@ class LightCollector:
                 )
         else:
             acc = np.zeros((*frames[0].shape[:2], 4), np.float32)
-            for f in frames:
-                acc = cv2.add(acc, self._decode(f, draws))
+            for i in range(count):
+                acc = cv2.add(acc, self._decode(window, i, draws))
             linear = acc[..., :3] / np.float32(count)
         # N frames averaged hold N frames' light.
         return Light(linear, frames[centre].copy(), motion, count, {"mean": 1.0, "max": 1}, float(count))
 
-    def _decode(self, frame: np.ndarray, draws: Draws) -> np.ndarray:
-        """Linear light of one frame with what its clipped samples had above white, float32 (H, W, 4)."""
-        return draws.response.decode(frame, self.highlights.excess(frame, draws.highlight))
+    def _decode(self, window: Window, i: int, draws: Draws) -> np.ndarray:
+        """Linear light of frame i with what its pixels have above white, float32 (H, W, 4).
 
-    def _place(self, frame: np.ndarray, draws: Draws) -> tuple[Any, Any]:
+        What the film itself holds above white is taken as it is; the recipe's highlights are a guess for film that
+        holds none.
+        """
+        if window.above:
+            above = window.above[i]
+            return draws.response.decode(window.frames[i], 0.0 if above is None else above)
+        return draws.response.decode(
+            window.frames[i], self.highlights.excess(window.frames[i], draws.highlight)
+        )
+
+    def _place(self, window: Window, i: int, draws: Draws) -> tuple[Any, Any]:
         """`_decode`'s light and its `quasi` version, where the integrator works."""
-        return self.integrator.place(self._decode(frame, draws), draws.highlight > 0)
+        return self.integrator.place(
+            self._decode(window, i, draws), draws.highlight > 0 or bool(window.above)
+        )
 
     def _pair(self, window: Window, i: int) -> PairFlow:
         """Flows between frames i and i + 1, kept only where another window crosses them too."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from blursynth.camera.noise import add_noise, parse_noise
 from blursynth.camera.response import (
+    HDR,
     CameraError,
     jpeg,
     load_response,
@@ -61,6 +62,10 @@ class Synthesizer:
         self.recipe = recipe
         try:
             self.curve = parse_curve(recipe.crf)
+            if recipe.crf_out in HDR:
+                raise CameraError(
+                    f"crf_out {recipe.crf_out!r}: pictures of 8 bits cannot hold it; choose srgb"
+                )
             self.camera = load_response(recipe.crf_out) if recipe.crf_out else None
             self.gates = parse_gate(recipe.gate)
             self.noise = parse_noise(recipe.noise)
@@ -77,13 +82,19 @@ class Synthesizer:
         fps: float | None,
         rng: np.random.Generator,
         stride: int | None = None,
+        transfer: str = "srgb",
+        above: Sequence[np.ndarray | None] = (),
     ) -> Sample:
-        """The pair of one window; frames are RGB uint8 (H, W, 3), frames[i] is source frame first + i."""
-        window = Window(clip_id, frames, first, fps, stride or self.recipe.stride or len(frames))
+        """The pair of one window; frames are RGB uint8 (H, W, 3), frames[i] is source frame first + i.
+
+        Film that holds more than SDR comes as sRGB codes and the light above white: its ``transfer`` (pq, hlg, linear)
+        and, for each frame, ``above``, float16 (H, W, 3) in units of white or None.
+        """
+        window = Window(clip_id, frames, first, fps, stride or self.recipe.stride or len(frames), above)
         draws = self._draw(rng)
         light = self.light.collect(window, draws)
         picture = self._photograph(window, draws, light)
-        return self._describe(window, draws, light, picture)
+        return self._describe(window, draws, light, picture, transfer)
 
     def forget(self, clip_id: str, before: int) -> None:
         """Drop cached flows of the clip's pairs that start before this frame."""
@@ -115,7 +126,9 @@ class Synthesizer:
                 sharp = jpeg(sharp, draws.jpeg)
         return Picture(blur, sharp, noise)
 
-    def _describe(self, window: Window, draws: Draws, light: Light, picture: Picture) -> Sample:
+    def _describe(
+        self, window: Window, draws: Draws, light: Light, picture: Picture, transfer: str
+    ) -> Sample:
         """The pair with the groups of its JSON (DESIGN section 3), and whether a gate keeps it out."""
         recipe, frames, fps = self.recipe, window.frames, window.fps
         count, centre = len(frames), window.centre
@@ -135,16 +148,17 @@ class Synthesizer:
             **({"rife_sha256": rife.sha256} if rife else {}),
         }
         curve = recipe.crf if self.curve.gammas is None else draws.response.name
+        curve = transfer if curve == "auto" else curve
         camera = {
             "crf": recipe.crf_out or curve,
-            "highlights": round(draws.highlight, 6) if draws.highlight else None,
+            "highlights": round(draws.highlight, 6) if draws.highlight and not window.above else None,
             "noise": picture.noise,
             "jpeg": draws.jpeg,
             **({"crf_source": curve} if recipe.crf_out else {}),
         }
         flow = light.motion.summary() | encode_flow_thumb(light.motion.mean_flow())
         held = None if plain else heldout_db(*frames[centre - 1 : centre + 2])
-        clipped = clipped_share(frames)
+        clipped = 0.0 if window.above else clipped_share(frames)  # code 255 has not lost its light there
         scores: dict[str, Any] = {"score": score(flow, held), "heldout_db": held, "clipped": clipped}
         flags = {
             "duty>1": duty > 1,

@@ -19,7 +19,9 @@ REPEAT_BELOW_S = 20  # the first window also compiles; where that is affordable,
 TRY_WINDOWS = 12  # a clip may begin with a title card or a still
 
 
-def estimate(plan: Plan, run: RunOptions, unused: list[Reject], output: Output) -> Summary:
+def estimate(
+    plan: Plan, run: RunOptions, unused: list[Reject], output: Output, warnings: list[str]
+) -> Summary:
     """Measure one window and multiply."""
     workers = run.workers or os.cpu_count() or 1
     summary = Summary(
@@ -29,6 +31,7 @@ def estimate(plan: Plan, run: RunOptions, unused: list[Reject], output: Output) 
         splits=plan.split_samples,
         clips=len(plan.clips),
         clip_rejects=unused,
+        warnings=warnings,
         dry_run=True,
         free_bytes=output.free_bytes(),
         workers=workers,

@@ -8,6 +8,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from blursynth.sources.find import Reject, SourceError, find_clips
 from blursynth.sources.fingerprint import fingerprint
 from blursynth.sources.manifest import load_manifest
 from blursynth.sources.splits import assign_splits
+from blursynth.video.clip import decode_with, read_as
 
 
 def make(
@@ -61,16 +63,18 @@ def make(
     check_recipe(recipe, run)
     output = open_output(run.out)
     if run.dry_run:
-        plan, unused = prepare(recipe, run)
-        return estimate(plan, run, unused, output)
+        plan, unused, warnings = prepare(recipe, run)
+        return estimate(plan, run, unused, output, warnings)
     with term_interrupts(), output.lock():
         try:
             if run.overwrite:
                 output.clear()
-            plan, unused = prepare(recipe, run, cache=output.state / "sources.json")
+            plan, unused, warnings = prepare(recipe, run, cache=output.state / "sources.json")
             output.refuse_mix(recipe, plan)
             output.begin(recipe, plan)
-            return _run(plan, run, unused, output, quiet, task)
+            summary = _run(plan, run, unused, output, quiet, task)
+            summary.warnings += warnings
+            return summary
         except OSError as e:
             raise OutputError(
                 f"{run.out}: {e.strerror or e}; what is finished stays, the same command goes on", 1
@@ -121,9 +125,19 @@ def check_recipe(recipe: Recipe, run: RunOptions) -> None:
     Synthesizer(recipe, run.rife_weights)
 
 
-def prepare(recipe: Recipe, run: RunOptions, cache: Path | None = None) -> tuple[Plan, list[Reject]]:
-    """Find the clips, hash them, plan; and the sources that give nothing. Raises SourceError when all are such."""
-    clips, unused = find_clips(run.src, recipe.fps)
+def prepare(
+    recipe: Recipe, run: RunOptions, cache: Path | None = None
+) -> tuple[Plan, list[Reject], list[str]]:
+    """Find the clips, hash them, plan; the sources that give nothing; and where the recipe goes against a file.
+
+    Raises SourceError when no source gives anything, ClipError where the decoder asked for is not there.
+    """
+    clips, unused = find_clips(run.src, recipe.fps or recipe.fps_unknown, recipe.deinterlace)
+    warnings: list[str] = []
+    for n, clip in enumerate(clips):
+        info, against = read_as(clip.info, recipe)
+        clips[n] = replace(clip, info=decode_with(info, run.decoder))
+        warnings += against
     splits = assign_splits(clips, recipe.val_fraction, recipe.seed)
     hashes, stamps = None, None
     if cache is not None:  # a dry run reads no more than it must
@@ -138,7 +152,7 @@ def prepare(recipe: Recipe, run: RunOptions, cache: Path | None = None) -> tuple
             "no clip gives a single window: "
             + "; ".join(f"{r.what}: {r.detail or r.reason}" for r in unused[:5])
         )
-    return plan, unused
+    return plan, unused, warnings
 
 
 def recipe_files(recipe: Recipe, run: RunOptions) -> dict[str, str]:

@@ -61,7 +61,7 @@ class PlanClip:
             "fps": i.fps,
             "width": i.width,
             "height": i.height,
-            "decoder": i.decoder,
+            "decoder": "image" if i.kind == "frames" else "av",  # decord gives the same frames or is not used
         }
 
 

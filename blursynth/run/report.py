@@ -32,6 +32,7 @@ class Summary:
     clips: int = 0
     rejects: Counter[str] = field(default_factory=Counter)  # planned samples that were not kept, by reason
     clip_rejects: list[Reject] = field(default_factory=list)  # sources not used
+    warnings: list[str] = field(default_factory=list)  # where the recipe goes against what a source says
     errors: list[str] = field(default_factory=list)  # samples that failed though their frames were fine
     failed: dict[str, str] = field(default_factory=dict)  # shard -> why
     stopped: str | None = None  # why the run ended before its end
@@ -100,6 +101,9 @@ class Summary:
 
     def lines(self) -> list[str]:
         lines = self._dry_lines() if self.dry_run else self._run_lines()
+        lines += [f"  warning: {w}" for w in self.warnings[:20]]
+        if len(self.warnings) > 20:
+            lines.append(f"  ... and {len(self.warnings) - 20} more warnings")
         for r in self.clip_rejects[:20]:
             lines.append(f"  not used: {r.what}: {r.reason}" + (f" ({r.detail})" if r.detail else ""))
         if len(self.clip_rejects) > 20:

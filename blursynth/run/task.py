@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from blursynth.run.windows import read_windows
 from blursynth.shards.picture import encode_image
 from blursynth.shards.shard import SCHEMA, ShardError, ShardWriter, dump_json, read_sidecar, tar_matches
 from blursynth.sources.fingerprint import SourceChanged, check_source
+from blursynth.video.frame import Frame
 
 
 class SampleMaker(Protocol):
@@ -38,6 +39,8 @@ class SampleMaker(Protocol):
         fps: float | None,
         rng: np.random.Generator,
         stride: int | None = None,
+        transfer: str = "srgb",
+        above: Sequence[np.ndarray | None] = (),
     ) -> Any: ...
     def forget(self, clip_id: str, before: int) -> None: ...
 
@@ -132,7 +135,7 @@ def _write_samples(
     task: ShardTask,
     source: PlanClip,
     w: WindowSpec,
-    frames: list[np.ndarray],
+    frames: list[Frame],
     maker: SampleMaker,
     writer: ShardWriter,
     outcome: Outcome,
@@ -153,17 +156,20 @@ def _write_samples(
 
 
 def sample_members(
-    recipe: Recipe, source: PlanClip, w: WindowSpec, frames: list[np.ndarray], maker: SampleMaker
+    recipe: Recipe, source: PlanClip, w: WindowSpec, frames: list[Frame], maker: SampleMaker
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, {extension: bytes}) of each sample of a window. Raises Rejected where a gate keeps the window out.
 
     A pure function of the recipe, the source's bytes and the window: ``explain`` calls it again and compares.
     """
     clip, key = source.clip, source.key(w)
-    fps = recipe.fps or clip.info.fps
-    stride = recipe.stride or w.frames
-    soft = _softness(recipe, source, frames[w.target - w.first])
-    sample = maker.sample(clip.rel, frames, w.first, fps, sample_rng(recipe.seed, key), stride=stride)
+    fps = recipe.fps or frames[w.target - w.first].rate or clip.info.fps
+    options: dict[str, Any] = {"stride": recipe.stride or w.frames}
+    if (clip.info.transfer, clip.info.gamut) != ("srgb", "bt709"):
+        options |= {"transfer": clip.info.transfer, "above": [f.above for f in frames]}
+    pictures = [f.rgb for f in frames if f.rgb is not None]
+    soft = _softness(recipe, source, pictures[w.target - w.first])
+    sample = maker.sample(clip.rel, pictures, w.first, fps, sample_rng(recipe.seed, key), **options)
     if sample.rejected:
         raise Rejected(str(sample.rejected))
     meta: dict[str, Any] = {

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from blursynth.run.outcome import Run, WindowSpec
+from blursynth.video.clip import Frame, read_frames
+from blursynth.video.intervals import IntervalChecker
 
 # Frames read before the first window: they teach the checker the clip's pace, so that it can tell a repeat.
 LEAD_IN = 8
 JUMP = 64  # frames between windows from which a second pass, with its seek, costs less than decoding through
 
 
-def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[np.ndarray], str | None]]:
+def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[Frame], str | None]]:
     """Each window of the run once: its frames, or the reason it may not be exposed.
 
     One forward pass; no more frames are held than the windows that are open need.
     """
-    from blursynth.video.clip import read_frames
-    from blursynth.video.intervals import IntervalChecker
-
     for windows in _passes(run):
         todo = sorted(windows, key=lambda w: (w.last, w.first))
         checker = IntervalChecker()
-        held: dict[int, np.ndarray] = {}
+        held: dict[int, Frame] = {}
         faults: dict[int, str] = {}  # frame -> why it cannot be used
         cuts: dict[int, str] = {}  # frame -> why the interval that ends at it cannot
         n = 0
@@ -35,7 +32,7 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[np.ndarray], str |
             if frame.fault or frame.rgb is None:
                 faults[i] = frame.fault or "decode"
             else:
-                held[i] = frame.rgb
+                held[i] = frame
             if reason:
                 cuts[i] = reason
             cuts |= checker.revised  # what it could not know when it saw it
@@ -71,7 +68,7 @@ def _passes(run: Run) -> Iterator[list[WindowSpec]]:
 
 
 def _first_fault(
-    w: WindowSpec, held: dict[int, np.ndarray], faults: dict[int, str], cuts: dict[int, str]
+    w: WindowSpec, held: dict[int, Frame], faults: dict[int, str], cuts: dict[int, str]
 ) -> str | None:
     """The first reason in time; a frame that is missing tells more than the interval it spoils."""
     for i in range(w.first, w.last + 1):

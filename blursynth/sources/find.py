@@ -22,6 +22,20 @@ from blursynth.video.stills import folder_order
 
 VIDEOS = frozenset(
     [
+        ".264",
+        ".265",
+        ".asf",
+        ".gif",
+        ".h264",
+        ".h265",
+        ".hevc",
+        ".insv",
+        ".m2v",
+        ".mjpeg",
+        ".mjpg",
+        ".mpv",
+        ".qt",
+        ".vob",
         ".mp4",
         ".mov",
         ".m4v",
@@ -43,38 +57,24 @@ VIDEOS = frozenset(
 )
 UNREAD_FILMS = frozenset(
     [
-        ".264",
-        ".265",
         ".360",
         ".3g2",
         ".amv",
         ".ari",
-        ".asf",
         ".braw",
         ".divx",
         ".dv",
         ".f4v",
-        ".gif",
         ".gifv",
-        ".h264",
-        ".h265",
-        ".hevc",
-        ".insv",
         ".ivf",
-        ".m2v",
         ".mj2",
-        ".mjpeg",
-        ".mjpg",
         ".mp2",
-        ".mpv",
         ".mxv",
         ".nut",
         ".ogm",
-        ".qt",
         ".r3d",
         ".rm",
         ".rmvb",
-        ".vob",
         ".wtv",
     ]
 )
@@ -87,7 +87,6 @@ UNREAD_PICTURES = frozenset(
         ".cr3",
         ".dng",
         ".dpx",
-        ".exr",
         ".hdr",
         ".heic",
         ".heif",
@@ -135,10 +134,13 @@ class Reject:
     detail: str  # one line: what is wrong and what to do
 
 
-def find_clips(srcs: Sequence[str | Path], fps: float | None = None) -> tuple[list[Clip], list[Reject]]:
+def find_clips(
+    srcs: Sequence[str | Path], fps: float | None = None, deinterlace: bool = False
+) -> tuple[list[Clip], list[Reject]]:
     """All clips below the sources, ordered by ``rel``, and what was rejected.
 
-    ``fps`` is the rate of frame folders of unknown origin and of files that do not say theirs. Raises
+    ``fps`` is the rate of frame folders of unknown origin and of files that do not say theirs. Interlaced film is
+    rejected unless ``deinterlace`` makes frames of its fields. Raises
     SourceError when a source does not exist or when nothing at all is usable.
     """
     manifest = load_manifest()
@@ -157,9 +159,12 @@ def find_clips(srcs: Sequence[str | Path], fps: float | None = None) -> tuple[li
                 rejects.append(Reject(str(path), "same-path", f"{path}: given or linked twice; used once"))
                 continue
             seen.add(real)
-            found = _clip(path, root, holds, manifest, fps)
+            found = _clip(path, root, holds, manifest, fps, deinterlace)
             if isinstance(found, Clip):
                 clips.append((found, root))
+                if found.info.films > 1:
+                    detail = f"{path}: holds {found.info.films} video streams; the first is used"
+                    rejects.append(Reject(f"{path} (second stream)", "second-stream", detail))
             else:
                 rejects.append(found)
     if not clips:
@@ -261,7 +266,12 @@ def is_output(folder: Path) -> bool:
 
 
 def _clip(
-    path: Path, root: Path, holds: Literal["video", "frames"], manifest: Manifest, fps: float | None
+    path: Path,
+    root: Path,
+    holds: Literal["video", "frames"],
+    manifest: Manifest,
+    fps: float | None,
+    deinterlace: bool,
 ) -> Clip | Reject:
     if holds == "frames" and (trap := manifest.trap(path)):
         return Reject(str(path), "not-high-rate", f"{path}: {trap.why}; use {trap.use}")
@@ -275,7 +285,7 @@ def _clip(
     known = manifest.recognise(path.as_posix(), holds)
     try:
         # The catalogue knows the rate of a known set's frames; a video file says its own.
-        info = probe_clip(path, known[0].fps if known and holds == "frames" else fps)
+        info = probe_clip(path, known[0].fps if known and holds == "frames" else fps, deinterlace)
     except ClipError as e:
         return Reject(str(path), e.kind, e.reason)
     if info.frames < MIN_FRAMES:

@@ -20,7 +20,7 @@ from numba import njit
 
 from blursynth.video.clip import ClipInfo, read_frames
 from blursynth.video.packets import packet_index
-from blursynth.video.picture import to_rgb
+from blursynth.video.picture import Converter
 from blursynth.video.reader import open_video
 
 REACH = 6
@@ -87,22 +87,23 @@ def _clip_sharpness(info: ClipInfo, size: int, mtime_ns: int) -> np.ndarray:
 def _spread(info: ClipInfo) -> Iterator[np.ndarray]:
     """RGB of FRAMES frames of the clip, as far as they can be read."""
     left, step = FRAMES, max(info.frames // FRAMES, 1)
-    if info.kind == "video":
+    if info.kind == "video" and not info.deinterlaced:  # a keyframe shows two fields at once
         keys = packet_index(info.path).keys
         if len(keys) > 1:
             chosen = keys[np.unique(np.linspace(0, len(keys) - 1, FRAMES).astype(int))]
             left -= len(chosen)
-            yield from _keyframes(info.path, chosen.tolist())
+            yield from _keyframes(info, chosen.tolist())
         step = min(step, STEP)
         info = replace(info, decoder="av")  # decord would start at the first frame each time
     for i in range(0, info.frames, step)[:left] if left else ():
         yield from (f.rgb for f in read_frames(info, i, i) if f.rgb is not None)
 
 
-def _keyframes(path: str, pts: Sequence[int]) -> Iterator[np.ndarray]:
+def _keyframes(info: ClipInfo, pts: Sequence[int]) -> Iterator[np.ndarray]:
     """RGB of the keyframes with these timestamps, one decode each; those that fail are left out. What surrounds a
     keyframe is not looked at, so damage may go unseen: good for measuring, not for samples."""
-    container, stream = open_video(path)
+    container, stream = open_video(info.path)
+    convert = Converter(info.transfer, info.gamut)
     stream.codec_context.skip_frame = "NONKEY"
     with closing(container):
         for at in pts:
@@ -110,7 +111,7 @@ def _keyframes(path: str, pts: Sequence[int]) -> Iterator[np.ndarray]:
                 container.seek(at, stream=stream, backward=True)
                 frame = next(container.decode(stream), None)
                 if frame is not None:
-                    yield to_rgb(frame)
+                    yield convert.picture(frame)[0]
             except (av.error.FFmpegError, OSError, ValueError):
                 continue
 

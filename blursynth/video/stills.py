@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
+from blursynth.camera.hdr import split_at_white
 from blursynth.shards.picture import MAX_PIXELS, image_size
 from blursynth.video.frame_names import FrameOrder, order_frames
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+FLOAT_SUFFIXES = frozenset({".exr"})
+"""Pictures of linear light, in units of white."""
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}) | FLOAT_SUFFIXES
 
 
 def frame_files(folder: str | Path) -> list[Path]:
@@ -72,6 +76,29 @@ def read_still(path: str | Path) -> np.ndarray | None:
     return cv2.cvtColor(img, cv2.COLOR_BGR2RGB if img.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
 
 
+def is_float(path: str | Path) -> bool:
+    """Whether the picture holds linear light (EXR) and not codes."""
+    return Path(path).suffix.lower() in FLOAT_SUFFIXES
+
+
+def read_light(path: str | Path) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """A picture of linear light as sRGB codes, (H, W, 3) uint8, and its light above white (`hdr.split_at_white`).
+
+    Its values count in units of white and as BT.709, which is what EXR means unless it says otherwise. Values that
+    are not finite are black. (None, None) when it cannot be read whole.
+    """
+    try:
+        with av.open(str(path)) as c:
+            frame = next(c.decode(video=0))
+            planes = None if frame.is_corrupt else frame.reformat(format="gbrpf32le").to_ndarray()
+    except (av.error.FFmpegError, OSError, ValueError, StopIteration, IndexError):
+        planes = None
+    if planes is None:
+        return None, None
+    light = np.nan_to_num(planes, nan=0.0, posinf=0.0, neginf=0.0)
+    return split_at_white(np.ascontiguousarray(light, np.float32))
+
+
 def still_size(path: str | Path) -> tuple[int, int] | None:
     """(width, height) of a picture, by its header where that says it; None when it cannot be read."""
     try:
@@ -80,7 +107,7 @@ def still_size(path: str | Path) -> tuple[int, int] | None:
     except OSError:
         return None
     if size is None:
-        img = read_still(path)
+        img = read_light(path)[0] if is_float(path) else read_still(path)
         size = None if img is None else (img.shape[1], img.shape[0])
     return size
 

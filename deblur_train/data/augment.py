@@ -85,7 +85,12 @@ def redraw_noise(linear: np.ndarray, kind: NoiseKind, crf: str, rng: np.random.G
 
 def encode(linear: np.ndarray, crf: str) -> np.ndarray:
     """Linear light 0..1 to display-encoded 0..1 by ``srgb`` (IEC 61966-2-1), ``gamma2.2`` (any number) or ``display`` (no curve)."""
-    if crf == "srgb":
+    if crf in (
+        "srgb",
+        "pq",
+        "hlg",
+        "linear",
+    ):  # the last three say where the light came from; the codes are sRGB
         return np.where(
             linear <= 0.0031308, 12.92 * linear, 1.055 * np.power(np.maximum(linear, 1e-8), 1 / 2.4) - 0.055
         )

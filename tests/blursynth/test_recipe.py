@@ -22,7 +22,7 @@ from blursynth.video.clip import ClipInfo
 def test_layers(tmp_path):
     (tmp_path / "mine.toml").write_text('window = 7\nnoise = "rsblur"\nout = "there"\n')
     recipe, run = load_recipe(str(tmp_path / "mine.toml"), {"noise": "off", "workers": 2, "seed": None})
-    assert (recipe.name, recipe.window, recipe.noise, recipe.crf) == ("mine", "7", "off", "srgb")
+    assert (recipe.name, recipe.window, recipe.noise, recipe.crf) == ("mine", "7", "off", "auto")
     assert (run.out, run.workers) == ("there", 2)
 
 

@@ -74,7 +74,7 @@ def test_bin_is_the_mean_of_11_every_8_and_says_that_no_camera_does_it():
 def test_deblurgan_v2_is_the_mean_of_sixteen_times_the_frames_as_encoded():
     recipe = built_in("deblurgan-v2", interp="dis")
     assert recipe.window_range == (7, 13)
-    assert recipe.fps * recipe.fps_up == 3840
+    assert recipe.fps_unknown * recipe.fps_up == 3840
     step, n = 4, 7
     frames = gliding(n, step)
     s = make(recipe, frames)
@@ -97,7 +97,7 @@ def test_reds_is_65_of_80_through_its_curve(tmp_path):
     intervals = recipe.window_range[0] - 1
     assert intervals * recipe.fps_up + 1 == 65
     assert recipe.stride * recipe.fps_up == 80
-    assert recipe.fps / recipe.stride == 24
+    assert recipe.fps_unknown / recipe.stride == 24
     frames = gliding(5, 2)
     s = make(recipe, frames, fps=120)
     x = np.fft.fftfreq(96)[None, :, None]

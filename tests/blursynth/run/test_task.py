@@ -169,7 +169,7 @@ def test_running_a_finished_task_again_touches_nothing(src, out):
 
 def test_windows_are_read_in_one_pass_and_memory_holds_one(src, out, monkeypatch):
     reads, held = [], []
-    import blursynth.video.clip as video
+    import blursynth.run.windows as video
 
     real = video.read_frames
 
@@ -188,7 +188,7 @@ def test_windows_are_read_in_one_pass_and_memory_holds_one(src, out, monkeypatch
 
 
 def test_far_windows_skip_what_lies_between(src, monkeypatch):
-    import blursynth.video.clip as video
+    import blursynth.run.windows as video
 
     real, reads = video.read_frames, []
     monkeypatch.setattr(video, "read_frames", lambda i, a, b: (reads.append((a, b)), real(i, a, b))[1])
@@ -204,7 +204,7 @@ def test_nested_windows_of_drawn_length_all_come_out_right(src, out):
     assert set(seen) == {(w.first, w.last) for w in task.runs[0].windows}
     for (first, last), frames in seen.items():
         assert len(frames) == last - first + 1
-        assert np.array_equal(frames[0], cv2.imread(str(src / f"{first:06d}.png"))[..., ::-1])
+        assert np.array_equal(frames[0].rgb, cv2.imread(str(src / f"{first:06d}.png"))[..., ::-1])
 
 
 def test_tiles_are_cut_from_both_images_alike(src, out):

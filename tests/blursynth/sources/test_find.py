@@ -191,14 +191,14 @@ def test_finished_pairs_are_refused_and_pack_is_named(tmp_path, kind, open_gop_c
 def test_films_that_are_not_read_are_named(tmp_path, open_gop_clip):
     for name in ("GX010001.MP4", "b.mp4"):
         shutil.copy(open_gop_clip, tmp_path / name)
-    for name in ("GL010001.LRV", "b.lrf", "alone.LRV", "a.VOB", "a.braw", "notes.txt", "x.exr", "y.exr"):
+    for name in ("GL010001.LRV", "b.lrf", "alone.LRV", "a.R3D", "a.braw", "notes.txt", "x.dpx", "y.dpx"):
         (tmp_path / name).write_bytes(b"x")
     clips, rejects = find_clips([tmp_path])
     assert [c.rel for c in clips] == ["GX010001.MP4", "b.mp4"]
     assert reasons(rejects) == {"proxy": 3, "unsupported": 3}
     told = {r.what.rpartition("/")[2]: r.detail for r in rejects}
     assert "small copy of GX010001.MP4" in told["GL010001.LRV"] and "small copy of b.mp4" in told["b.lrf"]
-    assert "give the recording" in told["alone.LRV"] and ".mkv" in told["a.VOB"]
+    assert "give the recording" in told["alone.LRV"] and ".mkv" in told["a.R3D"]
 
 
 def test_a_gopro_sharp_folder_is_refused_when_pointed_at(tmp_path):

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-import blursynth.video.clip as video
-from blursynth.video.clip import ClipError, probe_clip, read_frames
+import blursynth.video.film as video
+from blursynth.video.clip import ClipError, decode_with, probe_clip, read_frames
 from blursynth.video.frame_names import natural_key, order_frames
 from blursynth.video.packets import packet_index
 from blursynth.video.reader import Reader
@@ -175,7 +175,7 @@ def test_all_decoders_agree_on_a_whole_file(bikes):
         ok, bgr = cap.read()
         assert ok and np.array_equal(bgr[..., ::-1], f.rgb), f.index
     pytest.importorskip("decord")
-    info = probe_clip(bikes, decoder="decord")
+    info = decode_with(probe_clip(bikes), "decord")
     assert info.decoder == "decord"
     for a, b in zip(av_frames[30:], read(info, 30, 79), strict=True):
         assert a.index == b.index and np.array_equal(a.rgb, b.rgb)

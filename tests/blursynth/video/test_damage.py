@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-import blursynth.video.clip as video
+import blursynth.video.film as video
 from blursynth.video.clip import probe_clip, read_frames
 from blursynth.video.packets import packet_index
 from tests.helpers.films import moving, packets, write_video
