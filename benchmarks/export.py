@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from deblur_train.evaluation.bench import Row, bench
-from deblur_train.evaluation.evaluate import pairs_from_shards
+from deblur_train.evaluation.pair_sources import pairs_from_shards
 from deblur_train.exporting.check import RealFrames, fit, psnr_change, to_input
 from deblur_train.exporting.export import ExportOptions, export
 from deblur_train.inference.runtimes import Runner, open_exported, torch_runner

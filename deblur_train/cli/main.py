@@ -11,6 +11,7 @@ import click
 from blursynth import __version__
 from blursynth.common.command import CONTEXT, say
 from blursynth.common.errors import UserError
+from blursynth.common.text import counted
 from deblur_train.cli.export import bench_command, export_command
 from deblur_train.cli.predict import predict_command
 from deblur_train.cli.shared import DEVICE, NORM_STATS, TrainCommands, checkpoint_option
@@ -127,10 +128,19 @@ def configs(name: str | None) -> None:
 @checkpoint_option("ours or an official file")
 @click.option("--shards", metavar="DATA", help="Folder of shards to measure on.")
 @click.option(
-    "--split", type=click.Choice(["val", "train"]), default="val", show_default=True, help="Which shards."
+    "--split",
+    type=click.Choice(["val", "train"]),
+    default="val",
+    show_default=True,
+    help="Which shards, or which pairs where the set has an official split.",
+)
+@click.option(
+    "--pairs",
+    metavar="ROOT",
+    help="A test set as its authors lay it out: GoPro, RealBlur, REDS, BSD, DVD, RSBlur, input/target, lq/gt, or a list file.",
 )
 @click.option("--blur", metavar="DIR", help="Folder of blurred images, with --sharp.")
-@click.option("--sharp", metavar="DIR", help="Folder of sharp images of the same names.")
+@click.option("--sharp", metavar="DIR", help="Folder of sharp images of the same names or numbers.")
 @click.option(
     "--json",
     "report",
@@ -146,6 +156,7 @@ def configs(name: str | None) -> None:
 def evaluate_command(
     checkpoint: str,
     shards: str | None,
+    pairs: str | None,
     split: str,
     blur: str | None,
     sharp: str | None,
@@ -157,18 +168,18 @@ def evaluate_command(
 ) -> None:
     """Measure a checkpoint: PSNR, SSIM and edge retention on whole frames, beside the blurred input."""
     from deblur_train.distributed import choose_device
-    from deblur_train.evaluation.evaluate import evaluate, pairs_from_folders, pairs_from_shards
+    from deblur_train.evaluation.evaluate import evaluate
+    from deblur_train.evaluation.pair_sources import pairs_from_folders, pairs_from_shards, pairs_from_tree
 
-    if (shards is None) == (blur is None or sharp is None) or (
-        shards is None and (blur is None or sharp is None)
-    ):
-        raise click.UsageError("give either --shards DATA, or both --blur DIR and --sharp DIR")
-
-    source = (
-        pairs_from_shards(shards, split, limit)
-        if shards
-        else pairs_from_folders(str(blur), str(sharp), limit)
-    )
+    folders = (blur is not None) + (sharp is not None)
+    if (shards is not None) + (pairs is not None) + (folders > 0) != 1 or folders == 1:
+        raise click.UsageError("give one of --shards DATA, --pairs ROOT, or both --blur DIR and --sharp DIR")
+    if shards:
+        source = pairs_from_shards(shards, split, limit)
+    elif pairs:
+        source = pairs_from_tree(pairs, split, limit)
+    else:
+        source = pairs_from_folders(str(blur), str(sharp), limit)
     result = evaluate(
         source,
         checkpoint,
@@ -193,6 +204,8 @@ def evaluate_command(
         say(
             f"written: {report}, {Path(report).with_suffix('.csv')}, {Path(report).with_suffix('.png')}",
         )
+    if left_out := result["left_out"]:
+        raise UserError(f"{counted(len(left_out), 'pair')} left out, the first: {left_out[0]}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import io
 import json
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,70 +15,18 @@ from rich.console import Console
 
 from blursynth.common.atomic import write_atomic
 from blursynth.common.progress import Meter
-from deblur_train.data.index import DataError, index_split
-from deblur_train.data.pictures import DecodeError, ShardReader
+from deblur_train.data.pictures import DecodeError
 from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, ssim
+from deblur_train.evaluation.pair_sources import PairSource, require_pairs
 from deblur_train.evaluation.plot import contact_sheet, save_png
 from deblur_train.inference.restorer import fallbacks
 from deblur_train.inference.tiles import restore
-from deblur_train.media.pictures import EXTENSIONS, ImageError, read_picture
+from deblur_train.media.pictures import ImageError
 from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import load_generator
 from deblur_train.models.norm import NormStats
 
-Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: (H, W, 3) uint8 RGB
 PSNR_CAP = 100.0  # dB, stands for equal images in means
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """Pairs to measure on: their names, a way to read one (raises DecodeError or ImageError), and remarks."""
-
-    names: list[str]
-    read: Callable[[int], Pair]
-    remarks: list[str]
-
-
-def _spread(n: int, limit: int | None) -> list[int]:
-    """At most ``limit`` of the numbers 0..n-1, evenly spread."""
-    return [int(i) for i in np.unique(np.linspace(0, n - 1, min(limit or n, n)).round())]
-
-
-def pairs_from_shards(folder: str, split: str, limit: int | None) -> PairSource:
-    """Samples of a split, evenly spread when limited. Raises DataError when there is none."""
-    index = index_split(folder, split)
-    if not index.samples:
-        reason = f"; {index.report()[0]}" if index.faults else ""
-        other = "train" if split == "val" else "val"
-        raise DataError(
-            f"{folder}: no usable {split} sample{reason} (choose another --split, for example {other})"
-        )
-    chosen = [index.samples[i] for i in _spread(len(index.samples), limit)]
-    reader = ShardReader(index.paths)
-    return PairSource([s.key for s in chosen], lambda i: reader.pair(chosen[i]), index.report())
-
-
-def pairs_from_folders(blur: str, sharp: str, limit: int | None) -> PairSource:
-    """Files of equal relative path and stem in two folders. Raises DataError when none match."""
-    sides = []
-    for folder in (Path(blur), Path(sharp)):
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder")
-        files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in EXTENSIONS]
-        sides.append({str(p.relative_to(folder).with_suffix("")): p for p in files})
-    names = [n for n in sides[0] if n in sides[1]]
-    if not names:
-        raise DataError(f"{blur} and {sharp}: no two images of the same name")
-    lonely = len(sides[0]) + len(sides[1]) - 2 * len(names)
-    names = [names[i] for i in _spread(len(names), limit)]
-
-    def read(i: int) -> Pair:
-        a, b = (read_picture(side[names[i]]).rgb for side in sides)
-        if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
-            raise ImageError("the two images differ in size, or are not 8-bit")
-        return a, b
-
-    return PairSource(names, read, [f"{lonely} images have no partner of the same name"] if lonely else [])
 
 
 def evaluate(
@@ -93,7 +40,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure; returns (and writes to ``report``, with a CSV and a contact sheet beside it) per-image and mean values.
 
-    Means are over images. Each metric stands as ``psnr`` (restored), ``psnr_blurred`` (input) and ``psnr_delta``.
+    Means are over images; ``left_out`` names the pairs that could not be measured, and why. Each metric stands as ``psnr`` (restored), ``psnr_blurred`` (input) and ``psnr_delta``.
     """
     metrics: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         "psnr": _capped_psnr,
@@ -104,6 +51,7 @@ def evaluate(
         metrics["lpips"] = lpips_metric(device)
     generator = load_generator(checkpoint, norm_stats).to(device)
     rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
     with Meter("measuring", len(source.names), unit="image", console=console or Console()) as meter:
         for remark in source.remarks:
             meter.say(f"warning: {remark}")
@@ -111,7 +59,8 @@ def evaluate(
             try:
                 blur, sharp = source.read(i)
             except (DecodeError, ImageError) as e:
-                meter.say(f"warning: {name}: {e}; not measured")
+                left_out.append(f"{name}: {e}")
+                meter.say(f"warning: {left_out[-1]}; not measured")
                 continue
             restored = restore(generator, blur)
             row: dict[str, Any] = {"name": name}
@@ -122,13 +71,13 @@ def evaluate(
             meter.advance(f"{row['psnr']:.2f} dB ({row['psnr_delta']:+.2f})")
         if fallbacks(generator):
             meter.say(f"warning: {fallbacks(generator)}")
-    if not rows:
-        raise DataError("no pair could be read; see the warnings above")
+    require_pairs([r["name"] for r in rows], left_out)
     means = {k: round(statistics.fmean(r[k] for r in rows), 6) for k in rows[0] if k != "name"}
     result = {
         "checkpoint": str(checkpoint),
         "norm_stats": norm_stats,
         "images": len(rows),
+        "left_out": left_out,
         "mean": means,
         "per_image": rows,
     }

@@ -10,8 +10,9 @@ import numpy as np
 
 from deblur_train.data.index import DataError
 from deblur_train.data.pictures import DecodeError
-from deblur_train.evaluation.evaluate import PSNR_CAP, pairs_from_shards
+from deblur_train.evaluation.evaluate import PSNR_CAP
 from deblur_train.evaluation.metrics import psnr
+from deblur_train.evaluation.pair_sources import pairs_from_shards
 from deblur_train.inference.runtimes import Runner
 from deblur_train.inference.signature import Size
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from blursynth import pack
-from deblur_train.evaluation.evaluate import evaluate, pairs_from_shards
+from deblur_train.evaluation.evaluate import evaluate
+from deblur_train.evaluation.pair_sources import pairs_from_shards
 from deblur_train.training.fit import fit
 from tests.deblur_train.training.test_fit import quiet, tiny
 from tests.helpers.pair_trees import put, realblur

@@ -1,0 +1,89 @@
+"""eval's pairs: the field's trees in one command, nothing measured against itself, nothing left out in silence."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from blursynth.shards.layouts import LayoutError
+from deblur_train import build_generator
+from deblur_train.cli.main import main
+from deblur_train.evaluation.pair_sources import pairs_from_folders, pairs_from_tree
+from deblur_train.media.pictures import ImageError, read_picture
+from deblur_train.models.checkpoint import save_generator
+from tests.helpers.pair_trees import gopro, put, realblur, reds
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "g.safetensors"
+    save_generator(path, "mobilenet-dsc", build_generator("mobilenet-dsc").state_dict())
+    return str(path)
+
+
+def run(checkpoint, *args):
+    return CliRunner().invoke(main, ["eval", "--checkpoint", checkpoint, *map(str, args)])
+
+
+def test_the_official_test_split_is_what_is_measured(tmp_path):
+    root = gopro(tmp_path / "set")
+    source = pairs_from_tree(str(root), "val", None)
+    assert len(source.names) == 4 and all(n.startswith("test/GOPR0384_11_00/") for n in source.names)
+    assert "4 of 12 pairs" in source.remarks[0]
+    assert len(pairs_from_tree(str(root), "train", None).names) == 8
+    blur, sharp = source.read(0)
+    clip = root / "test" / "GOPR0384_11_00"
+    np.testing.assert_array_equal(blur, read_picture(clip / "blur" / "000047.png").rgb)
+    np.testing.assert_array_equal(sharp, read_picture(clip / "sharp" / "000047.png").rgb)
+
+
+@pytest.mark.parametrize("tree", [realblur, reds])
+def test_without_official_splits_all_are_measured_whatever_the_split(tmp_path, tree):
+    root = tree(tmp_path / "set")
+    assert len(pairs_from_tree(str(root), "val", None).names) == 9
+    assert len(pairs_from_tree(str(root), "val", 4).names) == 4
+
+
+def test_a_tree_in_one_command(tmp_path, checkpoint):
+    root = realblur(tmp_path / "set", 2, 2)
+    done = run(checkpoint, "--pairs", root, "--json", tmp_path / "r.json")
+    assert done.exit_code == 0 and "4 images" in done.output
+    assert json.loads((tmp_path / "r.json").read_text())["left_out"] == []
+
+
+def test_a_pair_left_out_is_named_with_both_sizes_and_ends_with_1(tmp_path, checkpoint):
+    root = realblur(tmp_path / "set", 2, 2)
+    put(root / "scene002" / "gt" / "gt_2.png", size=(40, 24))
+    done = run(checkpoint, "--pairs", root, "--json", tmp_path / "r.json")
+    assert done.exit_code == 1 and "3 images" in done.output
+    assert "32x24" in done.stderr and "40x24" in done.stderr and "1 pair left out" in done.stderr
+    [left] = json.loads((tmp_path / "r.json").read_text())["left_out"]
+    assert left.startswith("scene002/blur_2: ")
+
+
+def test_nothing_is_measured_against_itself(tmp_path, checkpoint):
+    root = realblur(tmp_path / "set", 2, 2)
+    blur = root / "scene001" / "blur"
+    with pytest.raises(LayoutError, match="both the blurred and the sharp"):
+        pairs_from_folders(str(blur), str(blur), None)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (tmp_path / "linked").symlink_to(blur)
+    for p in blur.iterdir():
+        put(copy / p.with_suffix(".tif").name, read_picture(p).rgb)  # the same pixels in other files
+    with pytest.raises(ImageError, match="against itself"):
+        pairs_from_folders(str(blur), str(copy), None).read(0)
+    for other in (blur, tmp_path / "linked", copy):
+        done = run(checkpoint, "--blur", blur, "--sharp", other)
+        assert done.exit_code == 1 and "dB" not in done.output.replace("PSNR, dB", "") and done.stderr
+
+
+def test_usage(tmp_path, checkpoint):
+    assert run(checkpoint).exit_code == 2
+    assert run(checkpoint, "--blur", tmp_path).exit_code == 2
+    assert run(checkpoint, "--pairs", tmp_path, "--shards", tmp_path).exit_code == 2
+    done = run(checkpoint, "--pairs", tmp_path)
+    assert done.exit_code == 1 and "no pairs in a layout that is known" in done.stderr
