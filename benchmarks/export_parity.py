@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from deblur_train import build_generator, load_generator
 from deblur_train.exporting.check import synthetic
 from deblur_train.exporting.export import ExportOptions, export
+from deblur_train.exporting.to_pt2 import pt2_runner
 from deblur_train.inference.runtimes import open_exported
 from deblur_train.models.checkpoint import export_official, save_generator
 from tests.helpers.golden import fill, fixture
@@ -62,7 +63,8 @@ def main() -> int:
                 moved = 0.0
                 out, began = folder / f"{name}.{format_}", time.perf_counter()
                 size = export(str(checkpoint), out, options)["bytes"]
-                took, exported, found = time.perf_counter() - began, open_exported(out), []
+                took, found = time.perf_counter() - began, []
+                exported = pt2_runner(out.read_bytes(), str(out)) if format_ == "pt2" else open_exported(out)
                 for i, (h, w) in enumerate(sizes):
                     x = synthetic((h, w), seed=i)
                     with torch.no_grad():

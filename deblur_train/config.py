@@ -223,7 +223,7 @@ class TrainConfig(Strict):
     seed: int = Field(default=0, ge=0)
     perceptual: str = Field(default="off", description="VGG19 weights: a FILE, imagenet (downloaded), or off")
     init: str | None = Field(
-        default=None, description="generator weights to start from: ours or an official file"
+        default=None, description="generator weights to start from: ours, an official file, or shipped"
     )
 
     model: ModelConfig = ModelConfig()

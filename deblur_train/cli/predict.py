@@ -37,7 +37,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 
 @click.command("predict", cls=Command)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@checkpoint_option("ours, an official file, or an exported .onnx, .tflite or .pt2")
+@checkpoint_option("ours, an official file, or an exported .onnx or .tflite")
 @click.option(
     "--out",
     metavar="DIR",

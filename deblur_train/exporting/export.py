@@ -6,7 +6,6 @@ The file is made and checked in memory; its final name appears, whole, after the
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import statistics
 from dataclasses import dataclass
@@ -19,16 +18,15 @@ import torch
 from blursynth.common.atomic import write_atomic
 from deblur_train.evaluation.bench import count, model_of, time_in_turn
 from deblur_train.exporting.check import RealFrames, parity, psnr_change, read_frames, synthetic, to_input
-from deblur_train.exporting.graph import Portable, describe, trace
+from deblur_train.exporting.graph import Portable, describe
 from deblur_train.exporting.to_onnx import OPSET, Int8For, onnx_model, quantise, require_onnx
+from deblur_train.exporting.to_pt2 import pt2_model, pt2_runner
 from deblur_train.exporting.to_tflite import require_tflite, tflite_model
 from deblur_train.inference.runtimes import (
-    PT2_METADATA,
     Runner,
     litert_runner,
     missing_extra,
     onnx_runner,
-    pt2_runner,
     torch_runner,
 )
 from deblur_train.inference.signature import Dtype, ExportError, Signature, Size, UnsupportedExport
@@ -106,9 +104,7 @@ def make_model(
     if options.format == "tflite":
         return tflite_model(module)
     if options.format == "pt2":
-        held = io.BytesIO()
-        torch.export.save(trace(module), held, extra_files={PT2_METADATA: json.dumps(info)})
-        return held.getvalue()
+        return pt2_model(module, info)
     model = onnx_model(module, info, options.opset)
     if options.precision == "int8":
         assert frames is not None

@@ -1,12 +1,8 @@
-"""One way to run a generator whatever holds it: a checkpoint (torch), ONNX, LiteRT or a ``torch.export`` file."""
+"""One way to run a generator whatever holds it: a checkpoint (torch), ONNX or LiteRT."""
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +18,6 @@ from deblur_train.models.norm import NormStats
 
 Runtime = Literal["eager", "compile", "onnxruntime", "litert", "pt2"]
 EXPORTED: dict[str, Runtime] = {".onnx": "onnxruntime", ".tflite": "litert", ".pt2": "pt2"}
-PT2_METADATA = "blursynth.json"
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ def onnx_runner(model: bytes, name: str, threads: int | None = None) -> Runner:
         raise ExportError(f"{name}: onnxruntime cannot load it: {_first_line(e)}") from None
     info = dict(session.get_modelmeta().custom_metadata_map)
     (given,), (taken,) = session.get_inputs(), session.get_outputs()
-    signature = _signature(info, name)
+    signature = signature_of_file(info, name)
     return Runner("onnxruntime", signature, lambda x: session.run([taken.name], {given.name: x})[0], info)
 
 
@@ -116,47 +111,7 @@ def litert_runner(model: bytes, name: str, threads: int | None = None, words: st
     return Runner("litert", Signature(layout, "uint8" if dtype == "uint8" else "float32", (h, w)), run, info)
 
 
-def _refuse_code(model: bytes, name: str) -> None:
-    """Raise ExportError for a ``.pt2`` archive with pickles or machine code in it, which its loader would run."""
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(model))
-        for member in archive.namelist():
-            folder, _, file = member.partition("/data/")[2].rpartition("/")
-            plain = folder in ("", "weights", "constants", "sample_inputs") and "_obj_" not in file
-            if file.endswith(".pt"):
-                torch.load(io.BytesIO(archive.read(member)), weights_only=True)
-            elif file.endswith(".json"):
-                plain = plain and not re.search(rb'"use_pickle"\s*:\s*true', archive.read(member))
-            if not plain:
-                raise ExportError(f"{name}: {member} could run code; refused")
-    except zipfile.BadZipFile:
-        raise ExportError(f"{name}: not a torch.export file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
-        raise ExportError(f"{name}: holds a pickle that could run code; refused") from None
-
-
-def pt2_runner(model: bytes, name: str) -> Runner:
-    """Through ``torch.export.load``. Raises ExportError for a bad file."""
-    _refuse_code(model, name)
-    extra = {PT2_METADATA: ""}
-    try:
-        program = torch.export.load(io.BytesIO(model), extra_files=extra)
-        module = program.module()
-    except Exception as e:  # the loader raises whatever its many readers raise
-        raise ExportError(f"{name}: torch.export cannot load it: {_first_line(e)}") from None
-    try:
-        info = json.loads(extra[PT2_METADATA])
-    except ValueError:
-        raise ExportError(f"{name}: lacks {PT2_METADATA}; not written by 'deblur-train export'") from None
-
-    def run(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return module(torch.from_numpy(x)).numpy()
-
-    return Runner("pt2", _signature(info, name), run, info)
-
-
-def _signature(info: dict[str, str], name: str) -> Signature:
+def signature_of_file(info: dict[str, str], name: str) -> Signature:
     try:
         return signature_from_words(json.loads(info["io"]))
     except (KeyError, ValueError, TypeError):
@@ -170,8 +125,13 @@ def _first_line(e: BaseException) -> str:
 
 
 def open_exported(path: Path, threads: int | None = None) -> Runner:
-    """A runner for an exported file, by its extension (``.onnx``, ``.tflite``, ``.pt2``). Raises ExportError, ImportError."""
+    """A runner for an exported file, by its extension (``.onnx``, ``.tflite``). Raises ExportError, ImportError."""
     runtime = EXPORTED.get(path.suffix.lower())
+    if runtime == "pt2":
+        raise ExportError(
+            f"{path}: torch.export files are written here and not read: loading one runs what it holds (pickles, and "
+            "expressions in its JSON). Give the checkpoint or an .onnx; torch.export.load is for files that you made"
+        )
     try:
         model = path.read_bytes()
     except OSError as e:
@@ -180,8 +140,6 @@ def open_exported(path: Path, threads: int | None = None) -> Runner:
         return onnx_runner(model, str(path), threads)
     if runtime == "litert":
         return litert_runner(model, str(path), threads)
-    if runtime == "pt2":
-        return pt2_runner(model, str(path))
     raise ExportError(f"{path}: not an exported file ({', '.join(EXPORTED)})")
 
 

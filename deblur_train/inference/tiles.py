@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blursynth.common.errors import UserError
 from deblur_train.inference.tensors import image_to_tensor, tensor_to_image
 from deblur_train.models.base import STRIDE, reflect_to
 
@@ -19,6 +20,10 @@ SMALLEST_TILE = 128
 Model = Callable[
     [Tensor], Tensor
 ]  # (N, 3, H, W) float32 RGB in [-1, 1] to the same: a generator, or an exported one
+
+
+class RestoreError(UserError):
+    """A picture that the network could not restore."""
 
 
 @dataclass
@@ -61,6 +66,10 @@ def restore(
         y = generator(image_to_tensor(rgb, device).contiguous(memory_format=torch.channels_last))
     else:
         y = _tiled(generator, rgb, max(SMALLEST_TILE, tile // STRIDE * STRIDE), device, seams)
+    if not bool(torch.isfinite(y).all()):
+        raise RestoreError(
+            "the network gave values that are not finite (NaN): nothing is written for this picture"
+        )
     return tensor_to_image(y, rgb.dtype.type)
 
 

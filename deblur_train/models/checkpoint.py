@@ -24,6 +24,8 @@ from deblur_train.models.norm import NormStats, set_norm_stats
 
 FORMAT = "deblur-train generator 1"
 State = dict[str, Tensor]
+ANCHORS = ("fpn.features.0.0.weight", "fpn.inception.conv2d_1a.conv.weight", "intro.weight")
+"""A key of every generator, by which it is found inside what wraps it."""
 
 
 class CheckpointError(UserError):
@@ -76,8 +78,8 @@ def _refuse_compressed(path: Path) -> None:
 def read_state(path: str | Path) -> tuple[State, dict[str, str]]:
     """The tensors of a weights file of any accepted kind, and its metadata. Raises CheckpointError.
 
-    Accepted: safetensors; PyTorch files that hold a state dict, bare or under ``model``, ``state_dict``, ``params``
-    (official NAFNet files) or ``generator`` (a run's ``last.pt``). A ``module.`` prefix (DataParallel) is taken off.
+    Accepted: safetensors; PyTorch files that hold a state dict, bare or as BasicSR, NAFNet, Lightning, DeblurGAN-v2 and
+    ``last.pt`` wrap it (``CONTAINERS``), with the key prefixes of DataParallel, ``torch.compile`` and training wrappers.
     """
     path = Path(path)
     if path.is_dir():
@@ -100,15 +102,69 @@ def read_state(path: str | Path) -> tuple[State, dict[str, str]]:
             why = "".join(c if c.isprintable() else "?" for c in str(e))  # it quotes the file
             raise CheckpointError(f"{path}: damaged safetensors file: {why}") from None
     else:
-        held = read_torch(path)
-        for name in ("model", "state_dict", "params_ema", "params", "ema", "generator"):
-            if isinstance(held, dict) and isinstance(held.get(name), dict):
-                held = held[name]
-                break
-        if not isinstance(held, dict) or not held or not all(isinstance(v, Tensor) for v in held.values()):
-            raise CheckpointError(f"{path}: holds no state dict (named tensors)")
-        state = held
-    return {str(k).removeprefix("module."): v for k, v in state.items()}, info
+        state = _unwrap(read_torch(path), path)
+    return _unprefix(state, path), info
+
+
+# Where programs put the generator's weights inside what they save, an average before what it is the average of: BasicSR
+# and NAFNet, ours (``last.pt``), Lightning, official DeblurGAN-v2, GAN repositories.
+CONTAINERS = (
+    "params_ema",
+    "ema",
+    "model_ema",
+    "params",
+    "state_dict",
+    "model",
+    "generator",
+    "netG",
+    "net_g",
+    "net",
+)
+
+
+def _unwrap(held: Any, path: Path) -> State:
+    """The named tensors inside what a PyTorch file holds."""
+    for _ in range(4):
+        inner = [
+            held[n]
+            for n in CONTAINERS
+            if isinstance(held, dict) and isinstance(held.get(n), dict) and held[n]
+        ]
+        if not inner:
+            break
+        held = inner[0]
+    if isinstance(held, dict) and held and all(isinstance(v, Tensor) for v in held.values()):
+        return {str(k): v for k, v in held.items()}
+    found = f"a {type(held).__name__}"
+    if isinstance(held, dict):
+        found = f"a dict of {_listed([str(k) for k in held])}" if held else "an empty dict"
+    raise CheckpointError(f"{path}: holds no state dict (named tensors), but {found}")
+
+
+def _unprefix(state: State, path: Path) -> State:
+    """Key names without what wrappers put before them (``module.``, ``_orig_mod.``, ``model.``, ``netG.``...).
+
+    A file may hold other networks beside the generator (a discriminator, a loss): only the generator's are kept, its
+    moving average where there is one.
+    """
+    state = {k.replace("_orig_mod.", ""): v for k, v in state.items()}
+    prefixes = {
+        k[: -len(anchor)] for k in state for anchor in ANCHORS if k == anchor or k.endswith("." + anchor)
+    }
+    chosen = {p for p in prefixes if "ema" in p.lower()} or prefixes
+    if len(chosen) > 1:
+        raise CheckpointError(
+            f"{path}: holds several generators ({_listed(sorted(chosen))}); save the one to use"
+        )
+    if not chosen:  # another network's (VGG, a backbone), or none
+        return {k.removeprefix("module."): v for k, v in state.items()}
+    (prefix,) = chosen
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _listed(names: list[str]) -> str:
+    text = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 def _is_alias(key: str) -> bool:
@@ -142,6 +198,12 @@ def load_weights(model: nn.Module, state: State, path: str | Path) -> None:
             raise CheckpointError(
                 f"{path}: another model: {k} has shape {tuple(given[k].shape)}, not {tuple(v.shape)}"
             )
+    broken = [k for k in wanted if given[k].is_floating_point() and not bool(torch.isfinite(given[k]).all())]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {len(broken)} tensors hold values that are not finite (NaN or infinite), first {broken[0]}; "
+            "training diverged or the file is damaged: give an earlier one"
+        )
     with torch.no_grad():
         for k, v in wanted.items():
             v.copy_(given[k])
@@ -161,7 +223,8 @@ def load_generator(
     name = backbone_of(state)
     if name is None:
         raise CheckpointError(
-            f"{path}: neither a DeblurGAN-v2 generator (no fpn.features or fpn.inception tensors) nor a NAFNet"
+            f"{path}: neither a DeblurGAN-v2 generator (no fpn.features or fpn.inception tensors) nor a NAFNet; "
+            f"found {len(state)} tensors: {_listed(list(state))}"
         )
     generator = build_generator(name, shape_of(state))
     load_weights(generator, state, path)

@@ -13,6 +13,7 @@ from rich.console import Console
 from blursynth.common.progress import Meter
 from blursynth.common.stop import stop_asked
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
+from deblur_train.inference.tiles import RestoreError
 from deblur_train.media.pictures import ImageError, read_picture, write_picture
 from deblur_train.media.video_out import Encoding, choose_codec
 from deblur_train.models.norm import NormStats
@@ -90,7 +91,8 @@ def predict(
                     _image(given.path, target, restorer, options, result, meter)
                 else:
                     _video(given.path, target, restorer, options, result, meter, check)
-            except ImageError as e:
+            except (ImageError, RestoreError) as e:
+                e = e if isinstance(e, ImageError) else ImageError(f"{given.path}: {e}")
                 result.failed.append(str(e))
                 meter.say(f"failed: {e}")
             check()

@@ -24,6 +24,7 @@ from deblur_train.models.checkpoint import (
     read_torch,
     save_generator,
     save_run,
+    shipped_checkpoint,
 )
 from deblur_train.models.nafnet import NAFNet, shape_of
 from deblur_train.training.step import Learner
@@ -60,7 +61,8 @@ def refuse_to_overwrite(folder: Path, resume: bool) -> None:
 
 
 def load_initial(generator: Generator, path: str) -> None:
-    """Start from somebody's generator, which must be of the same kind."""
+    """Start from somebody's generator, which must be of the same kind; ``shipped``: the one in the package."""
+    path = str(shipped_checkpoint()) if path == "shipped" else path
     state, _ = read_state(path)
     kind = backbone_of(state)
     if kind != generator.backbone_name:

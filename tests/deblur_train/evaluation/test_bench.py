@@ -121,7 +121,7 @@ def test_the_command(tmp_path, checkpoint):
         (["{t}/none.onnx"], 1, "cannot be read"),
         (["{t}/none.safetensors"], 1, "no such checkpoint"),
         (["{t}/bad.onnx"], 1, "onnxruntime cannot load it"),
-        (["{t}/bad.pt2"], 1, "not a torch.export file"),
+        (["{t}/bad.pt2"], 1, "are written here and not read"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, checkpoint, arguments, code, words):

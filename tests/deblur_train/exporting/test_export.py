@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from deblur_train import build_generator, load_generator
 from deblur_train.cli.main import main
 from deblur_train.exporting.check import RealFrames, fit, psnr_change, synthetic, to_image, to_input
 from deblur_train.exporting.graph import Portable, _extend
-from deblur_train.inference.runtimes import Runner, open_exported, pt2_runner, torch_runner
+from deblur_train.exporting.to_pt2 import pt2_runner
+from deblur_train.inference.restorer import load_restorer
+from deblur_train.inference.runtimes import Runner, open_any, open_exported, torch_runner
 from deblur_train.inference.signature import ExportError, Signature, signature_from_words
 from deblur_train.inference.tiles import restore
 from deblur_train.models.base import reflect_to, start_near_identity
-from deblur_train.models.checkpoint import export_official
+from deblur_train.models.checkpoint import CheckpointError, export_official
 from tests.helpers.golden import fill, fixture
 from tests.helpers.train_shards import make_data, scene
 
@@ -246,7 +249,7 @@ def test_pt2_takes_bytes_of_any_size(folder, checkpoint):
         *("export", "--checkpoint", checkpoint, "--format", "pt2", "--io", "uint8", "--out", out),
     )
     assert result.exit_code == 0, result.output
-    exported, g = open_exported(out), load_generator(checkpoint)
+    exported, g = pt2_runner(out.read_bytes(), str(out)), load_generator(checkpoint)
     assert exported.runtime == "pt2" and exported.signature == Signature("NHWC", "uint8")
     for size in ((1, 1), (5, 40), (64, 96), (45, 70)):
         rgb = scene(1, *size)[0]
@@ -297,22 +300,48 @@ def test_a_checkpoint_with_code_is_refused(tmp_path, capfd):
     assert not (tmp_path / "x.pt2").exists()
 
 
-def test_a_pt2_file_with_code_is_refused(tmp_path, capfd):
-    """The archive format has room for pickles, which torch.export.load would run."""
-    import zipfile
+GRAPH = "archive/models/model.json"
+WEIGHTS = "archive/data/weights/model_weights_config.json"
+# Code in each place of a torch.export archive that some loader runs it from, in the present layouts and in older ones.
+HOSTILE = {
+    "a pickled sample input": [("archive/data/sample_inputs/model.pt", pickle.dumps(Bomb()))],
+    "the old layout": [("serialized_state_dict.pt", pickle.dumps(Bomb())), ("version", b"8.1")],
+    "the oldest layout": [
+        ("serialized_exported_program.json", b"{}"),
+        ("serialized_constants.pt", pickle.dumps(Bomb())),
+    ],
+    "use_pickle": [(WEIGHTS, b'{"config": {"w": {"use_pickle": true}}}')],
+    "use_pickle in escapes": [(WEIGHTS, b'{"config": {"w": {"use\\u005fpickle": true}}}')],
+    "use_pickle twice": [(WEIGHTS, b'{"config": {"w": {"use_pickle": false, "use_pickle": true}}}')],
+    "a member twice": [(WEIGHTS, b"{}"), (WEIGHTS, b'{"config": {"w": {"use_pickle": true}}}')],
+    "a custom object": [("archive/data/constants/custom_obj_0", pickle.dumps(Bomb()))],
+    "a library": [("archive/data/aotinductor/model/x.so", b"\x7fELF")],
+    "an expression": [(GRAPH, b"{\"expr_str\": \"__import__('os').system('true')\"}")],
+    "another prefix": [("other/data/constants/custom_obj_0", pickle.dumps(Bomb()))],
+    "a path outside": [("../../data/constants/custom_obj_0", pickle.dumps(Bomb()))],
+    "upper case": [("ARCHIVE/DATA/CONSTANTS/CUSTOM_OBJ_0", pickle.dumps(Bomb()))],
+    "a checkpoint's pickle": [("archive/data.pkl", pickle.dumps(Bomb())), ("archive/version", b"3")],
+    "a script module": [
+        ("archive/code/__torch__.py", b"import os"),
+        ("archive/constants.pkl", pickle.dumps(Bomb())),
+    ],
+}
 
-    for member, held in (
-        ("archive/data/sample_inputs/model.pt", pickle.dumps(Bomb())),
-        ("archive/data/weights/model_weights_config.json", b'{"config": {"w": {"use_pickle": true}}}'),
-        ("archive/data/constants/custom_obj_0", pickle.dumps(Bomb())),
-        ("archive/data/aotinductor/model/x.so", b"\x7fELF"),
-    ):
-        path = tmp_path / "x.pt2"
-        with zipfile.ZipFile(path, "w") as archive:
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("shape", sorted(HOSTILE))
+@pytest.mark.parametrize("suffix", [".pt2", ".PT2", ".pt", ".safetensors"])
+def test_no_code_runs_from_an_archive_whatever_its_name(tmp_path, capfd, shape, suffix):
+    """A torch.export file is a program and is not read; under a checkpoint's name it is no checkpoint."""
+    path = tmp_path / f"x{suffix}"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, held in HOSTILE[shape]:
             archive.writestr(member, held)
-        with pytest.raises(ExportError, match="could run code"):
-            pt2_runner(path.read_bytes(), str(path))
-    assert "went off" not in capfd.readouterr().out
+    with pytest.raises((ExportError, CheckpointError)) as e:
+        open_any(path)
+    with pytest.raises((ExportError, CheckpointError)):
+        load_restorer(path)
+    assert len(str(e.value).splitlines()) == 1 and "went off" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 
 from blursynth.common.atomic import write_atomic
 from deblur_train import CheckpointError, build_generator, load_generator
-from deblur_train.models.checkpoint import export_official, read_state, save_generator
+from deblur_train.models.checkpoint import ANCHORS, export_official, read_state, save_generator
+from deblur_train.models.generator import BACKBONES
 from deblur_train.models.mobilenet import mobilenet_features
 from deblur_train.models.pretrained import URLS, VGG_CONVOLUTIONS, VGG19Features, load_backbone, load_vgg19
 from tests.helpers.golden import fill, fixture, image
@@ -85,6 +86,89 @@ def test_a_pickle_with_code_is_refused_and_nothing_runs(tmp_path, monkeypatch, s
     with pytest.raises(CheckpointError, match=r"evil\.h5"):
         load_generator(path)
     assert not mark.exists()
+
+
+def wrapped(state, how):
+    other = {"discriminator.0.weight": torch.zeros(3)}
+    return {
+        "bare": lambda: state,
+        "params": lambda: {"params": state},
+        "params_ema": lambda: {"params": {k: v * 0 for k, v in state.items()}, "params_ema": state},
+        "model.": lambda: {f"model.{k}": v for k, v in state.items()},
+        "netG": lambda: {"netG": state, "netD": other, "epoch": 3},
+        "netG.": lambda: {f"netG.{k}": v for k, v in state.items()} | other,
+        "compiled": lambda: {"state_dict": {f"_orig_mod.{k}": v for k, v in state.items()}},
+        "compiled inside": lambda: {
+            f"module._orig_mod.{k.replace('.', '._orig_mod.', 1)}": v for k, v in state.items()
+        },
+        "lightning": lambda: {
+            "epoch": 3,
+            "pytorch-lightning_version": "2.4.0",
+            "state_dict": {f"model.generator.{k}": v for k, v in state.items()} | other,
+            "optimizer_states": [],
+        },
+        "lightning with an average": lambda: {
+            "state_dict": {f"net.{k}": v * 0 for k, v in state.items()}
+            | {f"net_ema.{k}": v for k, v in state.items()}
+        },
+        "twice": lambda: {"model": {"state_dict": {f"module.{k}": v for k, v in state.items()}}},
+    }[how]()
+
+
+WRAPPINGS = [
+    *("bare", "params", "params_ema", "model.", "netG", "netG.", "compiled", "compiled inside", "lightning"),
+    *("lightning with an average", "twice"),
+]
+
+
+@pytest.mark.parametrize("how", WRAPPINGS)
+@pytest.mark.parametrize("name", ["mobilenet-dsc", "nafnet"])
+def test_every_wrapping_loads_the_same_generator(tmp_path, how, name):
+    torch.manual_seed(0)
+    g = build_generator(name)
+    torch.save(wrapped(g.state_dict(), how), tmp_path / "g.pth")
+    got = load_generator(tmp_path / "g.pth")
+    assert got.backbone_name == name
+    assert all(torch.equal(v, got.state_dict()[k]) for k, v in g.state_dict().items())
+
+
+def test_every_backbone_has_its_anchor():
+    for name in BACKBONES:
+        with torch.device("meta"):
+            keys = build_generator(name).state_dict()
+        assert len([a for a in ANCHORS if a in keys]) == 1
+
+
+def test_a_refusal_says_what_was_found(tmp_path):
+    def refuses(held, *words):
+        torch.save(held, tmp_path / "x.pth")
+        with pytest.raises(CheckpointError) as e:
+            load_generator(tmp_path / "x.pth")
+        assert all(w in str(e.value) for w in words) and "\n" not in str(e.value), e.value
+
+    refuses({"epoch": 3, "optimizer": {"lr": 1}}, "a dict of epoch, optimizer")
+    refuses([1], "a list")
+    refuses({"state_dict": {}}, "a dict of state_dict")
+    refuses({"backbone.layer1.weight": torch.zeros(3)}, "found 1 tensors: backbone.layer1.weight")
+    two = {
+        f"{p}.{k}": v for p in ("g1", "g2") for k, v in build_generator("mobilenet-dsc").state_dict().items()
+    }
+    refuses(two, "several generators (g1., g2.)")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value, suffix):
+    g = build_generator("mobilenet-dsc")
+    state = {k: v.clone() for k, v in g.state_dict().items()}
+    state["smooth2.0.1.weight"].view(-1)[3] = value
+    path = tmp_path / f"g.{suffix}"
+    if suffix == "pth":
+        torch.save(state, path)
+    else:
+        save_generator(path, "mobilenet-dsc", state)
+    with pytest.raises(CheckpointError, match=r"not finite .* first smooth2.0.1.weight"):
+        load_generator(path)
 
 
 def test_clear_errors(tmp_path):

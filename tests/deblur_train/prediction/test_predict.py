@@ -446,3 +446,25 @@ def test_an_exported_runner_restores_as_its_checkpoint_does(generator):
     through = Restorer(torch_runner(generator), tile=128)
     np.testing.assert_array_equal(through(rgb), Restorer(generator, tile=128)(rgb))
     assert through.tiled == 1 and not through.warning()
+
+
+def test_a_result_that_is_not_finite_fails_its_file(tmp_path):
+    """Finite weights so large that the network overflows: no black picture, exit 1, the file is named."""
+    g = build_generator("mobilenet-dsc")
+    state = {k: v * 1e38 if k.startswith(("smooth.0", "smooth2.0")) else v for k, v in g.state_dict().items()}
+    save_generator(tmp_path / "g.safetensors", "mobilenet-dsc", state)
+    cv2.imwrite(str(tmp_path / "a.png"), scene(0)[0])
+    common = [
+        "--checkpoint",
+        str(tmp_path / "g.safetensors"),
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    result = CliRunner().invoke(main, ["predict", str(tmp_path / "a.png"), *common])
+    words = " ".join(result.output.split())
+    assert result.exit_code == 1 and "a.png: the network gave values that are not finite" in words, (
+        result.output
+    )
+    assert not (tmp_path / "out" / "a.png").exists()
