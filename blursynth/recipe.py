@@ -38,7 +38,7 @@ class Recipe(Strict):
     name: str = Field("custom", description="the recipe's name, for people")
     cite: str = Field("", description="where the recipe's figures come from")
 
-    # Which frames (DESIGN section 4).
+    # Which frames.
     window: str = Field(
         "9",
         description="source frames a sample exposes: N; N-M drawn per sample; or hint (hint:N), what the clip's "
@@ -66,6 +66,13 @@ class Recipe(Strict):
     )
     shard_samples: int | None = Field(
         None, ge=1, description="samples a shard; default: chosen from the plan, at most 100"
+    )
+    stills: bool = Field(
+        False,
+        description="take each picture of the sources as a still, and shake it; without it a folder of pictures is a film",
+    )
+    per_still: int = Field(
+        1, ge=1, le=999_999, description="samples a still, each with a shake of its own, and a crop with tile"
     )
     tile: int | None = Field(None, ge=32, description="cut samples into tiles of this many pixels")
 
@@ -221,8 +228,10 @@ class Recipe(Strict):
             raise ValueError(
                 "readout_ms, duty and profile need interpolated light: choose --interp deepflow or dis"
             )
-        if self.interp == "none" and self.shake:
+        if self.interp == "none" and self.shake and not self.stills:
             raise ValueError("shake needs interpolated light: choose --interp deepflow or dis")
+        if self.stills and not self.shake:
+            raise ValueError("stills have no motion of their own: add shake, for instance --shake 4-30")
         return self
 
     @property

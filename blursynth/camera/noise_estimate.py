@@ -26,16 +26,19 @@ CLASSES = 8
 
 
 def estimate_noise(frames: Sequence[np.ndarray], response: Response) -> tuple[np.ndarray, np.ndarray]:
-    """Noise of uint8 (H, W, 3) frames in a row, at least two: float64 (3,) a and b with variance = a * x + b, RGB.
+    """Noise of uint8 (H, W, 3) frames in a row, or of one: float64 (3,) a and b with variance = a * x + b, RGB.
 
     x and the variance are in linear light, white = 1. Zeros where no block is fit to be measured.
     """
     c = (len(frames) - 1) // 2
+    pairs = sorted({max(c - 1, 0), max(min(c, len(frames) - 2), 0)})
     measured = [
-        _blocks(frames[i], frames[i + 1], response.light, _grid(frames[i].shape))
-        for i in sorted({max(c - 1, 0), min(c, len(frames) - 2)})
+        _blocks(frames[i], frames[min(i + 1, len(frames) - 1)], response.light, _grid(frames[i].shape))
+        for i in pairs
     ]
     mean, spatial, temporal = (np.concatenate(m) for m in zip(*measured))
+    if len(frames) == 1:  # nothing to take the difference with
+        temporal = spatial
     a, b = np.zeros(3), np.zeros(3)
     for channel in range(3):
         ok = spatial[:, channel] >= 0

@@ -117,9 +117,10 @@ def explain(
         return told
     tile = meta.get("tile")
     window = str(tile.get("window", key)) if isinstance(tile, dict) else key
-    prefix = window.rsplit("_", 2)[0]
+    still = clip.info.kind == "still"
+    prefix, _, draw = window.rpartition("_s") if still else (window.rsplit("_", 2)[0], "", "0")
     source = PlanClip(clip, shard.partition("-")[0], prefix, s["sha256"])
-    spec = WindowSpec(0, s["first"], s["last"], tiles=2**31)
+    spec = WindowSpec(0, s["first"], s["last"], 2**31, int(draw))
     from blursynth.exposure.shutter import load_profile
 
     frames, reason, times = _read(source, spec)
@@ -172,7 +173,7 @@ def read_recipe(root: Path) -> Recipe:
 def _find_clip(meta: dict[str, Any], srcs: list[str], recipe: Recipe, told: Explanation) -> Clip | None:
     s = meta["source"]
     try:
-        clips, _ = find_clips(srcs, recipe.fps or recipe.fps_unknown, recipe.deinterlace)
+        clips, _ = find_clips(srcs, recipe.fps or recipe.fps_unknown, recipe.deinterlace, recipe.stills)
     except SourceError as e:
         told.note = f"{e}; tell with --src where the source lies now"
         return None

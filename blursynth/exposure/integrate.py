@@ -30,13 +30,15 @@ QUASI = np.array([-1 / 12, 14 / 12, -1 / 12], np.float32)
 """Pre-filter that makes phase-averaged bilinear sampling exact to fourth order."""
 
 
-def quasi(light: np.ndarray, restored: bool = True) -> np.ndarray:
+def quasi(
+    light: np.ndarray, restored: bool = True, kernels: Sequence[np.ndarray] = (QUASI, QUASI)
+) -> np.ndarray:
     """Frame to sample from between nodes: light (H, W, 4) float32, pre-filtered; unchanged around clipped light.
 
     Light above 1 (restored highlights) is a step of several whites, where the filter's negative lobes would ring.
-    restored: whether there can be any; the search for it costs as much as the filter.
+    restored: whether there can be any; the search for it costs as much as the filter. kernels: along x and y.
     """
-    out = cv2.sepFilter2D(light, -1, QUASI, QUASI, borderType=cv2.BORDER_REPLICATE)
+    out = cv2.sepFilter2D(light, -1, kernels[0], kernels[1], borderType=cv2.BORDER_REPLICATE)
     if not restored:
         return out
     hot = cv2.bitwise_not(cv2.inRange(light, (-1.0,) * 4, (1.0,) * 4))

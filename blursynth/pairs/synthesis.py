@@ -28,6 +28,7 @@ from blursynth.pairs.quality import (
     parse_gate,
     score,
 )
+from blursynth.pairs.still import StillLight, StillReject, Stills
 from blursynth.recipe import Recipe, RecipeError
 
 
@@ -43,6 +44,13 @@ class Sample:
     flow: dict[str, Any]
     quality: dict[str, Any]
     rejected: str | None
+    corner: tuple[int, int] | None = None  # of a crop of a still: its x, y in the picture
+
+    @classmethod
+    def left_out(cls, reason: str) -> Sample:
+        """No pair, and why."""
+        none = np.empty((0, 0, 3), np.uint8)
+        return cls(none, none, None, {}, {}, {}, {}, reason)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class Synthesizer:
             raise RecipeError(str(e)) from None
         self.jpeg = parse_jpeg(recipe.jpeg)
         self.light = LightCollector(recipe, rife_weights)
+        self.stills = Stills(recipe, self.light.highlights, self.light.profile)
 
     def sample(
         self,
@@ -93,8 +102,19 @@ class Synthesizer:
         window = Window(clip_id, frames, first, fps, stride or self.recipe.stride or len(frames), above)
         draws = self._draw(rng)
         light = self.light.collect(window, draws)
-        picture = self._photograph(window, draws, light)
+        picture = self._photograph(frames, draws, light)
         return self._describe(window, draws, light, picture, transfer)
+
+    def still(self, codes: np.ndarray, rng: np.random.Generator) -> Sample:
+        """A pair of one picture under a drawn shake; codes: RGB uint8 or uint16 (H, W, 3), the same array for all
+        samples of a picture."""
+        draws = self._draw(rng)
+        try:
+            light = self.stills.collect(codes, draws, rng)
+        except StillReject as e:
+            return Sample.left_out(str(e))
+        picture = self._photograph([light.near], draws, light)
+        return self._describe_still(draws, light, picture)
 
     def forget(self, clip_id: str, before: int) -> None:
         """Drop cached flows of the clip's pairs that start before this frame."""
@@ -114,10 +134,10 @@ class Synthesizer:
             shake=shake,
         )
 
-    def _photograph(self, window: Window, draws: Draws, light: Light) -> Picture:
+    def _photograph(self, frames: Sequence[np.ndarray], draws: Draws, light: Light | StillLight) -> Picture:
         """Noise, response curve and JPEG of the camera."""
         blur, noise = add_noise(
-            light.linear, draws.response, self.noise, window.frames, draws.noise, light.effective_frames, self.camera
+            light.linear, draws.response, self.noise, frames, draws.noise, light.effective_frames, self.camera
         )  # fmt: skip
         sharp = light.sharp if self.camera is None else translate(light.sharp, draws.response, self.camera)
         if draws.jpeg is not None:
@@ -147,15 +167,6 @@ class Synthesizer:
             "shake": light.shake,
             **({"rife_sha256": rife.sha256} if rife else {}),
         }
-        curve = recipe.crf if self.curve.gammas is None else draws.response.name
-        curve = transfer if curve == "auto" else curve
-        camera = {
-            "crf": recipe.crf_out or curve,
-            "highlights": round(draws.highlight, 6) if draws.highlight and not window.above else None,
-            "noise": picture.noise,
-            "jpeg": draws.jpeg,
-            **({"crf_source": curve} if recipe.crf_out else {}),
-        }
         flow = light.motion.summary() | encode_flow_thumb(light.motion.mean_flow())
         held = None if plain else heldout_db(*frames[centre - 1 : centre + 2])
         clipped = 0.0 if window.above else clipped_share(frames)  # code 255 has not lost its light there
@@ -167,20 +178,62 @@ class Synthesizer:
             "fast": flow["p95_px"] > 2 * recipe.fps_up,
             "still": flow["p95_px"] < 0.25,
         }
-        stored = None
-        if recipe.store == "linear16":
-            stored = np.rint(np.clip(light.linear, 0, 1) * 65535).astype(np.uint16)
         return Sample(
             blur_rgb=picture.blur,
             sharp_rgb=picture.sharp,
-            linear16=stored,
+            linear16=self._stored(light),
             exposure=exposure,
-            camera=camera,
+            camera=self._camera(draws, picture, transfer, restored=not window.above),
             flow=flow,
             quality=scores | {"flags": [name for name, on in flags.items() if on]},
             # A plain mean uses no flow: its statistics are for people, not for gates.
             rejected=failed_gate(self.gates, scores if plain else scores | flow),
         )
+
+    def _describe_still(self, draws: Draws, light: StillLight, picture: Picture) -> Sample:
+        """The same of a still: it has no frames before and after, so no time and no flow."""
+        exposure = {
+            "window": 1,
+            "stride": 1,
+            "fps_up": 1,
+            "interp": "none",
+            "profile": self.recipe.profile,
+            "shutter_ms": None,
+            "duty": None,
+            "readout_ms": 0.0,
+            "substeps": {"mean": float(light.exposure.samples), "max": light.exposure.samples},
+            "blur_px": light.blur_px,
+            "shake": light.shake,
+        }
+        clipped = clipped_share([light.sharp])
+        scores: dict[str, Any] = {"score": 1.0, "heldout_db": None, "clipped": clipped}
+        return Sample(
+            blur_rgb=picture.blur,
+            sharp_rgb=picture.sharp,
+            linear16=self._stored(light),
+            exposure=exposure,
+            camera=self._camera(draws, picture, "srgb", restored=True),
+            flow=dict.fromkeys(("median_px", "p95_px", "max_px", "fb_error_px", "occluded")),
+            quality=scores | {"flags": ["clipped"] if clipped > 0.02 else []},
+            rejected=failed_gate(self.gates, scores),
+            corner=light.corner,
+        )
+
+    def _camera(self, draws: Draws, picture: Picture, transfer: str, restored: bool) -> dict[str, Any]:
+        curve = self.recipe.crf if self.curve.gammas is None else draws.response.name
+        curve = transfer if curve == "auto" else curve
+        return {
+            "crf": self.recipe.crf_out or curve,
+            "highlights": round(draws.highlight, 6) if draws.highlight and restored else None,
+            "noise": picture.noise,
+            "jpeg": draws.jpeg,
+            **({"crf_source": curve} if self.recipe.crf_out else {}),
+        }
+
+    def _stored(self, light: Light | StillLight) -> np.ndarray | None:
+        if self.recipe.store != "linear16":
+            return None
+        return np.rint(np.clip(light.linear, 0, 1) * 65535).astype(np.uint16)
 
 
 def integrate_exposure(

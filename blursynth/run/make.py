@@ -132,7 +132,7 @@ def prepare(
 
     Raises SourceError when no source gives anything, ClipError where the decoder asked for is not there.
     """
-    clips, unused = find_clips(run.src, recipe.fps or recipe.fps_unknown, recipe.deinterlace)
+    clips, unused = find_clips(run.src, recipe.fps or recipe.fps_unknown, recipe.deinterlace, recipe.stills)
     warnings: list[str] = []
     for n, clip in enumerate(clips):
         info, against = read_as(clip.info, recipe)

@@ -16,12 +16,16 @@ TRIES = 3  # a task that takes its worker down this often is left out
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Frames ``first..last``, both in, of clip number ``clip``; ``tiles`` of it at most become samples."""
+    """Frames ``first..last``, both in, of clip number ``clip``; ``tiles`` of it at most become samples.
+
+    ``draw`` numbers the samples of a still, each with a shake and a crop of its own.
+    """
 
     clip: int
     first: int
     last: int
     tiles: int = 1
+    draw: int = 0
 
     @property
     def frames(self) -> int:
@@ -45,7 +49,13 @@ class PlanClip:
         None  # cheap proof, within a run, that the source is still what was hashed
     )
 
+    @property
+    def still(self) -> bool:
+        return self.clip.info.kind == "still"
+
     def key(self, w: WindowSpec) -> str:
+        if self.still:
+            return f"{self.prefix}_s{w.draw:06d}"
         return f"{self.prefix}_{w.first:06d}_{w.frames:02d}"
 
     def identity(self) -> dict[str, Any]:

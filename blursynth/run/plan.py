@@ -37,7 +37,7 @@ class Plan:
     windows: int
     frames: int  # source frames that are decoded
     pixels: int  # of all samples together
-    _arrays: list[np.ndarray] = field(repr=False)  # a clip: (n, 3) int32 of first, last, tiles
+    _arrays: list[np.ndarray] = field(repr=False)  # a clip: (n, 4) int32 of first, last, tiles, draw
     _shards: list[tuple[str, str, list[tuple[int, int, int]]]] = field(
         repr=False
     )  # name, split, [(clip, begin, end)]
@@ -126,10 +126,12 @@ def tile_corners(
 
 
 def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
-    """(n, 3) int32 rows of first, last, tiles; and why there are none."""
+    """(n, 4) int32 rows of first, last, tiles, draw; and why there are none."""
+    if p.still:
+        return _draws(p, recipe)
     info, (lo, hi) = p.clip.info, recipe.window_range_of(p.clip.window_hint)
     tiles = len(tile_corners(info.width, info.height, recipe.tile, recipe.shake_range)) if recipe.tile else 1
-    none = np.zeros((0, 3), np.int32)
+    none = np.zeros((0, 4), np.int32)
     begin, end = recipe.frame_range
     count = max(min(info.frames, info.frames if end is None else end + 1) - begin, 0)
     if count < lo:
@@ -151,10 +153,21 @@ def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
         first = np.cumsum(lengths) - lengths
     last = first + lengths - 1
     fits = last < count
-    rows = np.stack([first + begin, last + begin, np.full(most, tiles)], 1)[fits].astype(np.int32)
+    rows = np.stack([first + begin, last + begin, np.full(most, tiles), np.zeros(most)], 1)[fits]
     if len(rows):
-        return rows, None
+        return rows.astype(np.int32), None
     return none, Reject(p.clip.rel, "too short", f"{count} frames, the windows drawn are longer")
+
+
+def _draws(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
+    """`_windows` of a still: each row is one sample, a whole picture or one crop."""
+    info, side = p.clip.info, recipe.tile or 1
+    if min(info.width, info.height) < side:
+        small = f"{info.width}x{info.height} is smaller than a tile of {side}"
+        return np.zeros((0, 4), np.int32), Reject(p.clip.rel, "too small", small)
+    rows = np.zeros((recipe.per_still, 4), np.int32)
+    rows[:, 2], rows[:, 3] = 1, np.arange(recipe.per_still)
+    return rows, None
 
 
 def _plan_sha256(recipe: Recipe, clips: list[PlanClip], files: dict[str, str]) -> str:

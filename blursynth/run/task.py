@@ -42,6 +42,7 @@ class SampleMaker(Protocol):
         transfer: str = "srgb",
         above: Sequence[np.ndarray | None] = (),
     ) -> Any: ...
+    def still(self, codes: np.ndarray, rng: np.random.Generator) -> Any: ...
     def forget(self, clip_id: str, before: int) -> None: ...
 
 
@@ -168,8 +169,12 @@ def sample_members(
     if (clip.info.transfer, clip.info.gamut) != ("srgb", "bt709"):
         options |= {"transfer": clip.info.transfer, "above": [f.above for f in frames]}
     pictures = [f.rgb for f in frames if f.rgb is not None]
-    soft = _softness(recipe, source, pictures[w.target - w.first])
-    sample = maker.sample(clip.rel, pictures, w.first, fps, sample_rng(recipe.seed, key), **options)
+    soft, rng = {}, sample_rng(recipe.seed, key)
+    if source.still:
+        sample = maker.still(pictures[0], rng)
+    else:
+        soft = _softness(recipe, source, pictures[w.target - w.first])
+        sample = maker.sample(clip.rel, pictures, w.first, fps, rng, **options)
     if sample.rejected:
         raise Rejected(str(sample.rejected))
     meta: dict[str, Any] = {
@@ -183,6 +188,7 @@ def sample_members(
             "clip": clip.name,
             "path": clip.rel,
             "sha256": source.sha256,
+            "kind": "still" if source.still else "film",
             "fps": fps,
             "first": w.first,
             "last": w.last,
@@ -196,7 +202,9 @@ def sample_members(
     images = {"blur": sample.blur_rgb, "sharp": sample.sharp_rgb}
     if recipe.store == "linear16":
         images["linear"] = sample.linear16
-    if recipe.tile is None:
+    if source.still and sample.corner is not None:
+        meta["tile"] = dict(zip("xy", sample.corner), size=recipe.tile, window=key)
+    if recipe.tile is None or source.still:
         yield key, _encode(recipe, images, meta)
         return
     height, width = sample.blur_rgb.shape[:2]

@@ -18,6 +18,10 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[Frame], str | None
 
     One forward pass; no more frames are held than the windows that are open need.
     """
+    if run.source.still:
+        (frame,) = read_frames(run.source.clip.info, 0, 0)  # decoded once for all its samples
+        yield from ((w, [] if frame.fault else [frame], frame.fault) for w in run.windows)
+        return
     for windows in _passes(run):
         todo = sorted(windows, key=lambda w: (w.last, w.first))
         checker = IntervalChecker()

@@ -56,7 +56,7 @@ class Shake(_Part):
 class Exposure(_Part):
     """Null throughout for a pair that was not made here."""
 
-    window: int | None = Field(ge=2)
+    window: int | None = Field(ge=1)
     stride: int | None = Field(ge=1)
     fps_up: int | None = Field(ge=1)
     interp: str | None

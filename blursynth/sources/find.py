@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from blursynth.common.errors import UsageError
-from blursynth.shards.sides import twin_of
+from blursynth.shards.sides import role_of, twin_of
 from blursynth.sources.manifest import Manifest, Split, load_manifest
-from blursynth.video.clip import ClipError, ClipInfo, probe_clip
+from blursynth.video.clip import ClipError, ClipInfo, probe_clip, probe_still
 from blursynth.video.stills import SUFFIXES as PICTURES
 from blursynth.video.stills import folder_order
 
@@ -105,6 +105,7 @@ UNREAD_PICTURES = frozenset(
 PROXIES = frozenset({".lrv", ".lrf"})
 """Small copies that a camera writes beside each recording."""
 MIN_FRAMES = 3  # a blur needs two intervals
+Holds = Literal["video", "frames", "still"]
 PAIRS = ("pairs", "not-high-rate")
 """Reasons why something that is there is not film: finished pairs, and data sets' strided frames."""
 
@@ -115,7 +116,7 @@ class SourceError(UsageError, ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """One film: what is exposed, and the unit that splits are made of."""
+    """One film or still: what is exposed, and the unit that splits are made of."""
 
     name: str  # the clip's own name: folder or file stem
     dataset: str | None  # id in data_manifest.json
@@ -135,13 +136,13 @@ class Reject:
 
 
 def find_clips(
-    srcs: Sequence[str | Path], fps: float | None = None, deinterlace: bool = False
+    srcs: Sequence[str | Path], fps: float | None = None, deinterlace: bool = False, stills: bool = False
 ) -> tuple[list[Clip], list[Reject]]:
     """All clips below the sources, ordered by ``rel``, and what was rejected.
 
     ``fps`` is the rate of frame folders of unknown origin and of files that do not say theirs. Interlaced film is
-    rejected unless ``deinterlace`` makes frames of its fields. Raises
-    SourceError when a source does not exist or when nothing at all is usable.
+    rejected unless ``deinterlace`` makes frames of its fields. ``stills``: each picture is a clip of its own, and
+    videos are rejected. Raises SourceError when a source does not exist or when nothing at all is usable.
     """
     manifest = load_manifest()
     clips: list[tuple[Clip, Path]] = []
@@ -153,7 +154,7 @@ def find_clips(
     for src in srcs:
         # Not resolve(): a link keeps its own name.
         root = Path(os.path.abspath(Path(src).expanduser()))  # noqa: PTH100
-        for path, holds in _candidates(root, manifest, rejects, other):
+        for path, holds in _candidates(root, stills, rejects, other):
             real = os.path.realpath(path)
             if real in seen:
                 rejects.append(Reject(str(path), "same-path", f"{path}: given or linked twice; used once"))
@@ -174,14 +175,19 @@ def find_clips(
 
 
 def _candidates(
-    root: Path, manifest: Manifest, rejects: list[Reject], other: Counter[str]
-) -> Iterator[tuple[Path, Literal["video", "frames"]]]:
-    """Video files and folders that hold pictures, in a fixed order."""
+    root: Path, stills: bool, rejects: list[Reject], other: Counter[str]
+) -> Iterator[tuple[Path, Holds]]:
+    """Video files and folders that hold pictures, or, of ``stills``, each picture; in a fixed order."""
     if not root.exists():
         raise SourceError(f"{root}: no such file or folder; check the path")
     if not root.is_dir():
+        if stills:
+            yield root, "still"
+            return
         if root.suffix.lower() in PICTURES:
-            raise SourceError(f"{root}: is a single picture; give its folder of frames or a video")
+            raise SourceError(
+                f"{root}: is a single picture; give its folder of frames or a video, or ask for --stills"
+            )
         yield root, "video"
         return
 
@@ -206,6 +212,17 @@ def _candidates(
         rest = [n for n in names if n not in videos and n not in pictures]
         other.update(Path(n).suffix.lower() or n for n in rest)
         rejects += _unread(here, rest, set(names))
+        if stills:
+            rejects += [
+                Reject(str(here / n), "not-a-still", f"{here / n}: a video; make it without --stills")
+                for n in videos
+            ]
+            if pictures and (twin := twin_of(here)) and _is_blurred(here, twin):
+                detail = f"{here}: the blurred side of finished pairs (the sharp one is {twin}) is no source"
+                rejects.append(Reject(folder, "pairs", detail))
+                continue
+            yield from ((here / n, "still") for n in pictures)
+            continue
         for n in videos:
             yield here / n, "video"
         if pictures and videos:
@@ -218,6 +235,12 @@ def _candidates(
                 detail = f"{here}: {len(aside)} pictures beside the frames ({aside[0]} ...) are not taken for frames"
                 rejects.append(Reject(folder, "companion", detail))
             yield here, "frames"
+
+
+def _is_blurred(side: Path, twin: Path) -> bool:
+    """Whether one side of finished pairs is the blurred one, by the folder in which their paths differ."""
+    role = next((role_of(a) for a, b in zip(side.parts, twin.parts) if a != b), None)
+    return role is not None and role[0] == "blur"
 
 
 def _unread(folder: Path, names: list[str], all_names: set[str]) -> Iterator[Reject]:
@@ -268,31 +291,38 @@ def is_output(folder: Path) -> bool:
 def _clip(
     path: Path,
     root: Path,
-    holds: Literal["video", "frames"],
+    holds: Holds,
     manifest: Manifest,
     fps: float | None,
     deinterlace: bool,
 ) -> Clip | Reject:
     if holds == "frames" and (trap := manifest.trap(path)):
         return Reject(str(path), "not-high-rate", f"{path}: {trap.why}; use {trap.use}")
-    if twin := twin_of(path):
+    if holds != "still" and (twin := twin_of(path)):
         above = os.path.commonpath([path, twin])
         return Reject(
             str(path),
             "pairs",
             f"{path}: one side of finished pairs (the other is {twin}), not film; 'blursynth pack {above} --out DATA' makes shards of them",
         )
-    known = manifest.recognise(path.as_posix(), holds)
+    known = (
+        manifest.recognise(path.parent.as_posix(), "frames")
+        if holds == "still"
+        else manifest.recognise(path.as_posix(), holds)
+    )
     try:
         # The catalogue knows the rate of a known set's frames; a video file says its own.
-        info = probe_clip(path, known[0].fps if known and holds == "frames" else fps, deinterlace)
+        if holds == "still":
+            info = probe_still(path)
+        else:
+            info = probe_clip(path, known[0].fps if known and holds == "frames" else fps, deinterlace)
     except ClipError as e:
         return Reject(str(path), e.kind, e.reason)
-    if info.frames < MIN_FRAMES:
+    if info.frames < MIN_FRAMES and holds != "still":
         return Reject(
             str(path), "too-short", f"{path}: {info.frames} frame(s); a blur needs at least {MIN_FRAMES}"
         )
-    name = path.stem if holds == "video" else path.name
+    name = path.name if holds == "frames" else path.stem
     rel = path.relative_to(root).as_posix() if path != root else path.name
     if known is None:
         return Clip(name, None, rel, None, info)

@@ -87,7 +87,7 @@ def _ends(info: ClipInfo, edge: int = 1 << 20) -> tuple[int, str]:
 
 def clip_sha256(info: ClipInfo) -> str:
     """sha256 of the file's bytes; of a folder: of the sorted lines ``name NUL sha256-of-file LF``. Raises OSError."""
-    if info.kind == "video":
+    if info.kind != "frames":
         return _file_sha256(Path(info.path))
     h = hashlib.sha256()
     for file in sorted(frame_files(info.path), key=lambda f: f.name):

@@ -24,6 +24,7 @@ from blursynth.recipe import Recipe
 from blursynth.video.film import decord_installed, probe_film, read_film
 from blursynth.video.frame import ClipError, ClipInfo, Frame
 from blursynth.video.packets import packet_index
+from blursynth.video.photo import photo_size, read_photo
 from blursynth.video.stills import (
     folder_order,
     frame_files,
@@ -34,7 +35,16 @@ from blursynth.video.stills import (
     usual_size,
 )
 
-__all__ = ["ClipError", "ClipInfo", "Frame", "decode_with", "probe_clip", "read_as", "read_frames"]
+__all__ = [
+    "ClipError",
+    "ClipInfo",
+    "Frame",
+    "decode_with",
+    "probe_clip",
+    "probe_still",
+    "read_as",
+    "read_frames",
+]
 
 DecoderChoice = Literal["auto", "pyav", "decord"]
 OFF = 0.01
@@ -67,7 +77,7 @@ def decode_with(info: ClipInfo, choice: DecoderChoice) -> ClipInfo:
 
     decord reads forward from frame 0 only and cannot see damage. Raises ClipError where it is not installed.
     """
-    if choice != "decord" or info.kind == "frames":
+    if choice != "decord" or info.kind != "video":
         return info
     if not decord_installed():
         raise ClipError(
@@ -106,7 +116,31 @@ def read_frames(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
     """
     if not 0 <= first <= last < info.frames:
         raise ValueError(f"{info.path}: frames {first}..{last} are not within 0..{info.frames - 1}")
+    if info.kind == "still":
+        yield _read_still(info)
+        return
     yield from _read_folder(info, first, last) if info.kind == "frames" else read_film(info, first, last)
+
+
+# Single pictures
+
+
+def probe_still(path: Path | str) -> ClipInfo:
+    """A single picture as a clip of one frame; its header is read. Raises ClipError."""
+    path = Path(path).absolute()
+    size = photo_size(path)
+    if size is None:
+        raise ClipError(path, "is not a readable picture", "copy it again, or convert it to PNG or JPEG")
+    return ClipInfo(str(path), "still", 1, None, *size, "image")
+
+
+def _read_still(info: ClipInfo) -> Frame:
+    rgb = read_photo(info.path)
+    if rgb is None:
+        return Frame(0, None, None, "unreadable")
+    if rgb.shape[:2] != (info.height, info.width):
+        return Frame(0, None, None, "size")
+    return Frame(0, rgb, None, None)
 
 
 # Folders of frames

@@ -28,8 +28,8 @@ class ClipError(UserError):
 class ClipInfo:
     """What is known of a clip before it is decoded. Small and picklable; travels to the workers."""
 
-    path: str  # absolute: a video file or a folder of frames
-    kind: Literal["video", "frames"]
+    path: str  # absolute: a video file, a folder of frames, or a picture
+    kind: Literal["video", "frames", "still"]
     frames: int  # presentation-order count that the container promises; fields, where they are taken apart
     fps: float | None
     width: int  # after rotation is applied
@@ -47,7 +47,9 @@ class Frame:
     """One frame, or the news that it cannot be trusted."""
 
     index: int  # presentation order, 0-based
-    rgb: np.ndarray | None  # (H, W, 3) uint8 display-encoded RGB; None on a fault
+    rgb: (
+        np.ndarray | None
+    )  # (H, W, 3) uint8 display-encoded RGB, a still's as its file has it; None on a fault
     time_s: float | None  # seconds after the first frame
     fault: str | None  # "decode", "size", "unreadable", "truncated", "interlaced"
     broken: Break | None = None  # the source itself says that the step from the frame before is no usual one

@@ -59,7 +59,7 @@ def read_still(path: str | Path) -> np.ndarray | None:
         return None
     content = data.tobytes()
     size = image_size(content)
-    if not _is_whole(content) or (size is not None and size[0] * size[1] > MAX_PIXELS):
+    if not is_whole(content) or (size is not None and size[0] * size[1] > MAX_PIXELS):
         return None
     try:
         img = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -112,7 +112,7 @@ def still_size(path: str | Path) -> tuple[int, int] | None:
     return size
 
 
-def _is_whole(data: bytes) -> bool:
+def is_whole(data: bytes) -> bool:
     """False for a file that ends early: cv2 would fill the missing rows with grey and say nothing."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return b"IEND" in data[-64:]

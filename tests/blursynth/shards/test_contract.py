@@ -145,8 +145,8 @@ def test_the_layout_of_datasets_webdataset(data):
 
 
 GOLDEN = {
-    "display": "08f2bcb5708f21d3064f2e40bc21d866db97c2aa22712739b6d524cede40e8ce",
-    "srgb": "49397d2f7256249f815740d1c35b6798d8e2a63c2c4ed2c3f742e9a2fb456a18",
+    "display": "cc94d9a31f49f298622d58818f0be9d1682959e7c69723277cb72c238714a64a",
+    "srgb": "4bea2a3c88b9278eb569fb3682e2093b8b64eca1bba5e81d03822167e00bbd27",
 }
 
 

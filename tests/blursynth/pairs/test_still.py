@@ -1,0 +1,166 @@
+"""A still's pair: the picture, exposed along the path that its JSON tells, then the camera as for film."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from blursynth.camera.response import load_response
+from blursynth.exposure.shake import path_length
+from blursynth.pairs.synthesis import Synthesizer
+from blursynth.recipe import Recipe, RecipeError, load_recipe
+from tests.helpers.films import texture
+
+SRGB = load_response("srgb")
+
+
+def still(codes, seed=0, **options):
+    options = {"stills": True, "shake": "6-14", "gate": "off"} | options
+    return Synthesizer(Recipe(**options)).still(codes, np.random.default_rng(seed))
+
+
+def code(linear):
+    """Codes of linear light, not rounded."""
+    x = np.clip(linear, 0, 1)
+    return 255 * np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
+
+
+def exposed_finely(light, path, moments=900):
+    """Linear light (H, W, 3) along a stored path about its own middle: warps, many of them, added up."""
+    h, w = light.shape[:2]
+    c = np.array([(w - 1) / 2, (h - 1) / 2])
+    # Four times the size first: OpenCV's warps place samples to 1/32 px only.
+    fine = cv2.resize(light, None, fx=4, fy=4, interpolation=cv2.INTER_LANCZOS4)
+    y, x = np.mgrid[:h, :w].astype(np.float64)
+    total = np.zeros(light.shape)
+    for u in (np.arange(moments) + 0.5) / moments:
+        dx, dy, roll = (np.interp(u, np.linspace(0, 1, len(path)), axis) for axis in path.T)
+        a, px, py = np.radians(roll), x - c[0] - dx, y - c[1] - dy
+        at = np.cos(a) * px + np.sin(a) * py + c[0], np.cos(a) * py - np.sin(a) * px + c[1]
+        at = [np.float32(4 * v + 1.5) for v in at]
+        total += cv2.remap(fine, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return total / moments
+
+
+def test_the_blur_is_the_picture_along_the_stored_path():
+    picture = texture((330, 260), seed=1, grain=5)
+    sample = still(picture)
+    shake = sample.exposure["shake"]
+    path = np.array(shake["path"])
+    left, top, right, bottom = shake["border"]
+    want = exposed_finely(SRGB.decode(picture)[..., :3], path)
+    inside = np.s_[top + 2 : 260 - bottom - 2, left + 2 : 330 - right - 2]
+    error = sample.blur_rgb[inside].astype(float) - code(want)[inside]
+    assert np.sqrt(np.mean(error**2)) < 0.5
+    assert np.array_equal(sample.sharp_rgb, picture) and sample.corner is None
+    assert 6 <= shake["px"] <= 14 and shake["px"] == pytest.approx(path_length(path), abs=1e-3)
+    assert np.abs(path[32]).max() < 1e-6, "the target is the middle of the exposure"
+    assert sample.exposure["blur_px"] >= shake["px"] * 0.9
+
+
+def test_a_crop_is_inside_the_border_and_has_a_path_of_its_own():
+    """The stored path is about the crop's own middle, so that it explains the crop without the picture."""
+    picture = texture((700, 420), seed=2, grain=5)
+    corners = set()
+    for seed in range(6):
+        sample = still(picture, seed, tile=128, shake="20")
+        x, y = sample.corner
+        corners.add((x, y))
+        assert np.array_equal(sample.sharp_rgb, picture[y : y + 128, x : x + 128])
+        assert sample.exposure["shake"]["border"] == [0, 0, 0, 0]
+        path = np.array(sample.exposure["shake"]["path"])
+        reach = int(np.abs(path[:, :2]).max()) + 4
+        assert x >= 0 and y >= 0 and x + 128 <= 700 and y + 128 <= 420
+        wide = picture[max(y - reach, 0) : y + 128 + reach, max(x - reach, 0) : x + 128 + reach]
+        if wide.shape[:2] != (128 + 2 * reach,) * 2:
+            continue  # the helper's reflection would differ from the picture's own pixels
+        want = exposed_finely(SRGB.decode(wide)[..., :3], path)[reach:-reach, reach:-reach]
+        error = sample.blur_rgb.astype(float) - code(want)
+        assert np.sqrt(np.mean(error**2)) < 0.5
+    assert len(corners) == 6, "each sample draws its own place"
+
+
+def test_light_from_outside_the_picture_never_touches_a_crop():
+    """Black beyond the border or white: the crop is the same."""
+    picture = texture((300, 300), seed=3)
+    crops = []
+    for frame in (0, 255):
+        wide = np.full((360, 360, 3), frame, np.uint8)
+        wide[30:-30, 30:-30] = picture
+        crops.append(wide)
+    shaken = [still(c, 5, tile=128, shake="25").blur_rgb for c in crops]
+    x, y = still(crops[0], 5, tile=128, shake="25").corner
+    inside = min(x, y) > 30 + 26 and max(x, y) + 128 < 330 - 26
+    assert not inside or np.array_equal(*shaken)
+    for seed in range(8):
+        small = still(picture, seed, tile=240, shake="18")
+        if small.rejected is None:
+            assert small.corner[0] > 0 or small.corner[1] > 0
+
+
+def test_the_draws_depend_on_the_seed_alone():
+    picture = texture((300, 240), seed=4)
+    maker = Synthesizer(Recipe(stills=True, shake="4-12", tile=96, noise="rsblur", gate="off"))
+    once = [maker.still(picture, np.random.default_rng(s)) for s in (1, 2, 1)]
+    assert np.array_equal(once[0].blur_rgb, once[2].blur_rgb) and once[0].exposure == once[2].exposure
+    assert once[0].exposure["shake"] != once[1].exposure["shake"]
+
+
+def test_sixteen_bits_add_their_light():
+    """A ramp finer than 8 bits: the exposure of all its bits is not that of the rounded ones."""
+    ramp = np.linspace(20 * 257, 24 * 257, 300)[None, :, None] + np.zeros((200, 1, 3))
+    codes = np.rint(ramp).astype(np.uint16)
+    sample = still(codes, shake="3", store="linear16", tile=96)
+    x, y = sample.corner
+    exact = SRGB.light[:, 0]
+    want = np.interp(codes[y : y + 96, x : x + 96, 0] / 257, np.arange(256), exact)
+    got = sample.linear16[..., 0] / 65535
+    path = np.array(sample.exposure["shake"]["path"])
+    want = np.interp(
+        np.interp(np.arange(x, x + 96) - path[:, :1].mean(), np.arange(300), codes[0, :, 0] / 257),
+        np.arange(256),
+        exact,
+    )
+    step = exact[21] - exact[20]
+    assert np.abs(got - want).max() < 0.05 * step
+    rounded = still((codes / 257).round().astype(np.uint8), shake="3", store="linear16", tile=96)
+    assert np.abs(rounded.linear16[..., 0] / 65535 - want).max() > 0.2 * step
+
+
+def test_a_soft_picture_and_one_too_small_are_left_out_by_name():
+    sharp = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 256, (40, 50, 3)), 6, 0), 6, 1)
+    sharp = sharp.astype(np.uint8)
+    soft = cv2.GaussianBlur(sharp, (0, 0), 3)
+    assert still(soft, gate="default").rejected == "soft"
+    assert still(sharp, gate="default").rejected is None
+    assert still(soft, gate="off").rejected is None
+    assert still(sharp, tile=230, shake="40").rejected == "too small"
+
+
+def test_the_camera_does_what_it_does_to_film():
+    picture = np.full((200, 200, 3), 120, np.uint8)
+    clean = still(picture, shake="5", tile=96)
+    noisy = still(picture, shake="5", tile=96, noise="0.001,0.001", jpeg="40")
+    assert clean.camera["noise"] is None and np.array_equal(clean.blur_rgb, clean.sharp_rgb)
+    assert noisy.camera["jpeg"] == 40 and noisy.camera["noise"]["b1"] == 0.001
+    assert noisy.blur_rgb.std() > 1 and noisy.sharp_rgb.std() == 0
+    grainy = np.clip(120 + 8 * np.random.default_rng(0).standard_normal((400, 400, 3)), 0, 255).astype(
+        np.uint8
+    )
+    restored = still(grainy, shake="12", tile=128, noise="restore")
+    plain = still(grainy, shake="12", tile=128)
+    assert plain.blur_rgb.std() < 5, "the shake averages noise away"
+    assert restored.blur_rgb.std() == pytest.approx(8, rel=0.2), "and restore puts it back"
+
+
+def test_a_lamp_is_brighter_than_white():
+    night = np.full((200, 200, 3), 20, np.uint8)
+    night[98:102, 98:102] = 255
+    plain, lit = (still(night, shake="20", highlights=h) for h in ("off", "6"))
+    assert lit.blur_rgb.max() > plain.blur_rgb.max() + 40
+
+
+def test_stills_need_a_shake():
+    with pytest.raises(RecipeError, match="--shake"):
+        load_recipe(None, {"stills": True})
