@@ -1,7 +1,8 @@
 """A folder in an object store, by its URL: what fsspec can reach (``s3://bucket/data``), told in plain errors.
 
-Credentials, region and endpoint come from the usual environment (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``,
-``AWS_ENDPOINT_URL``...): nothing of the kind is read or kept here.
+``hf://datasets/USER/NAME/data`` is a folder of a data set on the Hugging Face Hub; each file that is written there is a
+commit. Credentials, region and endpoint come from the usual environment (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``,
+``AWS_ENDPOINT_URL``, ``HF_TOKEN``, ``HF_ENDPOINT``...): nothing of the kind is read or kept here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from blursynth.common.errors import UsageError
 
 BLOCK = 8 * 2**20
+HUB = "hf://datasets/"
 
 
 class StoreError(UsageError):
@@ -35,7 +37,11 @@ def require_local(path: str, command: str) -> str:
     """The path of a command that reads files. Raises StoreError for a URL."""
     path = local_path(path)
     if is_url(path):
-        how = f"aws s3 sync {path} data" if path.startswith("s3://") else "with the store's own tool"
+        how = "with the store's own tool"
+        if path.startswith("s3://"):
+            how = f"aws s3 sync {path} data"
+        elif path.startswith(HUB):
+            how = f"hf download --repo-type dataset {'/'.join(path.removeprefix(HUB).split('/')[:2])} --local-dir data"
         raise StoreError(f"{path}: {command} reads local files only; copy them first ({how})")
     return path
 
@@ -56,6 +62,10 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        if url.startswith("hf://") and (
+            not url.startswith(HUB) or url.removeprefix(HUB).strip("/").count("/") < 1
+        ):
+            raise StoreError(f"{url}: names no data set; give hf://datasets/USER/NAME, or a folder in it")
         if not url.partition("://")[2].strip("/"):
             raise StoreError(f"{url}: names no bucket; give s3://BUCKET/FOLDER")
         try:
@@ -63,7 +73,9 @@ class Store:
 
             self.fs, root = fsspec.core.url_to_fs(self.url)
         except ImportError as e:
-            raise StoreError(f"{url}: needs a package ({e}); pip install 'blursynth[s3]'") from None
+            raise StoreError(
+                f"{url}: needs a package ({e}); pip install 'blursynth[{'hf' if url.startswith('hf://') else 's3'}]'"
+            ) from None
         except ValueError as e:
             raise StoreError(f"{url}: {e}") from None
         self.root = root.rstrip("/")
@@ -73,6 +85,15 @@ class Store:
 
     def check(self) -> None:
         """Fail now, and not after hours of work, where there is no such bucket or no way to it."""
+        if self.url.startswith(HUB):
+            repo = "/".join(self.url.removeprefix(HUB).split("/")[:2])
+            with self._told():
+                if not self.fs.exists(f"datasets/{repo}"):
+                    raise StoreError(
+                        f"{self.url}: there is no data set {repo} that you may see; create it first (hf repo create {repo} "
+                        "--repo-type dataset), and log in (hf auth login, or HF_TOKEN) where it is private"
+                    )
+            return
         if not self.url.startswith(("s3://", "s3a://")):
             return
         bucket = self.root.partition("/")[0]
@@ -130,7 +151,8 @@ class Store:
     def remove(self, name: str) -> None:
         """Remove an object; that it is gone already is no error."""
         with self._told(name), contextlib.suppress(FileNotFoundError):
-            self.fs.rm_file(self._at(name))
+            if not self.url.startswith(HUB) or self.fs.exists(self._at(name), refresh=True):
+                self.fs.rm_file(self._at(name))
 
     @contextlib.contextmanager
     def _told(self, name: str = "") -> Iterator[None]:
@@ -150,6 +172,10 @@ def _advice(e: Any) -> str:
     kind, text = type(e).__name__, " ".join(str(e).split())[:200]
     if kind in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
         return f"no credentials ({text}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if (status := getattr(getattr(e, "response", None), "status_code", None)) in (401, 403):
+        return (
+            f"not allowed (status {status}); log in with hf auth login or HF_TOKEN, with the right to write"
+        )
     if isinstance(e, PermissionError):
         return f"not allowed ({text}); check the credentials and the bucket's policy"
     if "Connect" in kind or "Timeout" in kind or isinstance(e, ConnectionError | TimeoutError):
