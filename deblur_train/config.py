@@ -191,6 +191,9 @@ class RunConfig(Strict):
         description="CPU threads of a step; default: torch's. Small crops and busy machines want 1",
     )
     compile: bool = Field(default=False, description="torch.compile the generator and the discriminators")
+    tf32: bool = Field(
+        default=True, description="on CUDA: 10 bits of mantissa in the products of what stays float32"
+    )
     deterministic: bool = Field(
         default=True, description="only kernels that give equal bits from run to run, where torch has them"
     )

@@ -186,14 +186,17 @@ class NAFNet(Generator):
         return pixel_shuffle(x, factor) if factor > 1 else x
 
     def restore(self, x: Tensor) -> Tensor:
+        if self.training:
+            return x + 2 * self.residual((x + 1) / 2)
         self.say_size(x)
-        y = x + 2 * self.residual((x + 1) / 2)
-        return y if self.training else y.clamp(-1, 1)
+        return (x + 2 * self.residual((x + 1) / 2)).clamp(-1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
+        if self.training:
+            return y
         local = [m for m in self.modules() if isinstance(m, SpatialMean) and m.stats == "local"]
-        return self._without_mosaics(x, y, local[0].window) if local and not self.training else y
+        return self._without_mosaics(x, y, local[0].window) if local else y
 
     def _without_mosaics(self, x: Tensor, y: Tensor, window: int) -> Tensor:
         """``y``, restored from ``x`` with local statistics, but by whole-image ones where those gave colour blocks.

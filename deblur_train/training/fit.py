@@ -37,7 +37,7 @@ from deblur_train.training.run_folder import (
     save_weights,
 )
 from deblur_train.training.schedule import backbone_frozen, learning_rate, norms_tracked
-from deblur_train.training.step import Learner
+from deblur_train.training.step import Learner, tune
 from deblur_train.training.validate import read_validation_frames, validate
 from deblur_train.training.words import first_and_last, introduction, resumed, small_frames
 
@@ -93,8 +93,7 @@ def fit(
     torch.manual_seed(config.seed)
     if run.threads:
         torch.set_num_threads(run.threads)
-    if run.deterministic and device.type == "cuda":
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    tune(device, run)
     vgg = load_vgg19(config.perceptual) if config.perceptual != "off" else None
     going_on = resume and (folder / "last.pt").exists()
     # A resumed run holds its weights; the files that it started from may be gone.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deblur_train.config import TrainConfig
+from deblur_train.config import RunConfig, TrainConfig
 from deblur_train.distributed import average_gradients, broadcast_module
 from deblur_train.models.base import Generator, start_near_identity, xavier_init
 from deblur_train.models.discriminator import Discriminator, build_discriminators
@@ -43,6 +43,14 @@ def build_networks(config: TrainConfig) -> tuple[Generator, nn.ModuleDict]:
     if config.model.near_identity:
         start_near_identity(generator)
     return generator, discriminators
+
+
+def tune(device: torch.device, run: RunConfig) -> None:
+    """Settings of the process for training on CUDA. Where bits may differ, cuDNN tries its kernels and keeps the fastest."""
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(run.deterministic, warn_only=True)
+        torch.backends.cudnn.benchmark = not run.deterministic
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = run.tf32
 
 
 class Learner:
