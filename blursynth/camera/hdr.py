@@ -12,8 +12,6 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from blursynth.camera.response import load_response
-
 Transfer = Literal["srgb", "pq", "hlg", "linear"]
 Gamut = Literal["bt709", "bt2020", "p3"]
 
@@ -82,6 +80,8 @@ def light_to_bt709(light: np.ndarray, gamut: Gamut) -> np.ndarray:
 
 def split_at_white(light: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Linear light (H, W, 3) float32 -> sRGB codes, uint8, and the light above white, float16; None without any."""
+    from blursynth.camera.response import load_response  # numba: SDR film, which is most, does without
+
     rgb = load_response("srgb").encode(light)
     if float(light.max(initial=0)) <= 1:
         return rgb, None

@@ -106,7 +106,7 @@ def _cells(c: ClipAudit) -> list[str]:
         fps += " (varies)"
     return [
         f"{c.read}" if c.read == c.frames else f"{c.read}/{c.frames}",
-        f"{c.width}x{c.height}",
+        f"{c.width}x{c.height}" + ("" if c.transfer == "srgb" else f" {c.transfer}"),
         fps,
         str(len(c.cuts)),
         str(len(c.duplicates)) + (f" (1/{c.duplicate_period})" if c.duplicate_period else ""),

@@ -19,7 +19,6 @@ from typing import Literal, cast
 import numpy as np
 
 from blursynth.camera.hdr import Transfer
-from blursynth.camera.response import HDR
 from blursynth.recipe import Recipe
 from blursynth.video.film import decord_installed, probe_film, read_film
 from blursynth.video.frame import ClipError, ClipInfo, Frame
@@ -103,7 +102,7 @@ def read_as(info: ClipInfo, recipe: Recipe) -> tuple[ClipInfo, list[str]]:
         return info, [*warnings, f"{info.path}: holds linear light, to which crf {recipe.crf} does not apply"]
     if info.transfer != "srgb":
         warnings.append(f"{info.path}: says its curve is {info.transfer}, read as {recipe.crf}")
-    if recipe.crf in HDR:
+    if recipe.crf in ("pq", "hlg", "linear"):
         return replace(info, transfer=cast(Transfer, recipe.crf)), warnings
     return replace(info, transfer="srgb", gamut="bt709"), warnings
 

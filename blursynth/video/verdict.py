@@ -23,11 +23,16 @@ class ClipAudit(BaseModel):
     width: int
     height: int
     decoder: str
+    transfer: str = Field("srgb", description="the curve its file names: srgb (all of SDR), pq, hlg, linear")
+    gamut: str = Field("bt709", description="the primaries its file names: bt709 (all of SDR), bt2020, p3")
     fps: float | None = Field(description="nominal, from the file or the known set")
     fps_measured: float | None = Field(description="of the longest steady stretch of timestamps")
     rate_jitter: float | None = Field(description="spread of timestamp steps over their median")
     faults: dict[str, int] = Field(description="frames that cannot be trusted, by reason")
     gaps: list[int]
+    rate_changes: list[int] = Field(
+        default_factory=list, description="steps of another length than those before"
+    )
     cuts: list[int]
     duplicates: list[int]
     duplicate_period: int | None = Field(description="repeats come every so many frames")
@@ -72,7 +77,7 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         )
     if not a.windows_possible:
         warn.append(f"only {a.read} frames: too short for a window of {WINDOW}")
-    lost = {k: n for k, n in sorted(a.faults.items()) if k != "size"}
+    lost = {k: n for k, n in sorted(a.faults.items()) if k not in ("size", "interlaced")}
     if lost:
         kinds = ", ".join(f"{n} {k}" for k, n in lost.items())
         warn.append(f"frames that cannot be read or trusted: {kinds}; copy or extract the clip again")
@@ -80,10 +85,16 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         warn.append(
             f"{a.faults['size']} frames of another size than {a.width}x{a.height}: keep one film a folder"
         )
+    if "interlaced" in a.faults:
+        warn.append(f"{a.faults['interlaced']} frames are interlaced: add --deinterlace")
     if a.gaps:
         warn.append(f"{len(a.gaps)} places where frames are missing (timestamps or file numbers)")
     if a.rate_jitter is not None and a.rate_jitter > 0.25 and a.read > 2:
-        warn.append("variable frame rate: exposure times are only approximate")
+        warn.append("variable frame rate: each sample has the rate of its own stretch of film")
+    if a.rate_changes:
+        warn.append(f"the rate changes in {len(a.rate_changes)} places: windows across them are left out")
+    if a.transfer != "srgb":
+        warn.append(f"{a.transfer} film: its light above white is kept; --crf auto, the default, reads it so")
     if a.soft_share > 0.2:
         warn.append(
             f"{a.soft_share:.0%} of the frames are blurred already: use --gate default, or a faster shutter"
