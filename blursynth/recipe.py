@@ -126,7 +126,7 @@ class Recipe(Strict):
     )
     noise: str = Field(
         "off",
-        description="camera noise of the blur: off; rsblur, realblur, iso or B1,B2 (Poisson-Gauss in a Bayer RAW; iso: gain drawn per sample); "
+        description="camera noise of the blur: off; rsblur, realblur, iso or B1,B2 (Poisson-Gauss in a Bayer RAW; iso: gain drawn per sample); rgb:B1,B2 (variance B1 x + B2^2 in linear RGB); "
         "restore or restore:LEVEL (the source's own, which averaging removed); restore+rsblur, restore+realblur or restore+iso "
         "(the source's own, or that camera's where it is more)",
     )

@@ -1,16 +1,17 @@
-"""The noise of a source, measured in its own frames: variance = a * light + b, in linear light.
+"""The noise of pictures, measured in themselves: its level, variance = a * light + b, and its grain.
 
-A high-pass that cancels planes (Immerkaer 1996) is applied to blocks of frames, and of differences between
-neighbouring frames, which also cancel still texture. Blocks are sorted by brightness; in each class the blocks with
-the least energy are those without texture or motion, and their quantile tells the noise (what 8-bit rounding adds is
-taken off). A line through the classes, drawn to the lower ones where they disagree, is the Poisson-Gauss model
-(Foi et al. 2008).
+The flattest blocks of each brightness, by the gradient of the smoothed picture, show noise and nothing else; their mean
+power by spatial frequency (8 x 8 DCT, in rings) is the noise's, whether it is white, went through a demosaicing, or
+through a codec. What 8-bit rounding adds is taken off. A line through the classes of brightness, drawn to the lower
+ones where they disagree, is the Poisson-Gauss model (Foi et al. 2008).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numba import njit
 
@@ -18,111 +19,169 @@ from blursynth.camera.response import Response
 
 BLOCK = 8
 BLOCKS_WANTED = 6000
-"""Blocks measured in a frame: a grid over all of it, as fine as this number allows."""
-QUANTILE = 0.02
-QUANTILE_OF_NOISE = 0.487
-"""The 0.02 quantile of a block's mean square over its expectation, for white noise (simulated; tests repeat it)."""
+"""Blocks measured in a picture: a grid over all of it, as fine as this number allows."""
 CLASSES = 8
+FLATTEST = 0.06
+"""Share of the blocks of a brightness that are taken for flat."""
+STEEPEST = (1.0, 1.3, 2.1, 2.2, 2.5)
+"""Most power of each ring in that of the next higher one. Noise flattens towards low frequencies, even that of a
+demosaicing or a codec (1.3, 2.1, 2.0, 2.1 measured in simulated ones); texture goes on growing, and is cut off here."""
+DARK = 1.0
+"""Weight of no noise at no light, in units of a class of brightness."""
+SMOOTH = 2.0
+"""Deviation in px of the Gaussian that noise is smoothed by before flatness is judged."""
+
+_U = np.hypot(*np.mgrid[:BLOCK, :BLOCK])
+RINGS = 7
+_RING = np.minimum(np.searchsorted([1.5, 2.5, 3.5, 4.5, 6.0, 8.0], _U, side="right"), RINGS - 1).astype(
+    np.int64
+)
+COUNTS = np.bincount(_RING.ravel(), minlength=RINGS).astype(np.float64)
+"""Coefficients in each ring; the first holds the mean and the slopes of a block, which are the picture's own."""
+CENTRES = np.array([_U[k == _RING].mean() for k in range(RINGS)])
+"""Frequency of each ring, in units of pi / BLOCK a pixel."""
+_k, _n = np.mgrid[:BLOCK, :BLOCK]
+_DCT = (np.cos(np.pi * (2 * _n + 1) * _k / (2 * BLOCK)) * np.sqrt(2 / BLOCK)).astype(np.float32)
+_DCT[0] /= np.float32(np.sqrt(2))
 
 
-def estimate_noise(frames: Sequence[np.ndarray], response: Response) -> tuple[np.ndarray, np.ndarray]:
-    """Noise of uint8 (H, W, 3) frames in a row, or of one: float64 (3,) a and b with variance = a * x + b, RGB.
+@dataclass(frozen=True)
+class Noise:
+    """Per channel, RGB: variance = a * x + b in linear light x, white = 1; both float64 (3,). grain: float64
+    (3, RINGS), its power by frequency over that of white noise of this variance. Zeros where nothing could be
+    measured, and white grain."""
 
-    x and the variance are in linear light, white = 1. Zeros where no block is fit to be measured.
-    """
+    a: np.ndarray
+    b: np.ndarray
+    grain: np.ndarray
+
+    def variance(self, light: float) -> np.ndarray:
+        """float64 (3,) at this light."""
+        return self.a * light + self.b
+
+
+def estimate_noise(frames: Sequence[np.ndarray], response: Response) -> Noise:
+    """Noise of one picture, or of the middle of several of one film: uint8 (H, W, 3) RGB, seen through `response`."""
     c = (len(frames) - 1) // 2
-    pairs = sorted({max(c - 1, 0), max(min(c, len(frames) - 2), 0)})
-    measured = [
-        _blocks(frames[i], frames[min(i + 1, len(frames) - 1)], response.light, _grid(frames[i].shape))
-        for i in pairs
-    ]
-    mean, spatial, temporal = (np.concatenate(m) for m in zip(*measured))
-    if len(frames) == 1:  # nothing to take the difference with
-        temporal = spatial
-    a, b = np.zeros(3), np.zeros(3)
+    steps = np.gradient(response.light.astype(np.float64), axis=0)
+    lights = [np.ascontiguousarray(response.decode(f)[..., :3]) for f in frames[c : c + 2]]
+    return measure_noise(lights, response.light[1], response.light[254], response.light, steps)
+
+
+def measure_noise(
+    lights: Sequence[np.ndarray],
+    low: np.ndarray,
+    high: np.ndarray,
+    codes: np.ndarray | None = None,
+    steps: np.ndarray | None = None,
+) -> Noise:
+    """Noise of pictures of linear light, float32 (H, W, 3). low, high: (3,), light that counts as clipped. codes, steps:
+    (256, 3), the light of each code and how far the next is, where the pictures are of 8 bits."""
+    parts = [_measure(light, low.astype(np.float32), high.astype(np.float32)) for light in lights]
+    mean, rings, slope = (np.concatenate(p) for p in zip(*parts, strict=True))
+    a, b, grain = np.zeros(3), np.zeros(3), np.ones((3, RINGS))
     for channel in range(3):
-        ok = spatial[:, channel] >= 0
-        if np.count_nonzero(ok) >= 2 * CLASSES:
-            a[channel], b[channel] = _fit(
-                mean[ok, channel], spatial[ok, channel], temporal[ok, channel], response.light[:, channel]
-            )
-    return a, b
+        ok = rings[:, channel, 1] >= 0
+        if np.count_nonzero(ok) < 4 * CLASSES:
+            continue
+        x, power = _flat_power(mean[ok, channel], rings[ok, channel], slope[ok])
+        if codes is not None and steps is not None:
+            step = np.interp(x, codes[:, channel], steps[:, channel])
+            power = np.maximum(power - step[:, None] ** 2 / 12, 0.0)
+        variance = power @ COUNTS / COUNTS.sum()
+        a[channel], b[channel] = _fit(x, variance)
+        weight = variance > 1e-12
+        if weight.any():
+            shape = (power[weight] / variance[weight, None]).mean(0)
+            grain[channel] = shape / (shape @ COUNTS / COUNTS.sum())
+    return Noise(a, b, grain)
 
 
-def _grid(shape: tuple[int, ...]) -> int:
-    """Distance between the blocks measured, in pixels, so that there are about BLOCKS_WANTED of them."""
-    return max(BLOCK, int(np.sqrt(shape[0] * shape[1] / BLOCKS_WANTED)))
+def _measure(
+    light: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n, 3) mean light, (n, 3, RINGS) power, -1 where clipped, and (n,) slope of the smoothed picture, of blocks."""
+    h, w = light.shape[:2]
+    if min(h, w) < 2 * BLOCK:
+        return np.zeros((0, 3)), np.zeros((0, 3, RINGS)), np.zeros(0)
+    step = (
+        max(BLOCK - 1, int(np.sqrt(h * w / BLOCKS_WANTED))) | 1
+    )  # odd: every place on a codec's grid of blocks
+    smooth = cv2.GaussianBlur(light @ np.full(3, 1 / 3, np.float32), (0, 0), SMOOTH)
+    slope = cv2.Sobel(smooth, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(smooth, cv2.CV_32F, 0, 1) ** 2
+    slopes = cv2.boxFilter(slope, -1, (BLOCK, BLOCK), anchor=(0, 0), borderType=cv2.BORDER_REFLECT_101)
+    mean, rings = _blocks(light, low, high, step, _DCT, _RING, RINGS)
+    rows, columns = (h - BLOCK) // step + 1, (w - BLOCK) // step + 1
+    at = slopes[: rows * step : step, : columns * step : step]
+    return mean, rings, at.ravel()
 
 
 @njit(cache=True, error_model="numpy")
-def _blocks(first, second, light, step):
-    """(n, 3) mean light of blocks, and mean square of the high-pass of the first frame and of the difference over
-    sqrt(2); -1 where the block is clipped."""
-    h, w = first.shape[0], first.shape[1]
-    rows = max((h - BLOCK - 2) // step + 1, 0)
-    columns = max((w - BLOCK - 2) // step + 1, 0)
-    mean = np.zeros((rows * columns, 3), np.float32)
-    spatial = np.full((rows * columns, 3), np.float32(-1))
-    temporal = np.full((rows * columns, 3), np.float32(-1))
-    side = BLOCK + 2
-    f = np.empty((side, side), np.float32)
-    g = np.empty((side, side), np.float32)
+def _blocks(light, low, high, step, dct, ring, count):
+    h, w = light.shape[0], light.shape[1]
+    n = dct.shape[0]
+    rows, columns = (h - n) // step + 1, (w - n) // step + 1
+    mean = np.zeros((rows * columns, 3), np.float64)
+    rings = np.full((rows * columns, 3, count), -1.0)
+    half = np.empty((n, n), np.float32)
+    sizes = np.zeros(count)
+    for u in range(n):
+        for v in range(n):
+            sizes[ring[u, v]] += 1
     for i in range(rows * columns):
-        y0 = i // columns * step
-        x0 = i % columns * step
+        y0, x0 = i // columns * step, i % columns * step
         for c in range(3):
             clipped = False
-            total = np.float32(0)
-            for y in range(side):
-                for x in range(side):
-                    p = first[y0 + y, x0 + x, c]
-                    q = second[y0 + y, x0 + x, c]
-                    clipped = clipped or p <= 1 or p >= 254
-                    f[y, x] = light[p, c]
-                    g[y, x] = light[p, c] - light[q, c]
-                    total += f[y, x]
+            total = 0.0
+            for y in range(n):
+                for x in range(n):
+                    p = light[y0 + y, x0 + x, c]
+                    clipped = clipped or p <= low[c] or p >= high[c]
+                    total += p
             if clipped:
                 continue
-            mean[i, c] = total / np.float32(side * side)
-            s = np.float32(0)
-            t = np.float32(0)
-            for y in range(1, side - 1):
-                for x in range(1, side - 1):
-                    u = _high_pass(f, y, x)
-                    v = _high_pass(g, y, x)
-                    s += u * u
-                    t += v * v
-            spatial[i, c] = s / np.float32(36 * BLOCK * BLOCK)
-            temporal[i, c] = t / np.float32(72 * BLOCK * BLOCK)
-    return mean, spatial, temporal
+            mean[i, c] = total / (n * n)
+            for y in range(n):
+                for u in range(n):
+                    s = np.float32(0)
+                    for x in range(n):
+                        s += dct[u, x] * light[y0 + y, x0 + x, c]
+                    half[y, u] = s
+            rings[i, c] = 0
+            for v in range(n):
+                for u in range(n):
+                    s = np.float32(0)
+                    for y in range(n):
+                        s += dct[v, y] * half[y, u]
+                    rings[i, c, ring[v, u]] += s * s / sizes[ring[v, u]]
+    return mean, rings
 
 
-@njit(inline="always")
-def _high_pass(f, y, x):
-    """Immerkaer's mask, whose response to white noise of deviation s has deviation 6 s."""
-    corners = f[y - 1, x - 1] + f[y - 1, x + 1] + f[y + 1, x - 1] + f[y + 1, x + 1]
-    sides = f[y - 1, x] + f[y + 1, x] + f[y, x - 1] + f[y, x + 1]
-    return corners - np.float32(2) * sides + np.float32(4) * f[y, x]
+def _flat_power(mean: np.ndarray, rings: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(CLASSES,) light and (CLASSES, RINGS) mean power of the flattest blocks of each brightness, of one channel."""
+    x, power = np.empty(CLASSES), np.empty((CLASSES, RINGS))
+    for k, part in enumerate(np.array_split(np.argsort(mean, kind="stable"), CLASSES)):
+        flat = part[np.argsort(slope[part], kind="stable")][: max(4, int(len(part) * FLATTEST))]
+        total = rings[flat, 2:] @ COUNTS[2:]
+        usual = flat[total <= 4 * np.median(total) + 1e-12]  # a block with an edge that its slope hides
+        x[k], power[k] = mean[usual].mean(), rings[usual].mean(0)
+    for k in reversed(range(len(STEEPEST))):
+        power[:, k] = np.minimum(power[:, k] if k else np.inf, STEEPEST[k] * power[:, k + 1])
+    return x, power
 
 
-def _fit(
-    mean: np.ndarray, spatial: np.ndarray, temporal: np.ndarray, light: np.ndarray
-) -> tuple[float, float]:
-    """(a, b), neither negative, from (n,) block measurements of one channel; light: (256,), of each code."""
-    order = np.argsort(mean)
-    x, v = np.empty(CLASSES), np.empty(CLASSES)
-    for k, part in enumerate(np.array_split(order, CLASSES)):
-        low = min(float(np.quantile(m[part], QUANTILE)) for m in (spatial, temporal))
-        x[k] = float(np.median(mean[part]))
-        code = min(max(int(np.searchsorted(light, x[k])), 1), 254)
-        step = float(light[code + 1] - light[code - 1]) / 2
-        v[k] = max(low / QUANTILE_OF_NOISE - step * step / 12, 0.0)
+def _fit(x: np.ndarray, v: np.ndarray) -> tuple[float, float]:
+    """(a, b), neither negative, through variances v at light x; classes that lie above the line weigh little.
+
+    Where the picture has no dark areas, what the noise is there is not seen: DARK draws the line towards none, as
+    where photons make it all.
+    """
     a, b = 0.0, float(np.median(v))
-    weight = np.ones(CLASSES)
+    x, v = np.append(x, 0.0), np.append(v, 0.0)
     for _ in range(8):
         scale = np.maximum(a * x + b, 1e-9)
-        above = v / scale - 1
-        weight = np.minimum(1.0, 0.2 / np.maximum(above, 1e-9)) / scale**2
+        weight = np.minimum(1.0, 0.2 / np.maximum(v / scale - 1, 1e-9)) / scale**2
+        weight[-1] = DARK * float(np.median(weight[:-1]))
         a, b = _line(x, v, weight)
     return a, b
 
