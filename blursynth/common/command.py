@@ -15,6 +15,18 @@ from blursynth.common.text import one_line, printable
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
+EXTRA_OF = {
+    "torch": "train",
+    "safetensors": "train",
+    "albumentations": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "distributed": "cluster",
+}
+"""Packages that only some commands need -> the extra that brings them."""
+
+
 class Failure(click.ClickException):
     """One line on stderr, and the exit code of an error."""
 
@@ -75,7 +87,13 @@ class Commands(click.Group):
             return e
         if isinstance(e, OSError):
             return UserError(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
-        return UserError(str(e)) if isinstance(e, ImportError) else None
+        if isinstance(e, ImportError):
+            package = (e.name or "").partition(".")[0]
+            if isinstance(e, ModuleNotFoundError) and package in EXTRA_OF:
+                extra = EXTRA_OF[package]
+                return UserError(f"this needs {package}, which is not installed: pip install 'blursynth[{extra}]'")
+            return UserError(str(e))
+        return None
 
 
 def say(text: object, err: bool = False) -> None:
