@@ -91,7 +91,9 @@ class Commands(click.Group):
             package = (e.name or "").partition(".")[0]
             if isinstance(e, ModuleNotFoundError) and package in EXTRA_OF:
                 extra = EXTRA_OF[package]
-                return UserError(f"this needs {package}, which is not installed: pip install 'blursynth[{extra}]'")
+                return UserError(
+                    f"this needs {package}, which is not installed: pip install 'blursynth[{extra}]'"
+                )
             return UserError(str(e))
         return None
 

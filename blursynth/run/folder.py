@@ -16,13 +16,22 @@ from typing import IO, Any
 
 from blursynth import __version__
 from blursynth.card.dataset_card import CARD_MARK
-from blursynth.common.atomic import write_atomic
+from blursynth.common.atomic import open_own, part_of, write_atomic
 from blursynth.common.errors import UsageError
 from blursynth.recipe import Recipe, dump_recipe
 from blursynth.run.plan import Plan
 from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
 
-OWN_FILES = ("recipe.toml", "dataset.json", "_info.json", "croissant.json", "run.jsonl", "failed.json")
+OWN_FILES = {
+    "recipe.toml": b"# resolved recipe",
+    "dataset.json": b'"plan_sha256"',
+    "_info.json": b'"splits"',
+    "croissant.json": b"@context",
+    "run.jsonl": b'"event"',
+    "failed.json": b'"failed"',
+}
+"""Names that a run writes in its folder, and what the beginning of such a file holds when a run wrote it."""
+HEAD = 1 << 16  # bytes
 STATE = ".blursynth"  # of this machine: lock, hash cache; not part of the data
 
 
@@ -45,10 +54,20 @@ class Output:
         Raises OutputError when another holds it or the folder cannot be written.
         """
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
-            file = (self.state / "lock").open("a+")
+            self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise OutputError(f"{self.path}: is a file, not a folder; give another --out") from None
+        except OSError as e:
+            raise OutputError(
+                f"{self.path}: cannot write there ({e.strerror}); give another --out", 1
+            ) from None
+        if self.state.is_symlink():
+            raise OutputError(f"{self.state}: is a link, which is not followed; remove it")
+        try:
+            self.state.mkdir(exist_ok=True)
+            file = open_own(self.state / "lock", "a+")
+        except FileExistsError as e:
+            raise OutputError(f"{e.filename}: {e.strerror}") from None
         except OSError as e:
             raise OutputError(
                 f"{self.path}: cannot write there ({e.strerror}); give another --out", 1
@@ -68,13 +87,37 @@ class Output:
 
     def _wait_for_orphans(self) -> None:
         """A killed run's workers may live a moment longer and finish their shard: not under a new run's hands."""
-        with (self.state / "workers").open("a") as f:
+        with self._own(self.state / "workers") as f:
             if not flock(f, exclusive=True, wait=False):
                 print(f"{self.path}: waiting for tasks of an earlier run to end", file=sys.stderr)
                 flock(f, exclusive=True, wait=True)
 
+    def _own(self, path: Path) -> IO[Any]:
+        """A file that is written in place. Raises OutputError for a link, or whatever is no plain file."""
+        try:
+            return open_own(path)
+        except FileExistsError as e:
+            raise OutputError(f"{e.filename}: {e.strerror}") from None
+
+    def foreign_file(self) -> str | None:
+        """Name of a file that a run would write over though no run wrote it."""
+        for name, mark in OWN_FILES.items():
+            path = self.path / name
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                return name
+            if path.exists():
+                with path.open("rb") as f:
+                    head = f.read(HEAD)
+                if head and mark not in head:
+                    return name
+        return None
+
     def refuse_mix(self, recipe: Recipe, plan: Plan) -> None:
         """Raises OutputError when shards of another recipe, version or source lie here, naming what differs."""
+        if name := self.foreign_file():
+            raise OutputError(
+                f"{self.label}: holds a {name} that blursynth did not write; give another --out, or move it away"
+            )
         go_on = f"give another --out, or --overwrite to remove the shards in {self.label}"
         sides = self._sidecars()
         strangers = sorted(n for n in self._tars() if n[:-4] not in sides)
@@ -124,13 +167,18 @@ class Output:
 
     def begin(self, recipe: Recipe, plan: Plan) -> None:
         """Sweep what a killed run left half-written; lay down the recipe before the first shard."""
-        for part in self.path.glob("*.part"):
-            part.unlink(missing_ok=True)
+        self.sweep()
         write_atomic(self.path / "recipe.toml", dump_recipe(recipe).encode())
         write_atomic(
             self.state / "plan.json",
             dump_json({"plan_sha256": plan.sha256, "clips": [p.identity() for p in plan.clips]}),
         )
+
+    def sweep(self) -> None:
+        """Remove what writers of this folder's own files left half-written when they were killed."""
+        for name in self._names():
+            if is_own_part(name):
+                (self.path / name).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove what blursynth made here, and nothing else. Raises OutputError for shards that it did not make."""
@@ -139,6 +187,10 @@ class Output:
             raise OutputError(
                 f"{self.label}: holds shards that blursynth did not make; --overwrite removes only its own; give another --out"
             )
+        if name := self.foreign_file():
+            raise OutputError(
+                f"{self.label}: holds a {name} that blursynth did not write; --overwrite removes only its own; give another --out"
+            )
         # Sidecars first: without one a tar is not taken for finished, should this be interrupted.
         for ext in (".json", ".tar"):
             for name in names:
@@ -146,7 +198,7 @@ class Output:
                     self._remove(name)
         owned = {*OWN_FILES, "README.md"} if self.owns_card() else set(OWN_FILES)
         for name in names:
-            if name in owned or name.endswith(".part"):
+            if name in owned or is_own_part(name):
                 self._remove(name)
         for name in ("plan.json", "sources.json"):
             (self.state / name).unlink(missing_ok=True)
@@ -229,6 +281,19 @@ class Output:
         return found
 
 
+def is_own_part(name: str) -> bool:
+    """Whether this is the half-written form of a file that a run writes; other programs have .part files too."""
+    whole = part_of(name)
+    if whole is None:
+        return False
+    stem, _, ext = whole.rpartition(".")
+    return (
+        whole in OWN_FILES
+        or whole == "README.md"
+        or (ext in ("tar", "json") and bool(SHARD_NAME.fullmatch(stem)))
+    )
+
+
 def flock(file: IO[str], exclusive: bool, wait: bool) -> bool:
     """Lock an open file; the system unlocks it when the process ends, however it ends. False when another holds it."""
     try:
@@ -249,5 +314,5 @@ def at_work(out: str) -> Iterator[None]:
     """Held by a worker while it makes a shard, so that the next run waits for it (see ``Output.lock``)."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # no such folder: a task outside a run
-            flock(stack.enter_context((Path(out) / STATE / "workers").open("a")), exclusive=False, wait=True)
+            flock(stack.enter_context(open_own(Path(out) / STATE / "workers")), exclusive=False, wait=True)
         yield

@@ -235,8 +235,7 @@ def _run(
     except EngineError as e:
         summary.stopped = str(e)
     finally:
-        for part in output.path.glob("*.part"):  # of workers that were ended
-            part.unlink(missing_ok=True)
+        output.sweep()  # of workers that were ended
     summary.seconds = time.monotonic() - began
     summary.failed = {name: f["reason"] for name, f in failed.items()}
     output.save_failures(failed)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from blursynth.common.atomic import open_own
 from blursynth.common.text import human_bytes, human_seconds
 from blursynth.run.outcome import Outcome
 from blursynth.sources.find import Reject
@@ -162,7 +163,7 @@ class RunLog:
 
     def write(self, event: str, **facts: Any) -> None:
         row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
-        with self.path.open("a", encoding="utf-8") as f:
+        with open_own(self.path) as f:
             f.write(json.dumps(row) + "\n")
 
     @staticmethod

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 import blursynth
+from blursynth.common.atomic import part_name
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.folder import Output, OutputError
 from blursynth.run.make import make
@@ -105,7 +108,7 @@ def test_what_is_missing_or_torn_is_made_again_and_equal(src, tmp_path, damage):
     elif damage == "sidecar torn":
         side.write_bytes(side.read_bytes()[:20])
     elif damage == "part left":
-        (out / "train-000001.tar.123.part").write_bytes(b"half")
+        (out / "train-000001.tar.0123456789ab.part").write_bytes(b"half")
     else:
         (out / "dataset.json").unlink()
     assert digests(out) != whole
@@ -390,3 +393,75 @@ def test_dask_gives_the_same_bytes_and_survives_a_killed_worker(src, tmp_path):
         cluster.close()
     for name in "abc":
         assert digests(tmp_path / name) == digests(tmp_path / "local"), name
+
+
+OTHERS = [
+    "movie.mp4.part",
+    "train-000000.tar.part",
+    "notes.0123456789ab.part",
+    "train-000000.tar.bak",
+    "notes.txt",
+]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_others_in_the_folder_stay(src, tmp_path, overwrite):
+    out = tmp_path / "a"
+    run(src, out)
+    for name in OTHERS:
+        (out / name).write_text("mine")
+    ours = [
+        part_name(out / n) for n in ("train-000000.tar", "train-000000.json", "dataset.json", "README.md")
+    ]
+    for part in ours:
+        part.write_text("half")
+    assert run(src, out, overwrite=overwrite).exit_code == 0
+    assert all((out / name).read_text() == "mine" for name in OTHERS)
+    assert not any(part.exists() for part in ours)
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "dataset.json", "_info.json", "run.jsonl", "failed.json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_of_that_name_by_another_is_never_written_over(src, tmp_path, name, overwrite):
+    out = tmp_path / "a"
+    out.mkdir()
+    (out / name).write_text("window = 5 # mine")
+    with pytest.raises(OutputError, match=f"{name} that blursynth did not write"):
+        run(src, out, overwrite=overwrite)
+    assert (out / name).read_text() == "window = 5 # mine" and not list(out.glob("*.tar"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run.jsonl",
+        "recipe.toml",
+        "dataset.json",
+        "failed.json",
+        ".blursynth/lock",
+        ".blursynth/workers",
+        ".blursynth",
+    ],
+)
+@pytest.mark.parametrize("kind", ["to a file", "dangling", "to a folder"])
+def test_links_are_not_followed(src, tmp_path, name, kind):
+    out, precious, folder = tmp_path / "a", tmp_path / "precious", tmp_path / "folder"
+    (out / name).parent.mkdir(parents=True)
+    folder.mkdir()
+    precious.write_text("keep")
+    aim = {"to a file": precious, "dangling": tmp_path / "made", "to a folder": folder}[kind]
+    (out / name).symlink_to(aim)
+    with pytest.raises(OutputError, match=re.escape(Path(name).name)):
+        run(src, out)
+    assert precious.read_text() == "keep" and not (tmp_path / "made").exists() and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["README.md", "_info.json", "train-000000.tar", "train-000000.json"])
+def test_a_link_where_a_whole_file_goes_is_replaced_or_refused_never_followed(src, tmp_path, name):
+    out, precious = tmp_path / "a", tmp_path / "precious"
+    out.mkdir()
+    precious.write_text("keep")
+    (out / name).symlink_to(precious)
+    with contextlib.suppress(OutputError):
+        run(src, out)
+    assert precious.read_text() == "keep"
