@@ -224,7 +224,10 @@ class TrainConfig(Strict):
         default=None, ge=0, description="decoding processes; default: by device and cores"
     )
     seed: int = Field(default=0, ge=0)
-    perceptual: str = Field(default="off", description="VGG19 weights: a FILE, imagenet (downloaded), or off")
+    perceptual: str = Field(
+        default="off",
+        description="perceptual network: a FILE of VGG19 weights, imagenet (downloaded), hed, or off",
+    )
     init: str | None = Field(
         default=None, description="generator weights to start from: ours, an official file, or shipped"
     )

@@ -69,8 +69,8 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights and data order.")
 @click.option(
     "--perceptual",
-    metavar="PATH|off",
-    help="VGG19 weights (torchvision's), 'imagenet' to download them, or off.",
+    metavar="PATH|hed|imagenet|off",
+    help="Perceptual loss: VGG19 weights (torchvision's) in a file, 'imagenet' to download them, 'hed': VGG16 fine-tuned for edges, from a package.",
 )
 @click.option(
     "--init", metavar="CHECKPOINT", help="Generator to start from: ours, an official file, or shipped."

@@ -23,7 +23,7 @@ from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream
 from deblur_train.evaluation.plot import curves, save_png
 from deblur_train.inference.tensors import to_device
-from deblur_train.models.pretrained import load_vgg19
+from deblur_train.models.pretrained import load_perceptual
 from deblur_train.training.board import Board
 from deblur_train.training.pace import Means, Pace
 from deblur_train.training.run_folder import (
@@ -94,7 +94,7 @@ def fit(
     if run.threads:
         torch.set_num_threads(run.threads)
     tune(device, run)
-    vgg = load_vgg19(config.perceptual) if config.perceptual != "off" else None
+    vgg = load_perceptual(config.perceptual) if config.perceptual != "off" else None
     going_on = resume and (folder / "last.pt").exists()
     # A resumed run holds its weights; the files that it started from may be gone.
     without = config.model_copy(update={"model": config.model.model_copy(update={"weights": "off"})})
@@ -115,7 +115,7 @@ def fit(
     workers = usable_workers(_workers(config, device), d.lanes)
     batches = load_batches(stream, workers, pin_memory=device.type == "cuda")
 
-    for line in introduction(config, train, val, device, workers, vgg is not None, bool(frames)):
+    for line in introduction(config, train, val, device, workers, vgg.name if vgg else "", bool(frames)):
         say(line)
     if resume and chief:
         say(resumed(config, folder, at) if going_on else f"{folder}: no last.pt to resume; begun at step 0")

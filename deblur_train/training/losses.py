@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deblur_train.config import PixelLoss
 from deblur_train.distributed import all_reduce_mean, gather_rows
-from deblur_train.models.pretrained import IMAGENET_STD, VGG19Features
+from deblur_train.models.pretrained import IMAGENET_STD, VGGFeatures
 
 
 def pixel_loss(kind: PixelLoss, fake: Tensor, real: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class ContentLoss(nn.Module):
         pixel: PixelLoss = "mse",
         pixel_weight: float = 0.5,
         pixel_space: Literal["signed", "imagenet"] = "signed",
-        perceptual: VGG19Features | None = None,
+        perceptual: VGGFeatures | None = None,
         perceptual_weight: float = 0.006,
         fft_weight: float = 0.0,
     ) -> None:

@@ -19,7 +19,7 @@ from deblur_train.models.base import Generator, start_near_identity, xavier_init
 from deblur_train.models.discriminator import Discriminator, build_discriminators
 from deblur_train.models.generator import build_generator
 from deblur_train.models.nafnet import NAFNetShape
-from deblur_train.models.pretrained import VGG19Features, load_backbone
+from deblur_train.models.pretrained import VGGFeatures, load_backbone
 from deblur_train.training.losses import AdversarialLoss, ContentLoss
 
 Pair = tuple[Tensor, Tensor]
@@ -56,7 +56,7 @@ def tune(device: torch.device, run: RunConfig) -> None:
 class Learner:
     """Everything that learns, and :meth:`step`."""
 
-    def __init__(self, config: TrainConfig, device: torch.device, vgg: VGG19Features | None = None) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device, vgg: VGGFeatures | None = None) -> None:
         self.config, self.device = config, device
         memory = torch.channels_last if config.run.channels_last else torch.contiguous_format
         generator, discriminators = build_networks(config)

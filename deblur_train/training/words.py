@@ -32,7 +32,7 @@ def introduction(
     val: ShardIndex,
     device: torch.device,
     workers: int,
-    perceptual: bool,
+    perceptual: str,
     validating: bool,
 ) -> Iterator[str]:
     samples, shards = sum(len(i.samples) for i in train), sum(len(i.paths) for i in train)
@@ -45,7 +45,9 @@ def introduction(
         parts = [f"{w / sum(weights):.1%} {data}" for w, data in zip(weights, config.shards, strict=True)]
         yield f"mixed: {', '.join(parts)}"
     given = (
-        f"VGG19 from {config.perceptual}" if perceptual else "off (give VGG19 weights with --perceptual FILE)"
+        f"{perceptual} from {config.perceptual}"
+        if perceptual
+        else "off (--perceptual hed, or VGG19 weights in a FILE)"
     )
     yield f"perceptual loss: {given}"
     if not validating:

@@ -10,7 +10,7 @@ from deblur_train import CheckpointError, build_generator, load_generator
 from deblur_train.models.checkpoint import ANCHORS, export_official, read_state, save_generator
 from deblur_train.models.generator import BACKBONES
 from deblur_train.models.mobilenet import mobilenet_features
-from deblur_train.models.pretrained import URLS, VGG_CONVOLUTIONS, VGG19Features, load_backbone, load_vgg19
+from deblur_train.models.pretrained import URLS, VGG_CONVOLUTIONS, VGGFeatures, load_backbone, load_vgg19
 from tests.helpers.golden import fill, fixture, image
 
 FIX = fixture("mobilenet")
@@ -280,7 +280,7 @@ def test_imagenet_mobilenet_weights_from_a_file(tmp_path, name, style):
 
 
 def test_vgg19_weights_from_a_file(tmp_path):
-    donor = VGG19Features().state_dict()
+    donor = VGGFeatures().state_dict()
     extra = {"features.16.weight": torch.zeros(256, 256, 3, 3), "classifier.0.weight": torch.zeros(1)}
     save_file({k: v.clone() for k, v in donor.items()} | extra, tmp_path / "vgg.safetensors")
     net = load_vgg19(str(tmp_path / "vgg.safetensors"))

@@ -21,7 +21,7 @@ from deblur_train import load_generator
 from deblur_train.cli.main import main
 from deblur_train.config import ConfigError, TrainConfig
 from deblur_train.models.checkpoint import CheckpointError, read_state
-from deblur_train.models.pretrained import VGG19Features
+from deblur_train.models.pretrained import VGGFeatures
 from deblur_train.training.fit import fit
 from deblur_train.training.run_folder import Log, TrainError, load_initial
 from deblur_train.training.step import Learner
@@ -460,7 +460,7 @@ def test_norm_statistics_stand_still_in_their_share_of_the_steps(data, tmp_path)
 
 
 def test_perceptual_weights_are_used(data, tmp_path):
-    torch.save(VGG19Features().state_dict(), tmp_path / "vgg.pth")
+    torch.save(VGGFeatures().state_dict(), tmp_path / "vgg.pth")
     result = invoke(
         "fit",
         "--shards",

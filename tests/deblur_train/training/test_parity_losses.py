@@ -7,7 +7,7 @@ import torch
 
 from deblur_train import build_generator
 from deblur_train.models.discriminator import build_discriminators
-from deblur_train.models.pretrained import VGG19Features
+from deblur_train.models.pretrained import VGGFeatures
 from deblur_train.training.losses import AdversarialLoss, ContentLoss, RelativisticLSLoss
 from tests.helpers.golden import fill, fill_tensor, fixture, grad_norm, image
 
@@ -100,8 +100,8 @@ def test_c_current_batch(kind, detach):
     assert grad_norm([fake.grad]) == pytest.approx(grad_fake, **GRAD)
 
 
-def vgg() -> VGG19Features:
-    net = VGG19Features()
+def vgg() -> VGGFeatures:
+    net = VGGFeatures()
     with torch.no_grad():
         for key, t in net.state_dict().items():
             fill_tensor(key, t, 1.4)
