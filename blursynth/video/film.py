@@ -15,7 +15,7 @@ import numpy as np
 
 from blursynth.video.frame import ClipError, ClipInfo, Frame
 from blursynth.video.packets import PacketIndex, count_frames, films, packet_index, stream_rate, video_stream
-from blursynth.video.picture import Converter, Picture, gamut_of, is_plain, size_of, transfer_of
+from blursynth.video.picture import Converter, Holding, Picture, gamut_of, is_plain, transfer_of
 from blursynth.video.reader import Reader, open_video
 
 KEEP = 3  # open readers of a process: a task walks few clips at a time, and each holds a decoder's pictures
@@ -42,7 +42,7 @@ def probe_film(path: Path, fps: float | None, deinterlace: bool = False) -> Clip
     if frame is None:
         raise ClipError(path, "none of its first frames decodes", "check that it plays, convert it again")
     info = ClipInfo(
-        name, "video", frames, rate or fps, *size_of(frame), "av", transfer_of(frame), gamut_of(frame),
+        name, "video", frames, rate or fps, *Holding().size(frame), "av", transfer_of(frame), gamut_of(frame),
         plain=is_plain(frame), films=streams,
     )  # fmt: skip
     if not frame.interlaced_frame:
@@ -121,6 +121,7 @@ def _decode(info: ClipInfo, first: int, last: int) -> Iterator[tuple[Frame, av.V
     except (av.error.FFmpegError, OSError, IndexError):
         yield from ((Frame(i, None, None, "unreadable"), None) for i in range(first, last + 1))
         return
+    holding = Holding()
     try:
         for i, decoded in reader.frames(last):
             frame = _facts(reader.index, i)
@@ -128,7 +129,7 @@ def _decode(info: ClipInfo, first: int, last: int) -> Iterator[tuple[Frame, av.V
                 frame.fault = "truncated"
             elif decoded is None:
                 frame.fault = "decode"
-            elif size_of(decoded) != (info.width, info.height):
+            elif holding.size(decoded) != (info.width, info.height):
                 frame.fault = "size"
             yield frame, None if frame.fault else decoded
     finally:

@@ -32,10 +32,26 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     return parse_display_matrix(None if data is None else bytes(data))
 
 
-def size_of(frame: av.VideoFrame) -> tuple[int, int]:
-    """(width, height) of the upright picture."""
-    turned = orientation_of(frame).transposed
-    return (frame.height, frame.width) if turned else (frame.width, frame.height)
+class Holding:
+    """How a stream is to be turned: its matrix is looked at once, and again where the angle changes.
+
+    PyAV ties a frame whose side data was looked at into a circle of references, so that it stays until Python's
+    collector comes by: with one look a frame the memory of a reader would grow by hundreds of frames.
+    """
+
+    def __init__(self) -> None:
+        self._angle: int | None = None
+        self._orientation = Orientation()
+
+    def of(self, frame: av.VideoFrame) -> Orientation:
+        if frame.rotation != self._angle:
+            self._angle, self._orientation = frame.rotation, orientation_of(frame)
+        return self._orientation
+
+    def size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """(width, height) of the upright picture."""
+        turned = self.of(frame).transposed
+        return (frame.height, frame.width) if turned else (frame.width, frame.height)
 
 
 def transfer_of(frame: av.VideoFrame) -> Transfer:
@@ -67,6 +83,7 @@ class Converter:
         self.transfer, self.gamut = transfer, gamut
         self.deep = transfer != "srgb" or gamut != "bt709"
         self.fields = ["bwdif=mode=send_field:parity=auto:deint=all"] if deinterlace else []
+        self._holding = Holding()
         self._graph: av.filter.Graph | None = None
         self._setting: tuple[Any, ...] = ()
 
@@ -77,7 +94,7 @@ class Converter:
     def pictures(self, frame: av.VideoFrame | None) -> Iterator[Picture]:
         """What comes out for one frame in: a picture, or as many fields as are complete; None flushes."""
         if frame is not None:
-            self._orientation = orientation_of(frame)
+            self._orientation = self._holding.of(frame)
             self._set_up(frame)
         if self._graph is None:
             return

@@ -67,6 +67,8 @@ class VideoReader:
         self.damaged = 0
         self.missing = 0  # frames that the index promises and the file does not hold
         self._reformat = VideoReformatter()
+        self._angle: int | None = None
+        self._orientation = Orientation()
         # Only this file: a playlist under a video's name must not open others, or addresses.
         local = {"protocol_whitelist": "file"}
         try:
@@ -154,7 +156,7 @@ class VideoReader:
         rgb = self._upright(frame)
         if self.size is None:
             self.size, self._colour = (rgb.shape[1], rgb.shape[0]), colour_of(frame)
-            self._turned = orientation_of(frame).transposed
+            self._turned = self._orientation.transposed
         elif self.size != (rgb.shape[1], rgb.shape[0]):
             raise VideoError(
                 f"{self.name}: its frame size changes from {self.size[0]}x{self.size[1]} to "
@@ -170,7 +172,11 @@ class VideoReader:
         rgb = self._reformat.reformat(
             frame, format="rgb48le" if wide else "rgb24", interpolation=ACCURATE
         ).to_ndarray()
-        return orientation_of(frame).upright(rgb)
+        if (
+            frame.rotation != self._angle
+        ):  # looked at rarely: PyAV keeps a frame whose side data was looked at
+            self._angle, self._orientation = frame.rotation, orientation_of(frame)
+        return self._orientation.upright(rgb)
 
     def facts(self) -> VideoFacts:
         """Known once the first frame is out."""

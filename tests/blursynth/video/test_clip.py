@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import struct
@@ -124,6 +125,20 @@ def test_memory_stays_flat(open_gop_clip):
         alive.append(weakref.ref(f.rgb))
         most = max(most, sum(r() is not None for r in alive))
     assert len(alive) == 60 and most <= 2
+
+
+def test_decoded_frames_go_without_the_garbage_collector(open_gop_clip):
+    """PyAV ties a frame whose side data was looked at into a circle; a long film would pile up in memory."""
+    info = probe_clip(open_gop_clip)
+    gc.collect()
+    gc.disable()
+    try:
+        most = 0
+        for _ in read_frames(info, 0, 59):
+            most = max(most, sum(isinstance(o, av.VideoFrame) for o in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert most < 20
 
 
 def test_ranges_outside_the_clip_are_a_callers_error(open_gop_clip):
