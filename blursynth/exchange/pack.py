@@ -23,7 +23,8 @@ from blursynth.common.progress import Meter
 from blursynth.common.text import counted, human_bytes
 from blursynth.run.folder import Output, OutputError
 from blursynth.run.plan import key_prefixes
-from blursynth.shards.layouts import Pair, PairSet, Split, find_pairs, match_folders, report
+from blursynth.shards.layouts import find_pairs, match_folders
+from blursynth.shards.partners import Pair, PairSet, Split, report
 from blursynth.shards.picture import MAX_PIXELS, decode_image, encode_image, image_size
 from blursynth.shards.schema import SCHEMA
 from blursynth.shards.shard import SHARD_NAME, ShardError, ShardWriter, dump_json, read_sidecar

@@ -14,7 +14,7 @@ from blursynth.checks.shard_files import ShardFiles
 from blursynth.common.errors import UsageError
 from blursynth.common.text import counted
 from blursynth.exchange.lmdb import PairsLmdb
-from blursynth.shards.layouts import SPLITS
+from blursynth.shards.partners import SPLITS
 from blursynth.shards.schema import FORMATS
 from blursynth.shards.shard import ShardError, read_shard
 from blursynth.shards.store import require_local

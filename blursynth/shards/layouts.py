@@ -3,60 +3,32 @@
 Known by the words that name the two sides, at any level of the path and in any case, and by the twin being there:
 ``SCENE/{blur,sharp}`` (GoPro; ``blur_gamma`` when asked for), ``{input,target}``, ``{lq,gt}``, ``{blur,gt}`` with
 ``blur_1``/``gt_1`` (RealBlur), ``train_blur``/``train_sharp`` (REDS), ``SCENE/{Blur,Sharp}/RGB`` (BSD), ``{gt,blur}/SCENE``
-(DVD, REDS4), ``SCENE/N/{real_blur,gt}`` and lists of two paths a line (RSBlur, RealBlur). No picture is opened here.
+(DVD, REDS4), ``SCENE/N/{real_blur,gt}``, both sides in one folder (``a_blur.png``, ``a_sharp.png``) and lists of two paths a line (RSBlur, RealBlur). No picture is opened here.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from blursynth.common.errors import UserError
-from blursynth.shards.sides import (
-    BLURRED,
-    NO_MEANING,
-    SHARP,
-    VARIANTS,
-    Side,
-    folders_in,
-    role_of,
-    siblings,
-    twin_of,
+from blursynth.shards.partners import (
+    PICTURES,
+    SPLITS,
+    Pair,
+    PairSet,
+    Split,
+    both_in_one,
+    match_names,
+    settle_scenes,
 )
-
-Split = Literal["train", "val"]
-SPLITS: dict[str, Split] = {"train": "train", "training": "train"}
-SPLITS.update(dict.fromkeys(("test", "testing", "val", "valid", "validation"), "val"))
-PICTURES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+from blursynth.shards.sides import VARIANTS, Side, folders_in, role_of, siblings, twin_of
 
 
 class LayoutError(UserError):
     """No pairs where some were looked for; the message says what was found."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two files that show one moment."""
-
-    blur: Path
-    sharp: Path
-    scene: str  # what a split may not divide; "" while there is but one
-    name: str  # without extension, unique within the scene
-    split: Split | None = None  # where the layout has official ones
-    from_folder: bool = True  # the scene is a folder: its pictures stand in the order of time
-
-
-@dataclass
-class PairSet:
-    """Pairs in order of scene and name, and what stayed alone: (path, why)."""
-
-    pairs: list[Pair] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 def find_pairs(root: str | Path, gamma: bool = False) -> PairSet:
@@ -77,7 +49,7 @@ def find_pairs(root: str | Path, gamma: bool = False) -> PairSet:
         _from_folders(root, gamma, found)
     if not found.pairs:
         raise LayoutError(_nothing(root, found))
-    found.pairs = _scenes(found.pairs)
+    found.pairs = settle_scenes(found.pairs)
     return found
 
 
@@ -97,7 +69,7 @@ def match_folders(blur: str | Path, sharp: str | Path) -> PairSet:
         found.left_out += [(str(sharp / rest / n), "has no blurred partner") for n in sides[1][rest]]
     if not found.pairs:
         raise LayoutError(f"{blur} and {sharp}: no two pictures with one name or number")
-    found.pairs = _scenes(found.pairs)
+    found.pairs = settle_scenes(found.pairs)
     return found
 
 
@@ -137,7 +109,16 @@ def _from_folders(root: Path, gamma: bool, found: PairSet) -> None:
             _match(root / rel, holding[rel], root / twin, holding[twin], scene, split, found)
             taken |= {rel, twin}
             break
-    for rel in holding.keys() - taken:
+    for rel in sorted(holding.keys() - taken):
+        if together := both_in_one(holding[rel]):
+            split = next((SPLITS[w.lower()] for w in rel.parts if w.lower() in SPLITS), None)
+            for a, b in together:
+                found.pairs.append(Pair(root / rel / a, root / rel / b, rel.as_posix(), Path(a).stem, split))
+            matched = {n for pair in together for n in pair}
+            found.left_out += [
+                (str(root / rel / n), "has no partner") for n in holding[rel] if n not in matched
+            ]
+            continue
         if rel.parts and any(role_of(p) for p in rel.parts) and twin_of((root / rel).absolute()) is None:
             found.left_out.append((str(root / rel), "has no twin beside it"))
 
@@ -164,40 +145,14 @@ def _match(
     split: Split | None,
     found: PairSet,
 ) -> None:
-    """Pair the files of two folders: by name, by name without the word for the side, or by their last number alone."""
+    """Pair the files of two folders, and name what stays alone."""
     if sharps and blur.samefile(sharp):
         raise LayoutError(f"{blur}: would be measured against itself")
-    left = (list(blurred), list(sharps))
-    for key in (_stem, _stem_without_role, _last_number):
-        tables = []
-        for names in left:
-            count = Counter(map(key, names))
-            tables.append({key(n): n for n in names if key(n) is not None and count[key(n)] == 1})
-        for k in sorted(tables[0].keys() & tables[1].keys(), key=lambda k: _natural(k or "")):
-            a, b = tables[0][k], tables[1][k]
-            found.pairs.append(Pair(blur / a, sharp / b, scene, Path(a).stem, split))
-            left[0].remove(a)
-            left[1].remove(b)
-    found.left_out += [(str(blur / n), "has no sharp partner") for n in left[0]]
-    found.left_out += [(str(sharp / n), "has no blurred partner") for n in left[1]]
-
-
-def _stem(name: str) -> str | None:
-    return Path(name).stem.casefold()
-
-
-def _stem_without_role(name: str) -> str | None:
-    words = "|".join(sorted(BLURRED | SHARP | NO_MEANING, key=len, reverse=True))
-    return re.sub(rf"(?<![a-z])({words})(?![a-z])", "", Path(name).stem.lower()).strip("_- .")
-
-
-def _last_number(name: str) -> str | None:
-    numbers = re.findall(r"\d+", Path(name).stem)
-    return str(int(numbers[-1])) if numbers else None
-
-
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    return [(0, int(t), t) if t.isdecimal() else (1, 0, t.casefold()) for t in re.split(r"(\d+)", text) if t]
+    pairs = match_names(blurred, sharps)
+    found.pairs += [Pair(blur / a, sharp / b, scene, Path(a).stem, split) for a, b in pairs]
+    matched = {n for pair in pairs for n in pair}
+    found.left_out += [(str(blur / n), "has no sharp partner") for n in blurred if n not in matched]
+    found.left_out += [(str(sharp / n), "has no blurred partner") for n in sharps if n not in matched]
 
 
 def _from_list(path: Path, root: Path, found: PairSet) -> None:
@@ -244,52 +199,9 @@ def _from_list(path: Path, root: Path, found: PairSet) -> None:
             found.pairs.append(Pair(blur, sharp, scene, blur.stem, split))
 
 
-def _scenes(pairs: list[Pair]) -> list[Pair]:
-    """Settle what a scene is, and which splits are official; in order of scene and name."""
-    folders: dict[str, list[Pair]] = defaultdict(list)
-    for p in pairs:
-        folders[p.scene].append(p)
-    settled: list[Pair] = []
-    # RSBlur keeps each pair in a folder of its own, inside the folder of its scene.
-    alone = len(folders) > 1 and all(len(m) == 1 and "/" in s for s, m in folders.items())
-    for scene, members in folders.items():
-        prefixes = {_prefix(p.name) for p in members}
-        if alone:
-            above, own = scene.rsplit("/", 1)
-            settled.append(replace(members[0], scene=above, name=f"{own}_{members[0].name}"))
-        elif len(prefixes) > 1 and all(w.lower() in SPLITS for w in scene.split("/") if w not in ("", ".")):
-            # Many scenes in one folder: GOPR0372_07_00-000047.png
-            settled += [
-                replace(p, scene="/".join(x for x in (scene, _prefix(p.name)) if x not in ("", ".")))
-                for p in members
-            ]
-        else:
-            settled += members
-    if len({p.scene for p in settled}) == 1:
-        settled = [replace(p, scene=p.name, from_folder=False) for p in settled]
-    if {p.split for p in settled} != {"train", "val"}:  # official only when both are there
-        settled = [replace(p, split=None) for p in settled]
-    return sorted(settled, key=lambda p: (_natural(p.scene), _natural(p.name), str(p.blur)))
-
-
-def _prefix(name: str) -> str:
-    return re.sub(r"[\W_]*\d+\D*$", "", name)
-
-
 def _nothing(root: Path, found: PairSet) -> str:
     if found.left_out:
         what, why = found.left_out[0]
         return f"{root}: no pairs; {len(found.left_out)} left out, the first: {what}: {why}"
     known = "SCENE/{blur,sharp}, {input,target}, {lq,gt}, {blur,gt}, train_blur/train_sharp, {Blur,Sharp}/RGB, lists"
     return f"{root}: no pairs in a layout that is known ({known}); give --blur DIR --sharp DIR"
-
-
-def report(left_out: Iterable[tuple[str, str]], most: int = 3) -> list[str]:
-    """Lines for a person: what was left out and why, most frequent reason first."""
-    by_why: dict[str, list[str]] = defaultdict(list)
-    for what, why in left_out:
-        by_why[why].append(what)
-    return [
-        f"left out {len(places)}x, {why}: {', '.join(places[:most])}{', ...' if len(places) > most else ''}"
-        for why, places in sorted(by_why.items(), key=lambda x: -len(x[1]))
-    ]

@@ -6,7 +6,6 @@ Every video file and every folder of frames below a source ends up as a Clip or 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,96 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from blursynth.common.errors import UsageError
+from blursynth.shards.partners import both_in_one
 from blursynth.shards.sides import role_of, twin_of
+from blursynth.sources.formats import VIDEOS, unread
 from blursynth.sources.manifest import Manifest, Split, load_manifest
 from blursynth.video.clip import ClipError, ClipInfo, probe_clip, probe_still
 from blursynth.video.stills import SUFFIXES as PICTURES
 from blursynth.video.stills import folder_order
 
-VIDEOS = frozenset(
-    [
-        ".264",
-        ".265",
-        ".asf",
-        ".gif",
-        ".h264",
-        ".h265",
-        ".hevc",
-        ".insv",
-        ".m2v",
-        ".mjpeg",
-        ".mjpg",
-        ".mpv",
-        ".qt",
-        ".vob",
-        ".mp4",
-        ".mov",
-        ".m4v",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".ogv",
-        ".mxf",
-        ".y4m",
-    ]
-)
-UNREAD_FILMS = frozenset(
-    [
-        ".360",
-        ".3g2",
-        ".amv",
-        ".ari",
-        ".braw",
-        ".divx",
-        ".dv",
-        ".f4v",
-        ".gifv",
-        ".ivf",
-        ".mj2",
-        ".mp2",
-        ".mxv",
-        ".nut",
-        ".ogm",
-        ".r3d",
-        ".rm",
-        ".rmvb",
-        ".wtv",
-    ]
-)
-"""Films in a container that is not read, or not known to be read right: named, never passed over in silence."""
-UNREAD_PICTURES = frozenset(
-    [
-        ".arw",
-        ".avif",
-        ".cr2",
-        ".cr3",
-        ".dng",
-        ".dpx",
-        ".hdr",
-        ".heic",
-        ".heif",
-        ".j2k",
-        ".jp2",
-        ".jxl",
-        ".nef",
-        ".orf",
-        ".pgm",
-        ".ppm",
-        ".raf",
-        ".rw2",
-        ".tga",
-    ]
-)
-PROXIES = frozenset({".lrv", ".lrf"})
-"""Small copies that a camera writes beside each recording."""
 MIN_FRAMES = 3  # a blur needs two intervals
 Holds = Literal["video", "frames", "still"]
 PAIRS = ("pairs", "not-high-rate")
@@ -211,12 +128,17 @@ def _candidates(
         pictures = [n for n in names if Path(n).suffix.lower() in PICTURES]
         rest = [n for n in names if n not in videos and n not in pictures]
         other.update(Path(n).suffix.lower() or n for n in rest)
-        rejects += _unread(here, rest, set(names))
+        rejects += [Reject(*told) for told in unread(here, rest, set(names))]
         if stills:
             rejects += [
                 Reject(str(here / n), "not-a-still", f"{here / n}: a video; make it without --stills")
                 for n in videos
             ]
+            together = both_in_one(pictures)
+            if together:
+                detail = f"{here}: {len(together)} blurred sides of finished pairs ({together[0][0]} ...) are no source"
+                rejects.append(Reject(folder, "pairs", detail))
+                pictures = sorted(set(pictures) - {blurred for blurred, _ in together})
             if pictures and (twin := twin_of(here)) and _is_blurred(here, twin):
                 detail = f"{here}: the blurred side of finished pairs (the sharp one is {twin}) is no source"
                 rejects.append(Reject(folder, "pairs", detail))
@@ -230,6 +152,11 @@ def _candidates(
             rejects.append(
                 Reject(folder, "stray-pictures", f"{detail}; move frames to a folder of their own")
             )
+        elif together := both_in_one(pictures):
+            detail = f"{here}: finished pairs ({' and '.join(together[0])} ...), not film"
+            rejects.append(
+                Reject(folder, "pairs", f"{detail}; 'blursynth pack {root} --out DATA' makes shards of them")
+            )
         elif pictures:
             if aside := folder_order(here).companions:
                 detail = f"{here}: {len(aside)} pictures beside the frames ({aside[0]} ...) are not taken for frames"
@@ -241,44 +168,6 @@ def _is_blurred(side: Path, twin: Path) -> bool:
     """Whether one side of finished pairs is the blurred one, by the folder in which their paths differ."""
     role = next((role_of(a) for a, b in zip(side.parts, twin.parts) if a != b), None)
     return role is not None and role[0] == "blur"
-
-
-def _unread(folder: Path, names: list[str], all_names: set[str]) -> Iterator[Reject]:
-    """Films and pictures in formats that are not used, each or each kind by name."""
-    kinds: Counter[str] = Counter()
-    for n in names:
-        path, ext = folder / n, Path(n).suffix.lower()
-        if ext in PROXIES:
-            whole = next(
-                (
-                    w
-                    for w in sorted(all_names)
-                    if w != n and Path(w).suffix.lower() in VIDEOS and _recording(w) == _recording(n)
-                ),
-                None,
-            )
-            detail = (
-                f"the camera's small copy of {whole}, which is used"
-                if whole
-                else "a camera's small copy; give the recording itself"
-            )
-            yield Reject(str(path), "proxy", f"{path}: is {detail}")
-        elif ext in UNREAD_FILMS:
-            detail = f"{ext} files are not read; 'ffmpeg -i {n} -c copy {path.stem}.mkv' puts the film into one that is"
-            yield Reject(str(path), "unsupported", f"{path}: {detail}")
-        elif ext in UNREAD_PICTURES:
-            kinds[ext] += 1
-    for ext, count in sorted(kinds.items()):
-        yield Reject(
-            str(folder),
-            "unsupported",
-            f"{folder}: {count} {ext} pictures are not read; convert them to 8-bit or 16-bit PNG",
-        )
-
-
-def _recording(name: str) -> str:
-    """GoPro's GL010001.LRV and DJI's DJI_0001.LRF belong to GX010001.MP4 and DJI_0001.MP4."""
-    return re.sub(r"^g[lxhs](?=\d{6})", "g", Path(name).stem.lower())
 
 
 def is_output(folder: Path) -> bool:
@@ -299,7 +188,7 @@ def _clip(
     if holds == "frames" and (trap := manifest.trap(path)):
         return Reject(str(path), "not-high-rate", f"{path}: {trap.why}; use {trap.use}")
     if holds != "still" and (twin := twin_of(path)):
-        above = os.path.commonpath([path, twin])
+        above = root if root in path.parents and root in twin.parents else os.path.commonpath([path, twin])
         return Reject(
             str(path),
             "pairs",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blursynth.shards.layouts import PairSet, find_pairs, match_folders, report
+from blursynth.shards.layouts import find_pairs, match_folders
+from blursynth.shards.partners import PairSet, report
 from deblur_train.data.index import DataError, index_split
 from deblur_train.data.pictures import ShardReader
 from deblur_train.media.pictures import ImageError, read_picture

@@ -197,6 +197,27 @@ def test_two_given_folders(tmp_path):
         match_folders(tmp_path / "x", tmp_path / "z")
 
 
+def test_both_sides_in_one_folder(tmp_path):
+    files(tmp_path, "a/f_blur1.png", "a/f_sharp1.png", "a/f_blur2.png", "a/f_sharp2.png", "a/f_blur9.png")
+    found = find_pairs(tmp_path)
+    assert [(p.blur.name, p.sharp.name) for p in found.pairs] == [
+        (f"f_blur{i}.png", f"f_sharp{i}.png") for i in (1, 2)
+    ]
+    assert [w.rpartition("/")[2] for w, _ in found.left_out] == ["f_blur9.png"]
+
+
+def test_a_number_alone_pairs_only_where_names_mean_nothing(tmp_path):
+    files(tmp_path, "s/blur/IMG_1.png", "s/blur/IMG_2.png", "s/gt/DSC_1.png", "s/gt/DSC_2.png")
+    files(tmp_path, "t/blur/a_1.png", "t/blur/b_2.png", "t/gt/a_1.png", "t/gt/c_2.png")
+    found = find_pairs(tmp_path)
+    assert [(p.blur.name, p.sharp.name) for p in found.pairs] == [
+        ("IMG_1.png", "DSC_1.png"),
+        ("IMG_2.png", "DSC_2.png"),
+        ("a_1.png", "a_1.png"),
+    ]
+    assert {w.rpartition("/")[2] for w, _ in found.left_out} == {"b_2.png", "c_2.png"}
+
+
 def test_nothing_says_what_is_known(tmp_path):
     files(tmp_path, "holiday/1.png")
     with pytest.raises(LayoutError, match="give --blur DIR --sharp DIR"):

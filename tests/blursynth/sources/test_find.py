@@ -188,6 +188,22 @@ def test_finished_pairs_are_refused_and_pack_is_named(tmp_path, kind, open_gop_c
     assert [c.rel for c in clips] == ["film.mp4"] and reasons(rejects) == {"pairs": 2}
 
 
+def test_both_sides_in_one_folder_are_pairs_and_the_whole_source_is_named_for_pack(tmp_path):
+    for side in ("blur", "sharp"):
+        write_frames(tmp_path / "set" / "a", SMALL, f"flower_{side}{{:03d}}.png")
+        frames(tmp_path / "set" / "b" / side)
+    with pytest.raises(
+        SourceError, match=r"3 pairs.*finished pairs \(flower_blur000.png and flower_sharp000.png"
+    ) as e:
+        find_clips([tmp_path / "set"], fps=240)
+    assert f"'blursynth pack {tmp_path / 'set'} --out DATA'" in str(e.value) and e.value.exit_code == 1
+    clips, rejects = find_clips([tmp_path / "set"], stills=True)
+    assert {c.rel for c in clips} == {f"a/flower_sharp{i:03d}.png" for i in range(4)} | {
+        f"b/sharp/{i:06d}.png" for i in range(4)
+    }
+    assert reasons(rejects) == {"pairs": 2}
+
+
 def test_films_that_are_not_read_are_named(tmp_path, open_gop_clip):
     for name in ("GX010001.MP4", "b.mp4"):
         shutil.copy(open_gop_clip, tmp_path / name)

@@ -1,0 +1,131 @@
+"""File formats by extension: films that are read, and what is named instead because it is not."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+VIDEOS = frozenset(
+    [
+        ".264",
+        ".265",
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".h264",
+        ".h265",
+        ".hevc",
+        ".insv",
+        ".m2ts",
+        ".m2v",
+        ".m4v",
+        ".mjpeg",
+        ".mjpg",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mpv",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".qt",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+        ".y4m",
+    ]
+)
+UNREAD_FILMS = frozenset(
+    [
+        ".360",
+        ".3g2",
+        ".amv",
+        ".ari",
+        ".braw",
+        ".divx",
+        ".dv",
+        ".f4v",
+        ".gifv",
+        ".ivf",
+        ".mj2",
+        ".mp2",
+        ".mxv",
+        ".nut",
+        ".ogm",
+        ".r3d",
+        ".rm",
+        ".rmvb",
+        ".wtv",
+    ]
+)
+"""In a container that is not read, or not known to be read right."""
+UNREAD_PICTURES = frozenset(
+    [
+        ".arw",
+        ".avif",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".dpx",
+        ".hdr",
+        ".heic",
+        ".heif",
+        ".j2k",
+        ".jp2",
+        ".jxl",
+        ".nef",
+        ".orf",
+        ".pgm",
+        ".ppm",
+        ".raf",
+        ".rw2",
+        ".tga",
+    ]
+)
+PROXIES = frozenset({".lrv", ".lrf"})
+"""Small copies that a camera writes beside each recording."""
+
+
+def unread(folder: Path, names: list[str], beside: set[str]) -> Iterator[tuple[str, str, str]]:
+    """(path, reason, detail) of films and pictures among ``names`` that are not used, each or each kind by name."""
+    kinds: Counter[str] = Counter()
+    for n in names:
+        path, ext = folder / n, Path(n).suffix.lower()
+        if ext in PROXIES:
+            whole = next(
+                (
+                    w
+                    for w in sorted(beside)
+                    if w != n and Path(w).suffix.lower() in VIDEOS and _recording(w) == _recording(n)
+                ),
+                None,
+            )
+            detail = (
+                f"the camera's small copy of {whole}, which is used"
+                if whole
+                else "a camera's small copy; give the recording itself"
+            )
+            yield (str(path), "proxy", f"{path}: is {detail}")
+        elif ext in UNREAD_FILMS:
+            detail = f"{ext} files are not read; 'ffmpeg -i {n} -c copy {path.stem}.mkv' puts the film into one that is"
+            yield (str(path), "unsupported", f"{path}: {detail}")
+        elif ext in UNREAD_PICTURES:
+            kinds[ext] += 1
+    for ext, count in sorted(kinds.items()):
+        yield (
+            str(folder),
+            "unsupported",
+            f"{folder}: {count} {ext} pictures are not read; convert them to 8-bit or 16-bit PNG",
+        )
+
+
+def _recording(name: str) -> str:
+    """GoPro's GL010001.LRV and DJI's DJI_0001.LRF belong to GX010001.MP4 and DJI_0001.MP4."""
+    return re.sub(r"^g[lxhs](?=\d{6})", "g", Path(name).stem.lower())
