@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_serializer,
+    field_validator,
     model_validator,
 )
 
@@ -27,7 +28,6 @@ from blursynth.common.errors import UsageError, did_you_mean
 
 Backbone = Literal["mobilenet", "mobilenet-dsc", "inception", "nafnet"]
 AugmentKind = Literal["article", "dihedral", "none"]
-NoiseKind = Literal["off", "rsblur", "realblur"]
 PixelLoss = Literal["mse", "l1", "charbonnier"]
 DiscriminatorNorm = Literal["instance", "batch", "virtual", "none"]
 
@@ -103,12 +103,27 @@ class DataConfig(Strict):
     lanes: int = Field(
         default=8, ge=1, le=256, description="independent sequences; the number of workers divides it"
     )
-    noise: NoiseKind = Field(
-        default="off", description="redraw camera noise each time (needs shards with store = linear16)"
+    noise: str = Field(
+        default="off",
+        description="draw camera noise anew for each crop: off; or, as in blursynth make, rsblur, realblur, iso, B1,B2 or "
+        "rgb:B1,B2 (needs shards with store = linear16)",
     )
     val_frames: int = Field(
         default=16, ge=0, description="whole frames validated on, spread over the val shards; 0: none"
     )
+
+    @field_validator("noise")
+    @classmethod
+    def _noise(cls, v: str) -> str:
+        if v != "off":
+            from blursynth.camera.noise import parse_noise  # brings OpenCV and numba
+
+            model = parse_noise(v)
+            if model is not None and model.kind == "restore":
+                raise ValueError(
+                    f"{v} measures the source's frames, which shards do not hold; give rsblur, realblur, iso, B1,B2 or rgb:B1,B2"
+                )
+        return v
 
 
 class LossConfig(Strict):

@@ -1,20 +1,22 @@
-"""Augmentation of a crop: the only module that knows albumentations."""
+"""Augmentation of a crop, and its noise drawn anew: the only module that knows albumentations."""
 
 from __future__ import annotations
 
 import os
 import random
-import re
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 
-from deblur_train.config import AugmentKind, NoiseKind
+from blursynth.camera.noise import add_noise, parse_noise
+from blursynth.camera.response import CameraError, Response, jpeg, load_response
+from deblur_train.config import AugmentKind
+from deblur_train.data.index import DataError
 
-# (b1, b2) of noise b1 * Poisson(x / b1) + N(0, b2) in linear light, each times U(0.5, 1.5) (RSBlur, Rim et al. 2022).
-# b2 is a standard deviation as printed there for values in 0..1.
-NOISE_LEVELS: dict[str, tuple[float, float]] = {"rsblur": (1e-4, 9.15e-4), "realblur": (8.89e-5, 2.94e-5)}
+MCU = 16
+"""Side of the squares that a 4:2:0 JPEG is made of."""
 
 
 class Augment:
@@ -74,30 +76,35 @@ def _article() -> tuple[Any, Any]:
     return geometry, dropout
 
 
-def redraw_noise(linear: np.ndarray, kind: NoiseKind, crf: str, rng: np.random.Generator) -> np.ndarray:
-    """Fresh camera noise on a noise-free linear blur: ``(H, W, 3)`` uint16 linear RGB to uint8 display-encoded RGB."""
-    x = linear.astype(np.float32) / 65535.0
-    b1, b2 = (b * rng.uniform(0.5, 1.5) for b in NOISE_LEVELS[kind])
-    # A Poisson count at these levels is above a thousand for all but black pixels: its normal limit is exact enough.
-    x = x + np.sqrt(np.maximum(x, 0) * b1 + b2 * b2) * rng.standard_normal(x.shape, dtype=np.float32)
-    return np.round(encode(np.clip(x, 0, 1), crf) * 255).astype(np.uint8)
+def redraw_noise(
+    linear: np.ndarray,
+    window: tuple[slice, slice],
+    kind: str,
+    crf: str,
+    quality: int | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A crop of a blur with fresh camera noise, as `make` puts it in: uint8 RGB by the response curve ``crf``.
+
+    linear: the noise-free linear blur, ``(H, W, 3)`` uint16. window: the crop's rows and columns. quality: of the
+    camera's JPEG, which keeps its place on the picture's grid. Raises DataError for a curve that cannot be had here.
+    """
+    rows, columns = window
+    y, x = (rows.start % MCU, columns.start % MCU) if quality is not None else (0, 0)
+    around = linear[rows.start - y : rows.stop, columns.start - x : columns.stop]
+    light = around.astype(np.float32) / np.float32(65535)
+    blur, _ = add_noise(light, _response(crf), parse_noise(kind), (), rng, 1.0)
+    if quality is not None:
+        blur = jpeg(blur, quality)
+    return blur[y:, x:]
 
 
-def encode(linear: np.ndarray, crf: str) -> np.ndarray:
-    """Linear light 0..1 to display-encoded 0..1 by ``srgb`` (IEC 61966-2-1), ``gamma2.2`` (any number) or ``display`` (no curve)."""
-    if crf in (
-        "srgb",
-        "pq",
-        "hlg",
-        "linear",
-    ):  # the last three say where the light came from; the codes are sRGB
-        return np.where(
-            linear <= 0.0031308, 12.92 * linear, 1.055 * np.power(np.maximum(linear, 1e-8), 1 / 2.4) - 0.055
-        )
-    if re.fullmatch(r"gamma\d+(\.\d+)?", crf):
-        return np.power(linear, 1 / float(crf.removeprefix("gamma")))
-    if crf == "display":
-        return linear
-    raise ValueError(
-        f"noise cannot be redrawn for the response curve {crf!r}; known: srgb, gamma2.2, display"
-    )
+@cache
+def _response(crf: str) -> Response:
+    try:
+        return load_response(crf)
+    except CameraError as e:
+        raise DataError(
+            f"noise cannot be drawn anew: {e}; the shards were made with this response curve: train where it is, or "
+            "set data.noise to off"
+        ) from None

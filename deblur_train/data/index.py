@@ -43,6 +43,8 @@ class Sample:
     crf: str
     border: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Pixels at the left, top, right and bottom that show light from outside the frame (`exposure.shake.border`)."""
+    jpeg: int | None = None
+    """Quality of the camera's JPEG on the blur."""
 
 
 @dataclass
@@ -133,9 +135,17 @@ def _sample(
     if problem:
         faults.append(Fault(where, problem))
         return None
-    clip, crf = str(meta["source"]["clip"]), str(meta["camera"]["crf"])
+    quality = meta["camera"].get("jpeg")
     return Sample(
-        number, key, images["blur"], images["sharp"], images.get("linear"), clip, crf, shaken_border(meta)
+        number,
+        key,
+        images["blur"],
+        images["sharp"],
+        images.get("linear"),
+        clip=str(meta["source"]["clip"]),
+        crf=str(meta["camera"]["crf"]),
+        border=shaken_border(meta),
+        jpeg=quality if type(quality) is int and 1 <= quality <= 100 else None,
     )
 
 

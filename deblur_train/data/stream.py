@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from deblur_train.config import AugmentKind, ConfigError, NoiseKind
+from deblur_train.config import AugmentKind, ConfigError
 from deblur_train.data.augment import Augment, redraw_noise
 from deblur_train.data.index import DataError, ShardIndex
 from deblur_train.data.pictures import DecodeError, ShardReader
@@ -49,7 +49,7 @@ class CropOptions:
     frames_in_flight: int = 8
     lanes: int = 8
     augment: AugmentKind = "article"
-    noise: NoiseKind = "off"
+    noise: str = "off"
 
 
 @dataclass
@@ -58,6 +58,7 @@ class Frame:
     sharp: np.ndarray
     linear: np.ndarray | None
     crf: str
+    jpeg: int | None
     left: int  # crops still to be taken
 
 
@@ -226,7 +227,7 @@ class CropStream(IterableDataset):
         window = (slice(y, y + size), slice(x, x + size))
         blur, sharp = frame.blur[window], frame.sharp[window]
         if frame.linear is not None:
-            blur = redraw_noise(frame.linear[window], self.options.noise, frame.crf, rng)
+            blur = redraw_noise(frame.linear, window, self.options.noise, frame.crf, frame.jpeg, rng)
         assert self.augment is not None
         return self.augment(blur, sharp, rng)
 
@@ -247,7 +248,14 @@ class CropStream(IterableDataset):
                 self.fresh_faults.append(f"{own.index.paths[sample.shard].name}:{sample.key}: {e}")
                 continue
             blur, sharp, *linear = (_at_least(_within(x, sample.border), self.options.crop) for x in pictures)
-            return Frame(blur, sharp, linear[0] if linear else None, sample.crf, self.options.crops_per_frame)
+            return Frame(
+                blur,
+                sharp,
+                linear[0] if linear else None,
+                sample.crf,
+                sample.jpeg,
+                self.options.crops_per_frame,
+            )
         last = self.fresh_faults[-1] if self.fresh_faults else "unknown"
         raise DataError(f"none of the {len(own.shard_of)} samples can be decoded; the last: {last}")
 

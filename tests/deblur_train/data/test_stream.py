@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from deblur_train.config import ConfigError
-from deblur_train.data.augment import NOISE_LEVELS, Augment, encode, redraw_noise
+from blursynth.camera.response import load_response
+from blursynth.pairs.synthesis import Synthesizer
+from blursynth.recipe import Recipe
+from deblur_train.config import ConfigError, DataConfig
+from deblur_train.data.augment import Augment, redraw_noise
 from deblur_train.data.index import DataError, index_split
 from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream, Mixture, ShardSet
@@ -211,34 +214,79 @@ def test_dihedral_reaches_all_eight_and_keeps_pairs():
     assert len(seen) == 8
 
 
-def test_noise_is_redrawn_with_the_published_variance(tmp_path):
-    linear = np.full((256, 256, 3), 0.25 * 65535, np.uint16)
-    b1, b2 = NOISE_LEVELS["rsblur"]
-    ratios = []
-    for seed in range(20):
-        y = redraw_noise(linear, "rsblur", "display", np.random.default_rng(seed)).astype(float) / 255
-        assert y.mean() == pytest.approx(0.25, abs=2e-3)
-        ratios.append((y.var() - 1 / 12 / 255**2) / (b1 * 0.25 + b2**2))
-    # b1 and b2 are each times U(0.5, 1.5): the variance's mean factor is near 1.
-    assert np.mean(ratios) == pytest.approx(1.0, abs=0.25)
+WHOLE = (slice(0, 192), slice(0, 256))
+
+
+@pytest.mark.parametrize("kind", ["rsblur", "realblur", "4e-4,3e-3", "rgb:4e-4,3e-3"])
+@pytest.mark.parametrize("quality", [None, 85])
+def test_noise_drawn_anew_is_what_make_puts_in(kind, quality):
+    """Deviation and correlation between neighbours, channel by channel; same curve, same JPEG."""
+    rng = np.random.default_rng(0)
+    light = cv2.GaussianBlur(rng.random((192, 256, 3)).astype(np.float32), (0, 0), 12)
+    light = 0.1 + 0.5 * (light - light.min()) / np.ptp(light)
+    frames = [load_response("gamma2.2").encode(light)] * 3
+    options = {"interp": "none", "crf": "gamma2.2", "noise": kind, "store": "linear16"}
+    maker = Synthesizer(Recipe(**options, jpeg=str(quality or "off")))
+
+    def facts(pictures: list[np.ndarray]) -> np.ndarray:
+        d = np.stack(pictures).astype(float)
+        d -= d.mean(0)
+        near = [(d[..., :-1, c] * d[..., 1:, c]).mean() / d[..., c].var() for c in range(3)]
+        return np.array([*d.std((0, 1, 2)), *near])
+
+    made = [maker.sample("c", frames, 0, None, np.random.default_rng(s)) for s in range(24)]
+    drawn = [
+        redraw_noise(made[0].linear16, WHOLE, kind, "gamma2.2", quality, np.random.default_rng(100 + s))
+        for s in range(24)
+    ]
+    want, got = facts([m.blur_rgb for m in made]), facts(drawn)
+    assert np.allclose(got[:3], want[:3], rtol=0.12), (got, want)
+    assert np.allclose(got[3:], want[3:], atol=0.05), (got, want)
+
+
+def test_a_crop_keeps_its_place_on_the_jpegs_grid():
+    linear = np.random.default_rng(0).integers(8000, 50000, (96, 96, 3)).astype(np.uint16)
+    window = (slice(21, 61), slice(37, 77))
+    tiny = "rgb:0,0"  # no noise: JPEG alone
+    crop = redraw_noise(linear, window, tiny, "srgb", 60, np.random.default_rng(0))
+    whole = redraw_noise(linear, (slice(0, 96), slice(0, 96)), tiny, "srgb", 60, np.random.default_rng(0))
+    inner = np.s_[:24, :24]  # blocks that lie in the crop whole
+    assert np.array_equal(crop[inner], whole[window][inner])
+
+
+def test_noise_drawn_anew_differs_from_crop_to_crop(tmp_path):
     write_tar(tmp_path / "train-000000.tar", sample("k", 1, linear=True))
     batch = stream(tmp_path, noise="rsblur", augment="none", batch_size=4).batch(0)
     assert len({x.numpy().tobytes() for x in batch["blur"]}) > 1
 
 
+@pytest.mark.parametrize("crf", ["somewhere/crf.npy", "gamma0", "nonsense"])
+def test_a_response_curve_that_is_not_there_is_said(crf):
+    linear = np.zeros((192, 256, 3), np.uint16)
+    with pytest.raises(DataError, match="to off"):
+        redraw_noise(linear, WHOLE, "rsblur", crf, None, np.random.default_rng(0))
+
+
+def test_a_curve_from_a_file_is_used(tmp_path):
+    np.save(tmp_path / "curve.npy", np.linspace(0, 1, 256) ** 3)
+    linear = np.full((192, 256, 3), 65535 // 8, np.uint16)
+    codes = redraw_noise(
+        linear, WHOLE, "rgb:0,0", str(tmp_path / "curve.npy"), None, np.random.default_rng(0)
+    )
+    assert np.abs(codes - 127.5).max() <= 1
+
+
+def test_noise_settings_of_a_config():
+    for good in ("off", "rsblur", "iso", "1e-4,1e-3", "rgb:1e-4,1e-3"):
+        assert DataConfig(noise=good).noise == good
+    for bad, why in (("restore", "source's frames"), ("loud", "is not off, rsblur")):
+        with pytest.raises(ValueError, match=why):
+            DataConfig(noise=bad)
+
+
 def test_noise_without_linear_images_is_a_clear_error(data):
     with pytest.raises(DataError, match="linear16"):
         stream(data, noise="rsblur").batch(0)
-
-
-def test_response_curves_have_known_values():
-    assert encode(np.array([0.0, 0.0031308, 0.21404114, 1.0]), "srgb") == pytest.approx(
-        [0, 0.04045, 0.5, 1], abs=1e-4
-    )
-    assert encode(np.array([0.5]), "gamma1.5")[0] == pytest.approx(0.5 ** (2 / 3))
-    assert encode(np.array([0.5]), "gamma2.2")[0] == pytest.approx(0.72974, abs=1e-4)
-    with pytest.raises(ValueError, match="response curve"):
-        encode(np.zeros(1), "file.npy")
 
 
 def test_pixel_values_map_to_signed_range_and_back():
