@@ -17,7 +17,7 @@ from blursynth.exchange.lmdb import PairsLmdb
 from blursynth.shards.partners import SPLITS
 from blursynth.shards.schema import FORMATS
 from blursynth.shards.shard import ShardError, read_shard
-from blursynth.shards.store import require_local
+from blursynth.shards.store import is_url, local_path
 
 Layout = Literal["nafnet", "basicsr", "gopro"]
 FOLDERS: dict[str, tuple[str, str]] = {
@@ -69,7 +69,9 @@ def unpack(
     if layout not in FOLDERS:
         raise UsageError(f"--layout {layout}: known: {', '.join(FOLDERS)}")
     files = ShardFiles(data)
-    out = Path(require_local(str(out), "unpack"))
+    if is_url(local_path(str(out))):
+        raise UsageError(f"{out}: unpack writes to a folder of this machine")
+    out = Path(local_path(str(out)))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: is not an empty folder; give another --out")
     part = out.with_name(f"{out.name}.part")

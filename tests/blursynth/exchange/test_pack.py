@@ -191,6 +191,16 @@ def test_again_is_the_same_bytes_and_other_pairs_are_refused(tmp_path):
         pack(root, tmp_path / "d")
 
 
+def test_a_tar_that_is_not_ours_is_not_written_over(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "train-000000.tar").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="did not make"):
+        pack(reds(tmp_path / "set"), tmp_path / "d")
+    assert (tmp_path / "d" / "train-000000.tar").read_bytes() == b"mine"
+    with pytest.raises(UsageError, match="folder of this machine"):
+        pack(tmp_path / "set", "s3://bucket/d")
+
+
 def test_a_shard_is_not_one_scene(tmp_path):
     pack(realblur(tmp_path / "set", 4, 12), tmp_path / "d", val_fraction=0)
     for path in (tmp_path / "d").glob("train-*.tar"):
