@@ -53,6 +53,7 @@ class VideoFacts:
     colour: Colour
     aspect: Fraction  # of a pixel, of the upright frame
     frames: int  # expected, 0 when unknown
+    chroma: str = "420"  # how colours are sampled: "420", "422", "444", or "rgb"
 
 
 class VideoReader:
@@ -157,6 +158,7 @@ class VideoReader:
         if self.size is None:
             self.size, self._colour = (rgb.shape[1], rgb.shape[0]), colour_of(frame)
             self._turned = self._orientation.transposed
+            self._chroma = chroma_of(frame)
         elif self.size != (rgb.shape[1], rgb.shape[0]):
             raise VideoError(
                 f"{self.name}: its frame size changes from {self.size[0]}x{self.size[1]} to "
@@ -183,13 +185,24 @@ class VideoReader:
         if self.size is None:
             raise VideoError(f"{self.name}: no frame in it can be decoded")
         aspect = 1 / self.aspect if self._turned else self.aspect
-        return VideoFacts(self.time_base, self.rate, self._colour, aspect, self.expected)
+        return VideoFacts(self.time_base, self.rate, self._colour, aspect, self.expected, self._chroma)
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """How the file says that its frames are to be turned and mirrored."""
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     return parse_display_matrix(None if data is None else bytes(data))
+
+
+def chroma_of(frame: av.VideoFrame) -> str:
+    """ "420", "422", "444" or "rgb"; rarer layouts count as the next finer of these."""
+    f = frame.format
+    if f.is_rgb:
+        return "rgb"
+    if len(f.components) < 3:
+        return "420"  # grey: what every player takes
+    across, down = f.chroma_width(64) < 64, f.chroma_height(64) < 64
+    return "444" if not across else "420" if down else "422"
 
 
 def colour_of(frame: av.VideoFrame) -> Colour:

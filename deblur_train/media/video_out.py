@@ -5,21 +5,24 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from blursynth.common.atomic import part_beside
-from deblur_train.media.video_in import ACCURATE, Shot, VideoError, VideoFacts, VideoReader, reason
+from deblur_train.media.video_in import Shot, VideoError, VideoFacts, VideoReader, reason
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 FALLBACKS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")  # the first that this FFmpeg has
-# swscale's number for a stream's matrix (H.273); what is unspecified is BT.601 to every FFmpeg tool.
-SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-LIMITED, FULL = 1, 2
+# swscale's name for a stream's matrix (H.273); what is unspecified is BT.601 to every FFmpeg tool.
+MATRIX = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+# Where the chroma samples of what is written stand: beside every second pixel of a row, as H.264, HEVC and MPEG-4 mean
+# it when nothing is said. Readers take it so; written centred, each pass would move the colours by half a pixel.
+CHROMA_PLACE = "left"
+FULL = 2  # range of codes
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ class VideoWriter:
         metadata: dict[str, str] | None = None,
     ) -> None:
         height, width = first.shape[:2]
-        codec, self.note = choose_codec(encoding.codec)
+        codec, note = choose_codec(encoding.codec)
+        self.notes = [note] if note else []
         options = {"movflags": "+faststart"} if suffix != ".mkv" else {}
         self.container = av.open(f"file:{part}", "w", format=CONTAINERS[suffix], options=options)
         self.container.metadata.update(metadata or {})
@@ -102,31 +106,38 @@ class VideoWriter:
         context.width, context.height = width, height
         context.time_base = stream.time_base = facts.time_base
         context.sample_aspect_ratio = facts.aspect
-        context.pix_fmt = self.pixels = _pixels(codec, width, height, first.dtype.itemsize > 1)
+        wide = first.dtype.itemsize > 1
+        context.pix_fmt = pixels = _pixels(codec, width, height, wide, facts.chroma)
+        if not pixels.startswith(f"yuv{facts.chroma}p"):
+            why = f"{codec} has no other" if facts.chroma != "rgb" else "players know no RGB"
+            said = f"colours written as 4:2:0 of {CHROMA_WORDS[facts.chroma]}: {why}"
+            self.notes += [said] if pixels.startswith("yuv420p") else []
         self.colour = facts.colour
-        self.matrix = SWS_MATRIX.get(self.colour.matrix, 5)
-        self.range = FULL if self.colour.range == FULL else LIMITED
         context.color_range, context.colorspace = self.colour.range, self._tagged_matrix()
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
-        context.options = _quality(codec, encoding.crf)
+        context.options = _quality(codec, encoding.crf) | {"chroma_sample_location": CHROMA_PLACE}
         self.stream = stream
         self.others = {s.index: self.container.add_stream_from_template(s) for s in copied}
-        self._reformat = VideoReformatter()
+        self._given = "rgb48le" if wide else "rgb24"
+        limits = "full" if self.colour.range == FULL else "limited"
+        self._convert = _converter(
+            self._given,
+            width,
+            height,
+            facts.time_base,
+            MATRIX.get(self.colour.matrix, "bt601"),
+            limits,
+            pixels,
+        )
 
     def _tagged_matrix(self) -> int:
         return 2 if self.colour.matrix == 0 else self.colour.matrix  # 0: it was RGB, and is none any more
 
     def write(self, shot: Shot) -> None:
-        rgb = av.VideoFrame.from_ndarray(
-            np.ascontiguousarray(shot.rgb), format="rgb48le" if shot.rgb.dtype == np.uint16 else "rgb24"
-        )
-        frame = self._reformat.reformat(
-            rgb,
-            format=self.pixels,
-            dst_colorspace=self.matrix,
-            dst_color_range=self.range,
-            interpolation=ACCURATE,
-        )
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(shot.rgb), format=self._given)
+        rgb.pts, rgb.time_base = shot.pts, self.stream.codec_context.time_base
+        self._convert.push(rgb)
+        frame = cast(av.VideoFrame, self._convert.pull())
         frame.pts, frame.time_base = shot.pts, self.stream.codec_context.time_base
         if shot.duration and hasattr(frame, "duration"):
             frame.duration = shot.duration
@@ -143,11 +154,36 @@ class VideoWriter:
         self.container.close()
 
 
-def _pixels(codec: str, width: int, height: int, wide: bool) -> str:
-    """4:2:0 as every player takes it; 4:4:4 for odd sides, which 4:2:0 cannot hold; 10 bits for sources that have them."""
+CHROMA_WORDS = {"420": "4:2:0", "422": "4:2:2", "444": "4:4:4", "rgb": "RGB"}
+
+
+def _pixels(codec: str, width: int, height: int, wide: bool, chroma: str) -> str:
+    """The source's layout where the encoder has it, else 4:2:0 as every player takes it; 4:4:4 for odd sides, which the
+    others cannot hold; 10 bits for sources that have them."""
     known = {f.name for f in av.Codec(codec, "w").video_formats or ()}
-    layout = "yuv444p" if (width % 2 or height % 2) and "yuv444p" in known else "yuv420p"
+    odd = width % 2 or (height % 2 and chroma != "422")
+    wanted = "yuv444p" if odd else f"yuv{chroma}p"
+    layout = wanted if wanted in known else "yuv420p"
     return f"{layout}10le" if wide and f"{layout}10le" in known else layout
+
+
+def _converter(
+    given: str, width: int, height: int, time_base: Fraction, matrix: str, limits: str, pixels: str
+) -> av.filter.Graph:
+    """RGB to the encoder's pixels by swscale, which puts the chroma samples where it is told only as a filter."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(given), time_base=time_base)
+    scale = graph.add(
+        "scale",
+        f"flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:out_color_matrix={matrix}:out_range={limits}:"
+        f"out_chroma_loc={CHROMA_PLACE}",
+    )
+    shape, sink = graph.add("format", pixels), graph.add("buffersink")
+    source.link_to(scale)
+    scale.link_to(shape)
+    shape.link_to(sink)
+    graph.configure()
+    return graph
 
 
 def _quality(codec: str, crf: int) -> dict[str, str]:
@@ -195,4 +231,4 @@ def write_video(
             writer.close()
     except av.error.FFmpegError as e:
         raise VideoError(f"{target}: cannot be encoded: {reason(e)}") from None
-    return frames, [writer.note] if writer.note else []
+    return frames, writer.notes

@@ -1,5 +1,6 @@
 """Small videos with known content, for the tests of predict: made with PyAV, sizes of a few dozen pixels."""
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,8 +36,10 @@ def write_film(
     colour: tuple[int, int, int, int] | None = None,
     codec: str = "libx264",
     aspect: Fraction | None = None,
+    chroma: str | None = None,
 ) -> Path:
-    """Encode at 25 frames a second, or at the time stamps given. ``colour``: range, matrix, primaries, transfer."""
+    """Encode at 25 frames a second, or at the time stamps given. ``colour``: range, matrix, primaries, transfer.
+    ``chroma``: where its samples stand, and are tagged to stand: left, center, topleft."""
     pts = pts or [24 * i for i in range(len(frames))]
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=25)
@@ -48,6 +51,8 @@ def write_film(
         if colour:
             context.color_range, context.colorspace, context.color_primaries, context.color_trc = colour
         context.options = {"crf": "10"} if codec == "libx264" else {}
+        if chroma:
+            context.options |= {"chroma_sample_location": chroma}
         tone = out.add_stream(sound, rate=48000, bit_rate=128_000) if sound else None
         for rgb, at in zip(frames, pts, strict=True):
             kind = "rgb48le" if rgb.dtype == np.uint16 else "rgb24"
@@ -57,6 +62,8 @@ def write_film(
                     format=pix_fmt, dst_colorspace=1 if colour[1] == 1 else 5, dst_color_range=colour[0]
                 )
                 frame.color_range, frame.colorspace = colour[0], colour[1]
+            if chroma:
+                frame = _placed(frame, pix_fmt, chroma)
             frame.pts, frame.time_base = at, time_base
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
@@ -64,6 +71,28 @@ def write_film(
             for packet in _beeps(tone, seconds=float((pts[-1] + 24) * time_base)):
                 out.mux(packet)
     return path
+
+
+def _placed(frame: av.VideoFrame, pix_fmt: str, chroma: str) -> av.VideoFrame:
+    """RGB to ``pix_fmt`` with the chroma samples at their place."""
+    graph = av.filter.Graph()
+    flags = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+    steps = [
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
+        ),
+        graph.add("scale", f"{flags}:out_color_matrix=bt601:out_range=limited:out_chroma_loc={chroma}"),
+        graph.add("format", pix_fmt),
+        graph.add("buffersink"),
+    ]
+    for one, other in itertools.pairwise(steps):
+        one.link_to(other)
+    graph.configure()
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    graph.push(frame)
+    placed = graph.pull()
+    placed.pict_type = 0
+    return placed
 
 
 def _beeps(stream, seconds: float):

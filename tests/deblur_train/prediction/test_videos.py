@@ -317,3 +317,56 @@ def test_reader_gives_shots_in_order(tmp_path):
         assert reader.expected == 5
         pts = [x.pts for x in reader if isinstance(x, Shot)]
     assert pts == sorted(pts) and len(pts) == 5 and reader.damaged == reader.missing == 0
+
+
+def colour_waves(height: int = 96, width: int = 128) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture whose colours are waves of 32 px across and 24 px down, and the two waves as phasors."""
+    y, x = np.mgrid[:height, :width] * 1.0
+    across, down = 2 * np.pi * x / 32, 2 * np.pi * y / 24
+    wave = 40 * np.sin(across) + 30 * np.sin(down)
+    rgb = np.rint(np.dstack([128 + wave, 128 - 0.15 * wave, 128 - wave])).astype(np.uint8)
+    return rgb, np.exp(-1j * across), np.exp(-1j * down)
+
+
+def colour_shift(rgb: np.ndarray) -> tuple[float, float]:
+    """How far the colours of ``colour_waves`` have moved, px to the right and down; whole waves, away from the borders."""
+    want, across, down = colour_waves()
+    part = (slice(12, 84), slice(16, 112))
+    found = []
+    for phasor, length in ((across, 32), (down, 24)):
+        angle = [np.angle(((x[..., 0] * 1.0 - x[..., 2]) * phasor)[part].sum()) for x in (rgb, want)]
+        found.append(-float(np.angle(np.exp(1j * (angle[0] - angle[1])))) * length / 2 / np.pi)
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(
+    ("layout", "place"),
+    [
+        ("yuv420p", "left"),
+        ("yuv420p", "center"),
+        ("yuv420p", "topleft"),
+        ("yuv422p", "left"),
+        ("yuv444p", "left"),
+    ],
+)
+def test_colours_stay_in_place_over_ten_passes(tmp_path, layout, place):
+    """Wherever the source's chroma samples stand: within 0.05 px after ten passes of an identity, and the layout stays.
+    (A writer that centres them moves the colours by half a pixel each time the file is read as it is meant to be.)"""
+    rgb = colour_waves()[0]
+    film = write_film(tmp_path / "0.mkv", [rgb] * 2, pix_fmt=layout, chroma=place)
+    for n in range(1, 11):
+        result = restore_video(film, tmp_path / f"{n}.mkv", same, encoding=Encoding(crf=4))
+        film = result.written
+        assert not result.notes
+    shots, _, reader = read_film(film)
+    assert max(map(abs, colour_shift(shots[0].rgb))) < 0.05
+    assert reader.facts().chroma == layout[3:6]
+
+
+def test_colours_that_lose_resolution_are_said(tmp_path):
+    """RGB, and layouts that the encoder lacks, become 4:2:0, and a note says so."""
+    film = write_film(tmp_path / "a.mkv", [texture()] * 2, pix_fmt="bgr0", codec="ffv1")
+    assert "colours written as 4:2:0 of RGB" in " ".join(restore_video(film, tmp_path / "b.mkv", same).notes)
+    film = write_film(tmp_path / "c.mkv", [texture()] * 2, pix_fmt="yuv444p")
+    notes = restore_video(film, tmp_path / "d.mkv", same, encoding=Encoding("mpeg4")).notes
+    assert "colours written as 4:2:0 of 4:4:4: mpeg4 has no other" in " ".join(notes)
