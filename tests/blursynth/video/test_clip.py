@@ -15,10 +15,9 @@ import pytest
 
 import blursynth.video.film as video
 from blursynth.video.clip import ClipError, decode_with, probe_clip, read_frames
-from blursynth.video.frame_names import natural_key, order_frames
 from blursynth.video.packets import packet_index
 from blursynth.video.reader import Reader
-from blursynth.video.stills import read_still
+from blursynth.video.stills import natural_key, order_frames, read_still
 from tests.helpers.films import moving, packets, write_frames, write_picture, write_video
 
 
