@@ -35,14 +35,15 @@ def audit_source(
     fps: float | None = None,
     max_frames: int | None = None,
     progress: Callable[[Clip, int], None] | None = None,
+    window: int = WINDOW,
 ) -> AuditReport:
     """Audit every clip that ``make`` would find. Raises SourceError when there is none.
 
-    ``max_frames`` looks at the first so many frames of each clip; ``progress(clip, index)`` is called per frame.
+    ``max_frames`` looks at the first so many frames of each clip; ``window``: frames of the windows that are counted; ``progress(clip, index)`` is called per frame.
     """
     clips, rejects = find_clips(srcs, fps)
     return AuditReport(
-        clips=[audit_clip(c, max_frames, progress) for c in clips],
+        clips=[audit_clip(c, max_frames, progress, window) for c in clips],
         rejects=[RejectedItem(what=r.what, reason=r.reason, detail=r.detail) for r in rejects],
     )
 
@@ -92,7 +93,10 @@ class _Tally:
 
 
 def audit_clip(
-    clip: Clip, max_frames: int | None = None, progress: Callable[[Clip, int], None] | None = None
+    clip: Clip,
+    max_frames: int | None = None,
+    progress: Callable[[Clip, int], None] | None = None,
+    window: int = WINDOW,
 ) -> ClipAudit:
     """Audit one clip; never raises for bad data."""
     info = clip.info
@@ -105,7 +109,7 @@ def audit_clip(
     found = tally.found
     duplicates = sorted({*found["duplicate"], *tally.checker.revised})
     bad = {i for v in found.values() for i in v} | set(duplicates)
-    starts = range(0, n - WINDOW + 1, WINDOW)
+    starts = range(0, n - window + 1, window)
     samples = np.array(tally.samples) if tally.samples else np.zeros((1, 3))
     motion = np.array(tally.motion) if tally.motion else np.zeros((1, 2))
     sharpness = np.sqrt(tally.energy.mean(axis=1))
@@ -138,7 +142,8 @@ def audit_clip(
         noise_sigma=float(np.median(samples[:, 2])),
         motion_px=float(np.median(motion[:, 0])),
         motion_p95_px=float(np.median(motion[:, 1])),
-        windows=sum(not bad.intersection(range(s + 1, s + WINDOW)) for s in starts),
+        window=window,
+        windows=sum(not bad.intersection(range(s + 1, s + window)) for s in starts),
         windows_possible=len(starts),
         verdict="ok",
         advice=[],

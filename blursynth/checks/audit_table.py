@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import shutil
 from collections import Counter
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from blursynth.video.verdict import ClipAudit
 
+_PLACES = 12  # cuts or repeats of one clip that are spelled out
 _SHOWN = 3  # rejected items of one reason that are spelled out
 _COLOUR = {"ok": "green", "warn": "yellow", "reject": "red"}
 
@@ -38,11 +40,26 @@ class AuditReport(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0 when at least one clip can be used as it is."""
+        """0 when at least one clip can be used as it is and every file could be read."""
+        if any(r.reason == "unreadable" for r in self.rejects):
+            return 1
         return 0 if any(c.verdict != "reject" for c in self.clips) else 1
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1)
+
+    def to_csv(self) -> str:
+        """A row a clip; lists of frame numbers are parted by spaces."""
+        out = io.StringIO()
+        writer = csv.DictWriter(out, list(ClipAudit.model_fields), lineterminator="\n")
+        writer.writeheader()
+        for c in self.clips:
+            row = c.model_dump()
+            for key in ("gaps", "cuts", "duplicates"):
+                row[key] = " ".join(map(str, row[key]))
+            row["faults"] = " ".join(f"{k}={n}" for k, n in c.faults.items())
+            writer.writerow(row | {"advice": "; ".join(c.advice)})
+        return out.getvalue().rstrip("\n")
 
     def __str__(self) -> str:
         return audit_text(self)
@@ -74,6 +91,11 @@ def audit_view(report: AuditReport) -> RenderableType:
         if c.advice:
             parts.append(Text(c.clip, style=_COLOUR[c.verdict]))
             parts.extend(Text(f"  - {a}") for a in c.advice)
+        parts.extend(
+            Text(f"  {c.clip}: {name} at frame {_places(at)}")
+            for name, at in (("cuts", c.cuts), ("repeats", c.duplicates), ("gaps", c.gaps))
+            if at
+        )
     if report.rejects:
         parts.append(Text(f"Not usable ({len(report.rejects)}):", style="red"))
         by_reason: dict[str, list[str]] = {}
@@ -98,6 +120,11 @@ def audit_text(report: AuditReport) -> str:
     width = max(120, shutil.get_terminal_size((140, 40)).columns)
     Console(file=out, width=width, highlight=False).print(audit_view(report))
     return out.getvalue().rstrip("\n")
+
+
+def _places(frames: list[int]) -> str:
+    more = f" and {len(frames) - _PLACES} more (all of them: --json)" if len(frames) > _PLACES else ""
+    return ", ".join(map(str, frames[:_PLACES])) + more
 
 
 def _cells(c: ClipAudit) -> list[str]:

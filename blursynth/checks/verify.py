@@ -204,6 +204,10 @@ def _index_problems(root: Path, report: Report, names: list[str]) -> list[str]:
         problems.append(
             f"{path}: says that shards are missing; run the same make again (--retry-failed for failed ones)"
         )
+    if counts.get("train") == 0:
+        problems.append(
+            f"{path}: no train sample was kept, so there is nothing to train on; loosen --gate or --window"
+        )
     for split, n in report.splits.items():
         if counts.get(split, 0) != n:
             problems.append(f"{path}: counts {counts.get(split, 0)} {split} samples, the shards hold {n}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -25,14 +26,34 @@ def inspect_command(target: str, out: str, samples: int) -> None:
 
 @click.command("audit", cls=Command)
 @click.argument("src", nargs=-1, required=True)
+@click.option("--fps", type=float, help="Frames per second where the source does not say them.")
+@click.option("--window", type=click.IntRange(3), help="Frames of a window.  [default: the recipe's]")
+@click.option("--recipe", metavar="NAME|FILE.toml", help="Recipe that make will use: its window and fps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def audit_command(src: tuple[str, ...], as_json: bool) -> None:
-    """What is wrong with a source, before hours are spent on it."""
+@click.option("--csv", "as_csv", is_flag=True, help="Print the report as CSV, a row a clip.")
+def audit_command(
+    src: tuple[str, ...],
+    fps: float | None,
+    window: int | None,
+    recipe: str | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Check the film before make: frame rate, cuts, repeated frames, blur, motion."""
     from blursynth.checks.audit import audit_source
+    from blursynth.recipe import load_recipe
 
-    report = audit_source(list(src))
-    say(report.to_json() if as_json else str(report))
-    sys.exit(getattr(report, "exit_code", 0))
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    planned, _ = load_recipe(recipe)
+    frames = window or planned.window_range[0]
+    report = audit_source(list(src), fps or planned.fps, window=frames)
+    say(report.to_json() if as_json else report.to_csv() if as_csv else report)
+    if not (as_json or as_csv) and any(c.verdict != "reject" for c in report.clips):
+        options = [f"--recipe {recipe}" if recipe else "", f"--window {window}" if window else ""]
+        options.append(f"--fps {fps:g}" if fps else "")
+        say(" ".join(["next: blursynth make", shlex.join(src), *filter(None, options)]))
+    sys.exit(report.exit_code)
 
 
 @click.command("verify", cls=Command)

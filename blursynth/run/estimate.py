@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
+from collections import Counter
 
 from blursynth.recipe import RunOptions
 from blursynth.run.folder import Output
@@ -16,7 +16,7 @@ from blursynth.run.windows import read_windows
 from blursynth.sources.find import Reject
 
 REPEAT_BELOW_S = 20  # the first window also compiles; where that is affordable, time a second one
-TRY_WINDOWS = 12  # a clip may begin with a title card or a still
+TRY_WINDOWS, TRY_CLIPS = 12, 4  # a clip may begin with a title card or a still
 
 
 def estimate(
@@ -37,26 +37,33 @@ def estimate(
         workers=workers,
     )
     measured = _measure(plan, run.rife_weights)
-    if measured is not None:
+    if isinstance(measured, Counter):
+        told = ", ".join(f"{reason} {n}" for reason, n in measured.most_common())
+        summary.no_estimate = f"none of the {measured.total()} windows tried gives a sample ({told})"
+    else:
         seconds, size, pixels = measured
         summary.estimate_bytes = int(size / pixels * plan.pixels)
         summary.estimate_s = seconds / pixels * plan.pixels / workers
     return summary
 
 
-def _measure(plan: Plan, rife_weights: str | None) -> tuple[float, int, int] | None:
-    """Seconds, bytes and pixels of the samples of one window that synthesises; None where none of the first does."""
+def _measure(plan: Plan, rife_weights: str | None) -> tuple[float, int, int] | Counter[str]:
+    """Seconds, bytes and pixels of the samples of one window that synthesises; why none does, where none of some does."""
     recipe = plan.recipe
-    run = next(plan.tasks(".")).runs[0]
     maker = default_synthesizer(recipe, rife_weights)
-    for w in run.windows[:TRY_WINDOWS]:
+    runs = next(plan.tasks(".")).runs[:TRY_CLIPS]
+    reasons: Counter[str] = Counter()
+    for run, w in ((r, w) for r in runs for w in r.windows[: TRY_WINDOWS // len(runs)]):
         for again in (True, False):
             began = time.perf_counter()
             members: list[dict[str, bytes]] = []
             for window, frames, reason in read_windows(Run(run.source, (w,))):
-                with contextlib.suppress(Rejected):
-                    if reason is None:
-                        members = [m for _, m in sample_members(recipe, run.source, window, frames, maker)]
+                try:
+                    if reason is not None:
+                        raise Rejected(reason)
+                    members = [m for _, m in sample_members(recipe, run.source, window, frames, maker)]
+                except Rejected as e:
+                    reasons[e.reason] += 1
             seconds = time.perf_counter() - began
             maker.forget(run.source.clip.rel, 2**31)
             if not members or seconds > REPEAT_BELOW_S or not again:
@@ -65,4 +72,4 @@ def _measure(plan: Plan, rife_weights: str | None) -> tuple[float, int, int] | N
             info, tile = run.source.clip.info, recipe.tile
             pixels = len(members) * (tile * tile if tile else info.width * info.height)
             return seconds, sum(len(b) for parts in members for b in parts.values()), pixels
-    return None
+    return reasons

@@ -197,6 +197,7 @@ def _run(
         shards=len(plan),
         clips=len(plan.clips),
         clip_rejects=unused,
+        planned_splits=plan.split_samples,
         workers=workers,
     )
     for name, side in sides.items():

@@ -11,7 +11,7 @@ from typing import Any
 
 from blursynth.common.atomic import open_own
 from blursynth.common.text import human_bytes, human_seconds
-from blursynth.run.outcome import Outcome
+from blursynth.run.outcome import ClipCounts, Outcome
 from blursynth.sources.find import Reject
 
 DAMAGE = ("decode", "unreadable", "truncated", "empty")
@@ -30,6 +30,10 @@ class Summary:
     shards: int = 0
     shards_done: int = 0
     splits: dict[str, int] = field(default_factory=dict)  # samples a split
+    planned_splits: dict[str, int] = field(default_factory=dict)  # most samples a split, before rejects
+    clip_counts: dict[str, ClipCounts] = field(
+        default_factory=dict
+    )  # what each clip gave, in the finished shards
     clips: int = 0
     rejects: Counter[str] = field(default_factory=Counter)  # planned samples that were not kept, by reason
     clip_rejects: list[Reject] = field(default_factory=list)  # sources not used
@@ -44,6 +48,7 @@ class Summary:
     estimate_s: float | None = None
     estimate_bytes: int | None = None
     free_bytes: int | None = None
+    no_estimate: str = ""  # why there is none
     workers: int = 1
 
     def add(self, outcome: Outcome) -> None:
@@ -54,6 +59,10 @@ class Summary:
         split = outcome.shard.partition("-")[0]
         self.splits[split] = self.splits.get(split, 0) + outcome.samples
         self.rejects.update(outcome.rejects)
+        for rel, counts in outcome.clips.items():
+            own = self.clip_counts.setdefault(rel, ClipCounts())
+            own.written += counts["written"]
+            own.rejected.update(counts["rejected"])
         self.errors += outcome.errors
         self.clip_seconds.update(outcome.clip_seconds)
         self.peak_mb = max(self.peak_mb, outcome.peak_mb)
@@ -64,8 +73,20 @@ class Summary:
         return sum(self.rejects[r] for r in DAMAGE) + sum(r.reason in DAMAGE for r in self.clip_rejects)
 
     @property
+    def empty_splits(self) -> list[str]:
+        """Splits that were planned and of which no sample was kept."""
+        if self.dry_run:
+            return []
+        return [s for s, n in sorted(self.planned_splits.items()) if n and not self.splits.get(s)]
+
+    @property
+    def empty_clips(self) -> dict[str, ClipCounts]:
+        """Clips of which every window was rejected, and why."""
+        return {rel: c for rel, c in sorted(self.clip_counts.items()) if c.rejected and not c.written}
+
+    @property
     def exit_code(self) -> int:
-        broken = self.failed or self.errors or self.stopped or self.damaged
+        broken = self.failed or self.errors or self.stopped or self.damaged or "train" in self.empty_splits
         return 1 if broken or (not self.dry_run and not self.samples) else 0
 
     def facts(self) -> dict[str, Any]:
@@ -91,7 +112,8 @@ class Summary:
         }
         d |= {"slowest_clips": self.slowest(), "peak_mb": round(self.peak_mb, 1), "exit_code": self.exit_code}
         if self.dry_run:
-            d |= {k: getattr(self, k) for k in ("estimate_s", "estimate_bytes", "free_bytes")}
+            d |= {k: getattr(self, k) for k in ("estimate_s", "estimate_bytes", "free_bytes", "no_estimate")}
+        d["empty_clips"] = {rel: dict(c.rejected) for rel, c in self.empty_clips.items()}
         return d | {"clip_rejects": [[r.what, r.reason, r.detail] for r in self.clip_rejects]}
 
     def slowest(self, n: int = 3) -> list[tuple[str, float]]:
@@ -115,7 +137,9 @@ class Summary:
         lines = [
             f"would make at most {self.planned} samples in {self.shards} shards from {self.clips} clips ({_splits(self.splits)})"
         ]
-        if self.estimate_bytes is not None:
+        if self.estimate_bytes is None:
+            lines.append(f"disk and time cannot be told: {self.no_estimate}")
+        else:
             free = f", {human_bytes(self.free_bytes)} free" if self.free_bytes is not None else ""
             lines.append(f"disk about {human_bytes(self.estimate_bytes)}{free}")
             if self.free_bytes is not None and self.free_bytes < self.estimate_bytes:
@@ -144,6 +168,13 @@ class Summary:
             lines.append(f"  failed shard {shard}: {why}")
         if self.failed or self.errors:
             lines.append("  run the same command with --retry-failed to make just those again")
+        for split in self.empty_splits:
+            lines.append(f"  no {split} sample was kept: {_loosen(self.rejects)}")
+        for rel, counts in list(self.empty_clips.items())[:10]:
+            why = ", ".join(f"{k} {n}" for k, n in counts.rejected.most_common())
+            lines.append(f"  nothing was kept of {rel}: {why}; {_loosen(counts.rejected)}")
+        if (more := len(self.empty_clips) - 10) > 0:
+            lines.append(f"  ... and of {more} more clips")
         if self.damaged:
             lines.append(
                 "  damaged sources: the rest is made; mend or remove them (blursynth audit tells where)"
@@ -182,6 +213,16 @@ class RunLog:
         except OSError:
             return None
         return found
+
+
+def _loosen(rejects: Counter[str]) -> str:
+    """What to do about the commonest reason."""
+    reason = rejects.most_common(1)[0][0] if rejects else ""
+    if reason.startswith("gate:"):
+        return f"loosen --gate ({reason.removeprefix('gate:')}), or --gate off"
+    if reason in ("cut", "duplicate", "gap", "rate", "size"):
+        return "try a shorter --window; blursynth audit tells where the film breaks"
+    return "blursynth audit tells more"
 
 
 def _splits(splits: dict[str, int]) -> str:

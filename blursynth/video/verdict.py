@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-WINDOW = 9  # the default window: what "usable windows" counts
+WINDOW = 9  # the default window
 Verdict = Literal["ok", "warn", "reject"]
 
 
@@ -46,7 +46,8 @@ class ClipAudit(BaseModel):
     noise_sigma: float = Field(description="code values")
     motion_px: float = Field(description="median motion a frame, full-size px")
     motion_p95_px: float
-    windows: int = Field(description=f"windows of {WINDOW} frames, end to end, that hold no bad interval")
+    window: int = Field(WINDOW, description="frames of the windows that are counted")
+    windows: int = Field(description="windows, end to end, that hold no bad interval")
     windows_possible: int
     verdict: Verdict
     advice: list[str]
@@ -57,7 +58,7 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
     stop, warn = [], []
     if a.windows_possible and not a.windows:
         stop.append(
-            f"no window of {WINDOW} frames is free of cuts, repeats and faults: try a shorter --window"
+            f"no window of {a.window} frames is free of cuts, repeats and faults: try a shorter --window"
         )
     if a.duplicate_period or len(a.duplicates) > 0.3 * a.read:
         share = len(a.duplicates) / a.read
@@ -76,7 +77,7 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
             f"every {_nth(a.soft_period)} frame is softer than the others (interpolated?): find the original"
         )
     if not a.windows_possible:
-        warn.append(f"only {a.read} frames: too short for a window of {WINDOW}")
+        warn.append(f"only {a.read} frames: too short for a window of {a.window}")
     lost = {k: n for k, n in sorted(a.faults.items()) if k not in ("size", "interlaced")}
     if lost:
         kinds = ", ".join(f"{n} {k}" for k, n in lost.items())
@@ -113,7 +114,7 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         warn.append("frame rate unknown: give --fps, or exposure times stay empty")
     elif a.fps < 90:
         warn.append(
-            f"{a.fps:.4g} fps is no high rate: {WINDOW} frames last {1000 * (WINDOW - 1) / a.fps:.0f} ms; use a short --window"
+            f"{a.fps:.4g} fps is no high rate: {a.window} frames last {1000 * (a.window - 1) / a.fps:.0f} ms; use a short --window"
         )
     return ("reject" if stop else "warn" if warn else "ok"), stop + warn
 

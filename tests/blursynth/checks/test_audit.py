@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
 from itertools import pairwise
@@ -318,10 +320,20 @@ def test_the_report_is_json_and_text_and_lists_what_was_refused(tmp_path, frame_
     text = str(report)
     assert (
         all(s in text for s in ("clip", "9/12", "96x64", "not a readable video", "1 clips"))
-        and report.exit_code == 0
+        and report.exit_code == 1
     )
 
 
 def test_a_source_of_false_rates_only_ends_in_an_error_code(tmp_path):
     write_frames(tmp_path / "clip", [x for x in moving(24, (320, 192)) for _ in range(2)])
     assert audit_source([tmp_path / "clip"]).exit_code == 1
+
+
+def test_windows_are_counted_by_the_length_asked_for_and_the_csv_says_the_same(frame_folder):
+    for window in (3, 5, 12, 13):
+        report = audit_source([frame_folder], 240.0, window=window)
+        (c,) = report.clips
+        assert (c.window, c.windows, c.windows_possible) == (window, 12 // window, 12 // window)
+        (row,) = csv.DictReader(io.StringIO(report.to_csv()))
+        assert row["clip"] == c.clip and int(row["windows"]) == c.windows and float(row["fps"]) == 240
+    assert "too short for a window of 13" in " ".join(c.advice)

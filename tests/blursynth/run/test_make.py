@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 import blursynth
+from blursynth.checks.verify import verify
 from blursynth.common.atomic import part_name
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.folder import Output, OutputError
 from blursynth.run.make import make
-from blursynth.shards.shard import read_shard
+from blursynth.run.task import make_shard
+from blursynth.shards.shard import read_shard, read_sidecar
 from blursynth.sources.find import Reject, SourceError
 from tests.helpers import make_fakes
 from tests.helpers.make_fakes import frames_folder
@@ -465,3 +467,36 @@ def test_a_link_where_a_whole_file_goes_is_replaced_or_refused_never_followed(sr
     with contextlib.suppress(OutputError):
         run(src, out)
     assert precious.read_text() == "keep"
+
+
+class NothingOf(make_fakes.MeanSynthesizer):
+    """Rejects every window of the clips whose name CLIPS holds."""
+
+    clips: tuple[str, ...] = ()
+
+    def sample(self, clip_id, *args, **kwargs):
+        sample = super().sample(clip_id, *args, **kwargs)
+        sample.rejected = "gate:soft" if clip_id in self.clips else None
+        return sample
+
+
+@pytest.mark.parametrize("which", ["one clip", "val", "train"])
+def test_a_clip_or_split_that_ends_empty_is_named_and_no_train_is_a_failure(src, tmp_path, which):
+    full = run(src, tmp_path / "a", val_fraction=0.34)
+    sides = [read_sidecar(p) for p in (tmp_path / "a").glob("*-0*.json")]
+    of = {
+        split: sorted({rel for s in sides if s["split"] == split for rel in s["sources"]})
+        for split in ("train", "val")
+    }
+    lost = of["train"][:1] if which == "one clip" else of[which]
+    maker = type("Maker", (NothingOf,), {"clips": tuple(lost)})
+    summary = run(src, tmp_path / "b", lambda t: make_shard(t, maker), val_fraction=0.34)
+    assert full.exit_code == 0 and not full.empty_clips and not full.empty_splits
+    assert list(summary.empty_clips) == lost and all(
+        f"nothing was kept of {rel}" in str(summary) for rel in lost
+    )
+    assert "loosen --gate (soft)" in str(summary)
+    assert summary.empty_splits == ([] if which == "one clip" else [which])
+    assert summary.exit_code == (1 if which == "train" else 0)
+    problems = verify(tmp_path / "b").problems
+    assert any("no train sample" in p for p in problems) == (which == "train")
