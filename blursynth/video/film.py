@@ -54,7 +54,8 @@ def probe_film(path: Path, fps: float | None, deinterlace: bool = False) -> Clip
             "add --deinterlace, which makes a frame of each field",
             "interlaced",
         )
-    return replace(info, deinterlaced=True, frames=2 * frames, fps=info.fps and 2 * info.fps)
+    rate = packet_index(name).timing.rate(0) or info.fps  # containers say the fields' rate or the frames'
+    return replace(info, deinterlaced=True, frames=2 * frames, fps=rate and 2 * rate)
 
 
 def _first_frame(path: str, tries: int = 300) -> av.VideoFrame | None:

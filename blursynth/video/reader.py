@@ -8,7 +8,7 @@ from enum import Enum
 
 import av
 
-from blursynth.video.packets import PacketIndex, packet_index, shown, video_stream
+from blursynth.video.packets import FieldPairs, PacketIndex, packet_index, shown, video_stream
 
 INSIDE = 20
 """Packets that can be in a decoder at once: 16 reordered pictures is the most that H.264 and HEVC allow."""
@@ -61,6 +61,8 @@ class Reader:
         """Start decoding at the keyframe with this pts, or at the first packet."""
         self.container, self.stream = open_video(self.path)
         self.packets = iter(self.container.demux(self.stream))
+        self.fields = FieldPairs(self.container, self.stream)
+        self.name: int | None = None  # of the last packet that was fed
         self.ready: deque[tuple[int, av.VideoFrame, int | None]] = deque()
         self.state = State.BROKEN if key is None else State.ARRIVING
         self.arrive_at = key  # the packet that a seek must lead to; None once it is there
@@ -137,7 +139,7 @@ class Reader:
                 return
             self.arrive_at = None
         self.ended = packet is None
-        name = None if packet is None else self._name(packet)
+        name = self.name = None if packet is None else self._name(packet)
         if packet is not None:
             self._note(packet, name)
             self._enter(packet, name)
@@ -153,8 +155,12 @@ class Reader:
 
     def _name(self, packet: av.Packet) -> int | None:
         """What tells this packet from the others; its frame will bear it as pts."""
+        second = self.fields.is_second(packet)
         if self.index.seekable:
-            return packet.pts
+            return self.name if second else packet.pts
+        if second:
+            packet.pts = packet.dts = self.name
+            return self.name
         if not shown(packet, self.stream.codec_context.name):
             packet.pts = None
             return None
@@ -163,7 +169,7 @@ class Reader:
         return packet.pts
 
     def _enter(self, packet: av.Packet, name: int | None) -> None:
-        if name is None or not shown(packet, self.stream.codec_context.name):
+        if name is None or name in self.inside or not shown(packet, self.stream.codec_context.name):
             return
         self.turn += 1
         self.inside[name] = self.turn

@@ -52,7 +52,7 @@ def find_timing(pts: np.ndarray, tick_s: float, nominal: float | None) -> Timing
     starts = np.array([0, *breaks], np.int64)
     ends = np.array([*(i - 1 for i in breaks), len(pts) - 1], np.int64)
     count, ticks = (ends - starts).astype(np.float64), (pts[ends] - pts[starts]).astype(np.float64)
-    rates = np.where(ticks > 0, count / np.maximum(ticks * tick_s, 1e-12), np.nan)
+    rates = np.where(ticks > 0, count / np.maximum(ticks * tick_s, 1e-12), np.nan).round(6)
     if nominal:
         off = np.abs(count / (nominal * tick_s) - ticks)
         rates[off <= np.maximum(1.0, 1e-3 * ticks)] = nominal  # a lone frame among them

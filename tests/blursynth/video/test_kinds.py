@@ -21,6 +21,7 @@ from blursynth.video.intervals import luma
 from blursynth.video.picture import Converter
 from blursynth.video.timing import find_timing
 from tests.helpers.films import moving, write_video
+from tests.helpers.paff import write_paff
 
 
 def read(info, first=0, last=None):
@@ -96,6 +97,23 @@ def test_deinterlaced_film_has_a_picture_of_each_field(interlaced):
     for first in range(24):  # wherever a read starts
         for f in read(info, first, min(first + 2, 23)):
             assert np.array_equal(f.rgb, got[f.index].rgb), (first, f.index)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.h264"])
+def test_fields_in_packets_of_their_own_are_one_frame_and_no_damage(tmp_path, name):
+    pictures = [luma(f) for f in moving(16, (64, 64), step=(2, 0))]
+    path = write_paff(tmp_path / name, pictures)
+    with pytest.raises(ClipError, match=r"interlaced.*--deinterlace"):
+        probe_clip(path)
+    info = probe_clip(path, deinterlace=True)
+    assert info.frames == 16 and info.fps == (50 if name == "a.ts" else None)
+    got = read(info)
+    assert not any(f.fault or f.broken for f in got)
+    for f in got:
+        errors = [np.abs(luma(f.rgb).astype(int) - p).mean() for p in pictures]
+        assert int(np.argmin(errors)) == f.index
+    for first in range(0, 16, 3):
+        assert all(np.array_equal(f.rgb, got[f.index].rgb) for f in read(info, first, min(first + 2, 15)))
 
 
 # HDR
