@@ -84,7 +84,7 @@ def assign_scenes(pairs: Sequence[Pair], val_fraction: float, seed: int) -> dict
         members[head].append(scene)
     free = sorted(
         (h for h in members if not official[h]),
-        key=lambda h: hashlib.sha256(f"{seed}:{h}".encode()).hexdigest(),
+        key=lambda h: hashlib.sha256(f"{seed}:{h}".encode("utf-8", "surrogateescape")).hexdigest(),
     )
     if any(official.values()):
         wanted = 0  # the rest trains: val is what the set's authors held out

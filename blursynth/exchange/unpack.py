@@ -171,6 +171,8 @@ class _LmdbWriter:
 
     def add(self, split: str, scene: str, name: str, sample: dict[str, Any]) -> None:
         key = f"{scene}/{name}" if scene else name
+        if not key.isascii() or "." in key:  # BasicSR reads keys as ASCII, up to the first dot
+            key = sample["__key__"]
         for role, folder in zip(("blur", "sharp"), self.sides):
             path = self.root / split / f"{folder}.lmdb"
             if path not in self.open:

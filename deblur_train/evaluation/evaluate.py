@@ -40,7 +40,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure; returns (and writes to ``report``, with a CSV and a contact sheet beside it) per-image and mean values.
 
-    Means are over images; ``left_out`` names the pairs that could not be measured, and why. Each metric stands as ``psnr`` (restored), ``psnr_blurred`` (input) and ``psnr_delta``.
+    Means are over images; ``left_out`` names the pairs that could not be measured, and why. Each metric stands as
+    ``psnr`` (restored), ``psnr_blurred`` (input) and ``psnr_delta``.
     """
     metrics: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         "psnr": _capped_psnr,

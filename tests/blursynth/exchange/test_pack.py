@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -199,6 +201,23 @@ def test_a_tar_that_is_not_ours_is_not_written_over(tmp_path):
     assert (tmp_path / "d" / "train-000000.tar").read_bytes() == b"mine"
     with pytest.raises(UsageError, match="folder of this machine"):
         pack(tmp_path / "set", "s3://bucket/d")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text there")
+def test_names_that_are_no_text(tmp_path):
+    """A file name of any bytes is packed, and comes back as it was."""
+    root = os.fsencode(tmp_path / "set")
+    for clip in (b"\xff\xfe", b"b"):
+        for side in (b"blur", b"sharp"):
+            os.makedirs(os.path.join(root, clip, side))  # noqa: PTH103, PTH118
+            put(Path(os.fsdecode(os.path.join(root, clip, side, b"\xe9.png"))), rgb(repr((clip, side))))  # noqa: PTH118
+    report = pack(tmp_path / "set", tmp_path / "d", val_fraction=0.5)
+    assert report.splits == {"train": 1, "val": 1} and not verify(tmp_path / "d").problems
+    clips = {m["packed"]["blur"].split("/")[0] for _, m in metas(tmp_path / "d")}
+    assert clips == {os.fsdecode(b"\xff\xfe"), "b"}
+    assert CliRunner().invoke(
+        main, ["pack", str(tmp_path / "set"), "--out", str(tmp_path / "d")]
+    ).exit_code in (0, 2)
 
 
 def test_a_shard_is_not_one_scene(tmp_path):

@@ -193,6 +193,19 @@ def test_exposures_around_one_frame_tiles_and_labels_keep_apart(tmp_path):
     assert listed(clip / "flow") == ["000004_2.npy"] and listed(clip / "mask") == ["000004_2.png"]
 
 
+def test_names_that_an_lmdb_cannot_hold_give_way_to_the_key(tmp_path):
+    pytest.importorskip("lmdb", reason="the lmdb extra is not installed")
+    root = tmp_path / "set"
+    for clip in ("Straße", "b.2"):
+        for side in ("blur", "sharp"):
+            for n in ("1", "2"):
+                put(root / clip / side / f"{n}.png")
+    pack(root, tmp_path / "d", val_fraction=0)
+    report = unpack(tmp_path / "d", tmp_path / "out", "gopro", lmdb=True)
+    keys = {s["__key__"] for p in (tmp_path / "d").glob("*.tar") for s in read_shard(p)}
+    assert set(paired_paths_from_lmdb(report.folders)) == keys and len(keys) == 4
+
+
 def test_names_from_a_shard_stay_inside(tmp_path):
     evil = {"packed": {"scene": "../../../x", "name": "..\\../../y"}, "source": {}}
     data = one_shard(
