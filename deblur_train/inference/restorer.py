@@ -53,10 +53,12 @@ class Restorer:
     def _seams(self) -> str:
         if self.seams.mean <= NOTICED:
             return ""
+        # NAFNet tracks none; windows smaller than a tile make its tiles alike.
+        stats = "local" if self.backbone == "nafnet" else "tracked"
         return (
             f"{self.tiled} images went through in tiles, which differ by {self.seams.mean:.1f} of 255 on average "
             f"(at most {self.seams.worst:.0f}) where they overlap: image statistics are each tile's own. Blended; "
-            "use --norm-stats tracked, or a larger --tile, for the answer of the whole image"
+            f"use --norm-stats {stats}, or a larger --tile, for the answer of the whole image"
         )
 
 
