@@ -14,6 +14,7 @@ from blursynth import __version__
 from blursynth.card.croissant import croissant
 from blursynth.card.dataset_card import dataset_card
 from blursynth.common.atomic import write_atomic
+from blursynth.common.text import printable
 from blursynth.recipe import Recipe
 from blursynth.shards.schema import SCHEMA
 from blursynth.shards.shard import dump_json
@@ -40,7 +41,7 @@ def write_index(folder: Path, made: Made, card: bool = True) -> dict[str, Any]:
     index = describe(made)
     write_atomic(folder / "_info.json", dump_json(timm_info(index["splits"])))
     if card:
-        write_atomic(folder / "README.md", dataset_card(made.recipe, index).encode())
+        write_atomic(folder / "README.md", printable(dataset_card(made.recipe, index)).encode())
     write_atomic(folder / "croissant.json", dump_json(croissant(made.recipe, index)))
     write_atomic(folder / "dataset.json", dump_json(index))  # last: it says that the others are there
     return index

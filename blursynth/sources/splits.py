@@ -38,7 +38,9 @@ def assign_splits(
             free.append(group)
 
     def rank(group: list[Clip]) -> str:
-        return hashlib.sha256(f"{seed}:{min(c.rel for c in group)}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{seed}:{min(c.rel for c in group)}".encode(errors="surrogateescape")
+        ).hexdigest()
 
     free.sort(key=rank)
     wanted = round(val_fraction * len(free))
@@ -91,7 +93,7 @@ def clip_sha256(info: ClipInfo) -> str:
         return _file_sha256(Path(info.path))
     h = hashlib.sha256()
     for file in sorted(frame_files(info.path), key=lambda f: f.name):
-        h.update(f"{file.name}\0{_file_sha256(file)}\n".encode())
+        h.update(f"{file.name}\0{_file_sha256(file)}\n".encode(errors="surrogateescape"))
     return h.hexdigest()
 
 

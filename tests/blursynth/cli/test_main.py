@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 
 from blursynth.cli.main import main, make_command
 from blursynth.recipe import Recipe, RunOptions, builtin_recipes, find_recipe
+from blursynth.shards.shard import read_shard
 from tests.helpers.make_fakes import frames_folder
 
 BLURSYNTH = str(Path(sys.executable).with_name("blursynth"))
@@ -305,3 +307,25 @@ def test_help_comes_without_loading_the_decoder():
 def test_each_command_has_help(command):
     code, out, _ = call(command, "--help")
     assert code == 0 and len(out) > 150
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_names_that_are_no_text_or_command_a_terminal_are_shown_and_nothing_else(tmp_path):
+    """A name that is not UTF-8, and one with a terminal's escape and a bidi mark: made, verified, explained, audited."""
+    for n, name in enumerate((b"caf\xe9", b"a\x1b[2J\xe2\x80\xaeb")):
+        frames_folder(tmp_path / "x", 20, seed=n)
+        (tmp_path / "src").mkdir(exist_ok=True)
+        (tmp_path / "x").rename(tmp_path / "src" / os.fsdecode(name))
+    args = ["--interp", "none", "--workers", "1", "--gate", "off", "--noise", "off"]
+    told = []
+    for call_args in (["make", tmp_path / "src", "--out", tmp_path / "d", *args], ["verify", tmp_path / "d"], ["audit", tmp_path / "src"]):  # fmt: skip
+        code, out, err = call(*call_args)
+        assert code == 0, err
+        told.append(out + err)
+    (key,) = {s["__key__"] for p in (tmp_path / "d").glob("*.tar") for s in read_shard(p) if b"u202eb" in s["json"] and b'"first": 0' in s["json"]}  # fmt: skip
+    code, out, err = call("explain", tmp_path / "d", key)
+    assert code == 0, err
+    told.append(out)
+    assert "caf\\xe9" in told[0] and "a\\x1b[2J\\u202eb" in told[0] and "a\\x1b[2J\\u202eb" in out
+    for text in (*told, (tmp_path / "d" / "README.md").read_text(encoding="utf-8")):
+        assert not {"\x1b", "\u202e"} & set(text)
