@@ -1,6 +1,6 @@
 """The light of an exposure, integrated straight from source frames and the flows between them.
 
-B = integral of p(t) L(t) dt / integral of p(t) dt, with L linear light and p the shutter's profile (DESIGN section 4).
+B = integral of p(t) L(t) dt / integral of p(t) dt, with L linear light and p the shutter's profile.
 No intermediate frame is ever built: each pixel walks its own motion path through every interval, with as many
 sub-steps as the path has pixels, and adds up what it meets.
 

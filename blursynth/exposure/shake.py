@@ -117,7 +117,7 @@ def widest_border(px: float, width: int, height: int) -> int:
 
 
 def describe(path: np.ndarray, width: int, height: int) -> dict[str, object]:
-    """A path as `exposure.shake` of a sample's JSON (DESIGN section 3)."""
+    """A path as `exposure.shake` of a sample's JSON."""
     return {
         "px": round(path_length(path), 4),
         "path": [[float(v) for v in place] for place in path],

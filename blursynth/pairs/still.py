@@ -14,7 +14,8 @@ from blursynth.exposure.shake import border, describe, draw_path
 from blursynth.exposure.still import StillExposure, expose_still, path_lengths, reach
 from blursynth.pairs.light import Draws
 from blursynth.recipe import Recipe
-from blursynth.video.photo import SOFT, sharpness, to_8_bits
+from blursynth.video.sharpness import SOFT, steepness
+from blursynth.video.stills import to_8_bits
 
 NOISE_SIDE = 384  # px of the picture around the crop in which the source's noise is measured
 
@@ -91,7 +92,7 @@ class Stills:
         if codes is not self._codes:
             self._codes, self._eight = codes, to_8_bits(codes)
             self._lamps = self.highlights.excess(self._eight, 1.0)  # scales with the light above white
-            self._soft = self.recipe.gate != "off" and sharpness(self._eight) < SOFT
+            self._soft = self.recipe.gate != "off" and steepness(self._eight) < SOFT
         if self._soft:
             raise StillReject("soft")
 

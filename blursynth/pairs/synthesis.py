@@ -149,7 +149,7 @@ class Synthesizer:
     def _describe(
         self, window: Window, draws: Draws, light: Light, picture: Picture, transfer: str
     ) -> Sample:
-        """The pair with the groups of its JSON (DESIGN section 3), and whether a gate keeps it out."""
+        """The pair with the groups of its JSON (`shards.schema`), and whether a gate keeps it out."""
         recipe, frames, fps = self.recipe, window.frames, window.fps
         count, centre = len(frames), window.centre
         plain, rife = recipe.interp == "none", self.light.integrator.rife

@@ -23,12 +23,13 @@ from blursynth.recipe import Recipe
 from blursynth.video.film import decord_installed, probe_film, read_film
 from blursynth.video.frame import ClipError, ClipInfo, Frame
 from blursynth.video.packets import packet_index
-from blursynth.video.photo import photo_size, read_photo
 from blursynth.video.stills import (
     folder_order,
     frame_files,
     is_float,
+    photo_size,
     read_light,
+    read_photo,
     read_still,
     still_size,
     usual_size,

@@ -139,3 +139,26 @@ def _steepness(gray, rows):
             if high - low >= CONTRAST:
                 counts[255 * steepest // (high - low)] += 1
     return counts
+
+
+SOFT = 0.56
+"""`steepness` below which a picture is soft. 61 sharp photographs score 0.50 to 1.08, all but two above; the same under
+a Gaussian of 2 px 0.50 to 0.59 with a median of 0.52, under a 9 px pan a median of 0.54."""
+_STRONGEST = 1e-3  # share of neighbouring pixels whose difference counts as an edge
+
+
+def steepness(rgb: np.ndarray) -> float:
+    """How steep the strongest edges are, RGB uint8 (H, W, 3): about 1 where an edge takes one pixel, 0.5 where it is soft.
+
+    The largest steps between neighbouring pixels over those of the picture at half its size, in the direction that
+    has less. A picture without edges is soft.
+    """
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return min(_steepest(grey, axis) / max(_steepest(half, axis), 1) for axis in (0, 1))
+
+
+def _steepest(grey: np.ndarray, axis: int) -> int:
+    step = cv2.absdiff(grey[:, 1:], grey[:, :-1]) if axis else cv2.absdiff(grey[1:], grey[:-1])
+    above = np.cumsum(np.bincount(step.ravel(), minlength=256)[::-1])
+    return 255 - int(np.searchsorted(above, _STRONGEST * above[-1]))

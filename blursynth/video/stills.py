@@ -20,6 +20,7 @@ from blursynth.shards.picture import MAX_PIXELS, image_size
 
 FLOAT_SUFFIXES = frozenset({".exr"})
 """Pictures of linear light, in units of white."""
+HEAD = 1 << 18  # bytes in which a header and its metadata lie
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}) | FLOAT_SUFFIXES
 _NUMBER = re.compile(r"(\d+)")
 COMPANIONS = frozenset(
@@ -147,6 +148,51 @@ def read_still(path: str | Path) -> np.ndarray | None:
     Grey becomes RGB, alpha is dropped (not blended), 16 bits become 8 by rounding x / 257. EXIF orientation is
     ignored: frames of one clip must keep one geometry, and extracted frames carry no such tag.
     """
+    img = _decode(path, cv2.IMREAD_UNCHANGED)
+    if img is None:
+        return None
+    img = to_8_bits(img)
+    if img.ndim == 2 or img.shape[2] <= 2:
+        return np.repeat(img.reshape(*img.shape[:2], -1)[..., :1], 3, axis=2)
+    return cv2.cvtColor(img, cv2.COLOR_BGR2RGB if img.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+
+
+def read_photo(path: str | Path) -> np.ndarray | None:
+    """A picture for itself, (H, W, 3) RGB, uint8 or uint16 as the file has it, upright by its EXIF; None when it is not whole.
+
+    Grey becomes RGB, alpha is dropped (not blended), a colour profile is not applied.
+    """
+    bgr = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def photo_size(path: str | Path) -> tuple[int, int] | None:
+    """(width, height) of a picture as `read_photo` gives it, or None; only its header is decoded where that is enough."""
+    try:
+        with Path(path).open("rb") as f:
+            head = f.read(HEAD)
+    except OSError:
+        return None
+    size = image_size(head)
+    if size is None or b"Exif" in head or b"eXIf" in head:  # it may lie on its side
+        if size is not None and size[0] * size[1] > MAX_PIXELS:
+            return None
+        small = cv2.IMREAD_REDUCED_COLOR_8 if head[:2] == b"\xff\xd8" else cv2.IMREAD_COLOR
+        img = _decode(path, small)
+        if img is None:
+            return None
+        h, w = img.shape[:2]
+        return (w, h) if size is None else size[::-1] if (w > h) != (size[0] > size[1]) and w != h else size
+    return size
+
+
+def to_8_bits(codes: np.ndarray) -> np.ndarray:
+    """uint8 codes of uint8 or uint16 ones, rounded."""
+    return codes if codes.dtype == np.uint8 else ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _decode(path: str | Path, flags: int) -> np.ndarray | None:
+    """A picture of 8 or 16 bits as OpenCV decodes it (BGR), or None when it is not whole."""
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread fails on non-ASCII paths on Windows
     except OSError:
@@ -156,18 +202,10 @@ def read_still(path: str | Path) -> np.ndarray | None:
     if not is_whole(content) or (size is not None and size[0] * size[1] > MAX_PIXELS):
         return None
     try:
-        img = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        img = cv2.imdecode(data, flags)
     except cv2.error:
         return None
-    if img is None or img.size == 0:
-        return None
-    if img.dtype == np.uint16:
-        img = ((img.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if img.dtype != np.uint8:
-        return None
-    if img.ndim == 2 or img.shape[2] <= 2:
-        return np.repeat(img.reshape(*img.shape[:2], -1)[..., :1], 3, axis=2)
-    return cv2.cvtColor(img, cv2.COLOR_BGR2RGB if img.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+    return None if img is None or img.size == 0 or img.dtype not in (np.uint8, np.uint16) else img
 
 
 def is_float(path: str | Path) -> bool:

@@ -17,7 +17,7 @@ STAGES = (
     (6, 320, 1, 1),
 )
 
-# Feature layers of each pyramid tap and its channels (DESIGN section 6): enc0 = features[0:2] and so on.
+# Feature layers of each pyramid tap and its channels (the official code's): enc0 = features[0:2] and so on.
 TAPS = ((0, 2, 16), (2, 4, 24), (4, 7, 32), (7, 11, 64), (11, 16, 160))
 
 

@@ -18,7 +18,7 @@ H, W = 96, 128
 
 
 def looked(fine: np.ndarray, x: float, y: float, deg: float, dx: float = 0, dy: float = 0) -> np.ndarray:
-    """The picture (H, W, 3) of a camera at one place of its path, from DESIGN's words: content at p in the target
+    """The picture (H, W, 3) of a camera at one place of its path, from the contract's words: content at p in the target
     stands at R (p - c) + c + (x, y). fine: the target's light, four times as fine; (dx, dy): its own motion since."""
     h, w = fine.shape[0] // 4, fine.shape[1] // 4
     r = np.radians(deg)

@@ -17,7 +17,7 @@ from blursynth.shards.shard import read_shard
 from tests.helpers import make_fakes
 from tests.helpers.make_fakes import frames_folder
 
-# From DESIGN section 3; more keys may be added, these hold.
+# Schema 1, as docs/recipes.md has it; more keys may be added, these hold.
 KEYS = {
     "": {
         "schema",

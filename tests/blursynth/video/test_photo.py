@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from blursynth.video.clip import ClipError, probe_still, read_frames
-from blursynth.video.photo import SOFT, photo_size, read_photo, sharpness, to_8_bits
+from blursynth.video.sharpness import SOFT, steepness
+from blursynth.video.stills import photo_size, read_photo, to_8_bits
 from tests.helpers.films import texture
 
 
@@ -65,7 +66,7 @@ def test_what_is_no_whole_picture_is_named(tmp_path):
 def test_a_blurred_picture_is_soft_and_a_sharp_one_is_not():
     rng = np.random.default_rng(0)
     sharp = np.repeat(np.repeat(rng.integers(0, 256, (30, 40, 3)), 7, 0), 7, 1).astype(np.uint8)
-    assert sharpness(sharp) > 0.8
-    assert sharpness(cv2.GaussianBlur(sharp, (0, 0), 2.5)) < SOFT
-    assert sharpness(cv2.blur(sharp, (15, 1))) < SOFT
-    assert sharpness(np.full((50, 50, 3), 128, np.uint8)) < SOFT
+    assert steepness(sharp) > 0.8
+    assert steepness(cv2.GaussianBlur(sharp, (0, 0), 2.5)) < SOFT
+    assert steepness(cv2.blur(sharp, (15, 1))) < SOFT
+    assert steepness(np.full((50, 50, 3), 128, np.uint8)) < SOFT

@@ -1,4 +1,4 @@
-"""The consumer's side of DESIGN section 3: a hand-made schema-1 shard is read, and its JSON is checked key by key."""
+"""The consumer's side of the shard contract: a hand-made schema-1 shard is read, and its JSON is checked key by key."""
 
 import copy
 import json

@@ -101,7 +101,7 @@ def test_discriminators_match_official(kind):
             fill(net, want["gain"])
 
 
-# (parameters, parameters with a gradient, multiply-adds a pixel at 256 x 256): DESIGN section 6.
+# (parameters, parameters with a gradient, multiply-adds a pixel at 256 x 256): the paper and the official code.
 SIZES = {
     "mobilenet": (3_312_707, 2_106_627, 41.33e3),
     "mobilenet-dsc": (1_185_507, 1_185_507, 10.18e3),
