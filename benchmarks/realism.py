@@ -1,10 +1,11 @@
 """How far is each method's blur from a true long exposure? Ours and the alternatives in turn, in one run.
 
     python benchmarks/realism.py scenes [--seeds 1,2,3,4,5,6] [--speeds 2,6,16] [--methods plain,dis,deepflow,...]
+    python benchmarks/realism.py shake [--speeds 0,6] [--shake 8]
     python benchmarks/realism.py dropframe VIDEO... [--keep 4] [--methods plain,dis,deepflow]
 
 `scenes` renders known motion (truth.py: 64 sub-frames an interval are the truth) and gives each method the same nine
-8-bit frames. `dropframe` keeps every KEEP-th frame of real clips and holds the blur made from those against the
+8-bit frames. `shake` does so with a camera that shakes during the exposure. `dropframe` keeps every KEEP-th frame of real clips and holds the blur made from those against the
 linear mean of all real frames; windows across a scene cut are left out, as `blursynth make` leaves them out. PSNR in dB
 over the frame less an 8-pixel border; seconds are of one core, in process, decoding and encoding not counted.
 """
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from truth import Scene, psnr, to_linear, to_srgb8
 
-from blursynth.pairs.synthesis import Synthesizer
+from blursynth.pairs.synthesis import Sample, Synthesizer
 from blursynth.recipe import Recipe
 from blursynth.video.clip import probe_clip, read_frames
 from blursynth.video.intervals import IntervalChecker
@@ -132,6 +133,58 @@ def render(cache: Path, seed: int, speed: float, size: tuple[int, int]) -> tuple
         np.savez(path, images=np.stack([f[..., ::-1] for f in bgr]))
     images = np.load(path)["images"]
     return list(images[:9]), images[9]
+
+
+@main.command()
+@click.option("--seeds", default="1,2,3,4,5,6")
+@click.option("--speeds", default="0,6", help="0: a still scene.")
+@click.option("--shake", default=8.0, help="px of the camera's path")
+@click.option("--size", default="720x1280")
+@click.option("--methods", "names", default="dis,deepflow")
+@click.option("--device", default="cpu")
+def shake(seeds: str, speeds: str, shake: float, size: str, names: str, device: str) -> None:
+    """Scenes whose camera shakes while it exposes, held against `--shake`; and what the shake costs."""
+    h, w = map(int, size.split("x"))
+    for speed in map(float, speeds.split(",")):
+        rows = []
+        for seed in map(int, seeds.split(",")):
+            scene = Scene(seed, size=(h, w), speed=speed, lights=False)
+            frames = [f[..., ::-1].copy() for f in scene.frames(9)]
+            db, seconds = [], []
+            for interp in names.split(","):
+                recipes = [
+                    Recipe(interp=interp, shake=px, device=device)  # type: ignore[arg-type]
+                    for px in (None, str(shake))
+                ]
+                for recipe in recipes if not rows else ():  # compile, outside the clock
+                    expose(recipe, [f[:64, :64].copy() for f in frames[:3]], seed)
+                for recipe in recipes:
+                    start = time.perf_counter()
+                    sample = expose(recipe, frames, seed)
+                    seconds.append(time.perf_counter() - start)
+                told = sample.exposure["shake"]
+                truth = scene.exposure(9, 64, path=told["path"])[..., ::-1]
+                left, top, right, bottom = (8 + v for v in told["border"])
+                inner = np.s_[top : h - bottom, left : w - right]
+                db.append(float(psnr(sample.blur_rgb[inner], truth[inner])))
+            rows.append((f"seed {seed}", db, seconds))
+        columns = [f"{n}{s}" for n in names.split(",") for s in ("", " shaken")]
+        table = Table(title=f"{size}, {speed:g} px a frame, 9 frames, shake {shake:g} px, {device}")
+        for column in ("scene", *(f"{n} dB" for n in names.split(",")), *(f"{c} s" for c in columns)):
+            table.add_column(column, justify="left" if column == "scene" else "right")
+        for name, d, s in rows:
+            table.add_row(name, *(f"{v:.2f}" for v in (*d, *s)))
+        table.add_section()
+        db, seconds = (np.array([r[i] for r in rows]).mean(0) for i in (1, 2))
+        table.add_row("mean", *(f"{v:.2f}" for v in (*db, *seconds)))
+        ratios = ", ".join(
+            f"{n} x{seconds[2 * i + 1] / seconds[2 * i]:.2f}" for i, n in enumerate(names.split(","))
+        )
+        Console(width=200).print(table, f"cost of the shake: {ratios}")
+
+
+def expose(recipe: Recipe, frames: Frames, seed: int) -> Sample:
+    return Synthesizer(recipe).sample("bench", frames, 0, 240.0, np.random.default_rng(seed))
 
 
 @main.command()

@@ -109,11 +109,14 @@ class Scene:
                 )
             )
 
-    def at(s, t, origin=0.0):
+    def at(s, t, origin=0.0, camera=None):
+        """Linear light at time t; camera: 2x3 matrix that takes a place in the still camera's picture to its own."""
         t = t - origin
         out = None
         for L in s.layers:
             M = L.matrix(t)
+            if camera is not None:
+                M = camera @ np.vstack([M, [0, 0, 1]])
             if out is None:
                 out = cv2.warpAffine(
                     L.im, M, (s.w, s.h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
@@ -129,13 +132,26 @@ class Scene:
     def frames(s, n):
         return [to_srgb8(s.at(i, (n - 1) / 2)) for i in range(n)]
 
-    def exposure(s, n, sub=32, t0=0.0, t1=None):
+    def camera(s, path, u):
+        """2x3 matrix of the picture at share u of a camera's path."""
+        x, y, roll = (np.interp(u, np.linspace(0, 1, len(path)), v) for v in np.asarray(path).T)
+        c = np.array([(s.w - 1) / 2, (s.h - 1) / 2])
+        turn = np.array(
+            [
+                [np.cos(np.radians(roll)), -np.sin(np.radians(roll))],
+                [np.sin(np.radians(roll)), np.cos(np.radians(roll))],
+            ]
+        )
+        return np.hstack([turn, (c - turn @ c + (x, y))[:, None]])
+
+    def exposure(s, n, sub=32, t0=0.0, t1=None, path=None):
+        """8-bit exposure from t0 to t1; path (P, 3): the camera's over it, x, y px and roll in degrees (DESIGN 3)."""
         t1 = (n - 1) if t1 is None else t1
         k = int(round((t1 - t0) * sub))
         ts = t0 + (np.arange(k) + 0.5) / k * (t1 - t0)
         acc = np.zeros((s.h, s.w, 3), np.float64)
         for t in ts:
-            acc += s.at(t, (n - 1) / 2)
+            acc += s.at(t, (n - 1) / 2, None if path is None else s.camera(path, (t - t0) / (t1 - t0)))
         return to_srgb8(acc / k)
 
 
