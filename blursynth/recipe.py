@@ -307,6 +307,9 @@ class RunOptions(Strict):
         return v
 
 
+LEAST_SIDE = 16
+"""Smallest side of a source, px: below, neither flow nor noise can be told."""
+
 MOST_SHAKE_PX = 500.0
 """Longest path of a shaking camera that can be asked for."""
 

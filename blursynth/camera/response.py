@@ -52,7 +52,9 @@ class Response:
         return light
 
     def encode(self, linear: np.ndarray) -> np.ndarray:
-        """float (H, W, 3) linear light -> uint8 (H, W, 3) codes; light outside 0..1 is clipped."""
+        """float (H, W, 3) linear light -> uint8 (H, W, 3) codes; light outside 0..1 is clipped, NaN is black."""
+        if linear.ndim != 3 or linear.shape[2] != 3:
+            raise ValueError(f"linear light must be (H, W, 3), got {linear.shape}")
         return _encode(np.ascontiguousarray(linear, np.float32), self._above, self._starts, self._hops)
 
     @cached_property
@@ -142,7 +144,9 @@ def _encode(linear, above, starts, hops):
     for y in range(h):
         for x in range(w):
             for c in range(3):
-                v = min(max(linear[y, x, c], np.float32(0)), np.float32(1))
+                v = linear[y, x, c]
+                v = v if v > 0 else np.float32(0)  # NaN too: it must not become an index
+                v = v if v < 1 else np.float32(1)
                 code = np.intp(starts[int(v * np.float32(SLOTS)), c])
                 for _ in range(hops):  # no branch: whether light is above the edge is a coin's toss
                     code += v >= above[code, c]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blursynth.exposure.integrate import QUASI, radians
+from blursynth.exposure.integrate import QUASI, check_collected, radians
 from blursynth.exposure.loop import (
     APART,
     BLEND,
@@ -142,9 +142,8 @@ class Exposure:
         self.size = height, width
         self.acc = torch.zeros(height * width, 4, device=device)
         self.shutter = shutter
-        self.start, self.stop, self.profile = (
-            torch.as_tensor(v, device=device) for v in (shutter.start, shutter.stop, shutter.profile)
-        )
+        self.start, self.stop = (torch.as_tensor(v, device=device) for v in (shutter.start, shutter.stop))
+        self.tables: dict[int, Tensor] = {}
         self.path = torch.as_tensor(radians(path), device=device)
         self.max_steps = max_steps
         self.steps = 0
@@ -171,11 +170,13 @@ class Exposure:
         length = (
             self._shaken_path(i, scene, lo, span, of_row) if len(self.path) else move2.sqrt() * span[of_row]
         )
+        length = length * self.shutter.fine
         k = torch.ceil(
             torch.maximum(length / float(STEP_PX), length.clamp(max=float(SHORT_PATH)) / float(SHORT_PX))
         ).long()
-        k = k.clamp(1, self.max_steps)
+        k = k.clamp(1, self.max_steps * self.shutter.fine)
         k *= span[of_row] > 0
+        self._tabulate(i, k)
         self.steps += int(k.sum())
         self.longest = max(self.longest, int(k.max()))
         many = (k > 1).nonzero()[:, 0]
@@ -198,15 +199,21 @@ class Exposure:
             for part in todo[order].split(CHUNK):
                 self._interior(i, scene, part, lo[of_row[part]], span[of_row[part]], k[part], contested)
 
-    def _weights(self, i: int, rows: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        """dt times the shutter's profile at times t of interval i, for pixels of the given rows."""
+    def _weights(self, i: int, rows: Tensor, n: Tensor | int, k: Tensor, dt: Tensor) -> Tensor:
+        """Weights of node n of pixels of the given rows and sub-steps k (M,), dt frames each."""
         if self.shutter.boxed:
-            return dt
-        last = len(self.profile) - 1
-        start = self.start[rows]
-        at = ((t + i - start) * (last / (self.stop[rows] - start))).clamp(0, last)
-        j = at.long().clamp(max=last - 1)
-        return dt * (self.profile[j] + (at - j) * (self.profile[j + 1] - self.profile[j]))
+            return torch.where((k == n) | (n == 0), dt * 0.5, dt)
+        return self.tables[i][k, n, rows]
+
+    def _tabulate(self, i: int, k: Tensor) -> None:
+        """`Shutter.weights` of interval i, (K + 1, K + 1, H), for every number of sub-steps that occurs."""
+        if self.shutter.boxed:
+            return
+        most, rows = int(k.max()), np.arange(self.size[0])
+        table = np.zeros((most + 1, most + 1, self.size[0]), np.float32)
+        for steps in range(1, most + 1):
+            table[steps, : steps + 1] = self.shutter.weights(i, rows, steps)[1]
+        self.tables = {i: torch.as_tensor(table, device=self.device)}
 
     def _ends(
         self, i: int, scene: _Interval, t: Tensor, span: Tensor, k: Tensor, of_row: Tensor, move2: Tensor,
@@ -227,7 +234,8 @@ class Exposure:
                     continue
                 rows = of_row[part]
                 when = t[rows]
-                weight = self._weights(i, rows, when, span[rows] / k[part] * 0.5)
+                n = k[part] if at_last else torch.zeros_like(k[part])
+                weight = self._weights(i, rows, n, k[part], span[rows] / k[part])
                 if sampler is None:
                     light = ((1 - when) * weight)[:, None] * scene.light0[part]
                     light += (when * weight)[:, None] * scene.light1[part]
@@ -248,7 +256,7 @@ class Exposure:
             m = sizes[n + 1]
             dt = span[:m] / k[:m]
             t = lo[:m] + n * dt
-            weight = self._weights(i, rows[:m], t, dt)
+            weight = self._weights(i, rows[:m], n, k[:m], dt)
             light = sampler(part[:m], x[:m], rows[:m], t, weight)
             light[:, 3] = weight
             total[:m] += light
@@ -309,7 +317,7 @@ class Exposure:
             m = int((k >= n).sum())
             dt = (last[:m] - first[:m]) / k[:m]
             t = torch.where(k[:m] == n, last[:m], first[:m] + n * dt)
-            weight = self._weights(i, rows[:m], t, torch.where((k[:m] == n) | (n == 0), dt * 0.5, dt))
+            weight = self._weights(i, rows[:m], n, k[:m], dt)
             qx, qy, q = self._look(self._pose((t - opened[:m]) / length[:m]), x[:m], rows[:m])
             doubted = wide[q] & (k[:m] > 1)
             frame0, frame1 = t == 0, t == 1
@@ -329,5 +337,6 @@ class Exposure:
 
     def linear(self) -> np.ndarray:
         """Mean light of the exposure, float32 (H, W, 3)."""
+        check_collected(float(self.acc[:, 3].min()))
         out = self.acc[:, :3] / self.acc[:, 3:]
         return out.reshape(*self.size, 3).cpu().numpy()

@@ -57,9 +57,24 @@ class Exposure:
     def __init__(
         self, height: int, width: int, shutter: Shutter, max_steps: int, path: np.ndarray | None = None
     ):
+        """Raises ValueError for a picture, shutter or path that the loop cannot walk."""
+        if height < 2 or width < 2 or shutter.start.shape != (height,) or shutter.stop.shape != (height,):
+            raise ValueError(
+                f"an exposure needs at least 2x2 px and a shutter of {height} rows, got {width}x{height} px and "
+                f"{shutter.start.shape[0]} rows"
+            )
+        if max_steps < 1 or not (path is None or (path.ndim == 2 and path.shape[1] == 3 and len(path) > 1)):
+            raise ValueError("max_steps must be positive, and a camera's path (P, 3) with P of at least 2")
         self.acc = np.zeros((height, width, 4), np.float32)
         self.shutter = shutter
-        self.open = Open(shutter.start, shutter.stop, shutter.profile, shutter.boxed, radians(path))
+        self.open = Open(
+            shutter.start,
+            shutter.stop,
+            shutter.integrals,
+            shutter.boxed,
+            radians(path),
+            np.float32(shutter.fine),
+        )
         self.max_steps = max_steps
         self.steps = 0
         self.longest = 0
@@ -77,6 +92,16 @@ class Exposure:
         if np.max(self.shutter.stop) <= i or np.min(self.shutter.start) >= i + 1:
             return
         h, w = self.acc.shape[:2]
+        for a, lanes in (
+            (light[0], 4),
+            (light[1], 4),
+            (smooth[0], 4),
+            (smooth[1], 4),
+            (forward, 2),
+            (backward, 2),
+        ):
+            if a.shape != (h, w, lanes) or a.dtype != np.float32:  # the compiled loop trusts them
+                raise ValueError(f"need float32 ({h}, {w}, {lanes}), got {a.dtype} {a.shape}")
         light0, light1, quasi0, quasi1, fwd, bwd = (
             np.ascontiguousarray(a).reshape(-1) for a in (*light, *smooth, forward, backward)
         )
@@ -86,8 +111,17 @@ class Exposure:
         self.longest = max(self.longest, longest)
 
     def linear(self) -> np.ndarray:
-        """Mean light of the exposure, float32 (H, W, 3)."""
+        """Mean light of the exposure, float32 (H, W, 3). Raises ValueError where a pixel collected none."""
+        check_collected(self.acc[..., 3].min())
         return mean(self.acc)
+
+
+def check_collected(least: float) -> None:
+    """Raises ValueError unless the least weight that a pixel collected is positive: no 0 / 0 goes on as light."""
+    if not least > 0:
+        raise ValueError(
+            "a pixel collected no light: an interval was left out, or light or flow is not finite"
+        )
 
 
 def radians(path: np.ndarray | None) -> np.ndarray:

@@ -57,14 +57,17 @@ class Pair(NamedTuple):
 class Open(NamedTuple):
     """When rows collect light and what moves meanwhile: `shutter.Shutter`, and the camera's path in radians.
 
-    start, stop (H,), profile (P,), boxed; path (Q, 3) float32 of x, y px and roll, over start..stop; Q = 0: at rest.
+    start, stop (H,); profile: its P weights and their two running integrals (`shutter.Shutter.integrals`), float64;
+    path (Q, 3) float32 of x, y px and roll, over start..stop; Q = 0: at rest; fine: by
+    how much the sub-steps are shorter than a box's.
     """
 
     start: np.ndarray
     stop: np.ndarray
-    profile: np.ndarray
+    profile: tuple[np.ndarray, np.ndarray, np.ndarray]
     boxed: bool
     path: np.ndarray
+    fine: np.float32
 
 
 class Nodes(NamedTuple):
@@ -211,12 +214,28 @@ def _contested_at(pair, x, y, t, fx, fy, bx, by, s):
 
 
 @njit(inline="always")
-def _weight(t, start, to_profile, profile):
-    """The shutter's weight at time t, in frames of the window."""
-    last = profile.shape[0] - 1
-    at = min(max((t - start) * to_profile, np.float32(0)), np.float32(last))
+def _moments(profile, at):
+    """Integrals of the profile, linear between its P weights, and of place times profile, from 0 to `at` (0..P - 1)."""
+    weights, sums, firsts = profile
+    last = len(weights) - 1
+    at = min(max(at, 0.0), float(last))
     j = min(int(at), last - 1)
-    return profile[j] + (at - np.float32(j)) * (profile[j + 1] - profile[j])
+    a, p, d = at - j, weights[j], weights[j + 1] - weights[j]
+    mass = a * (p + a * d / 2)
+    return sums[j] + mass, firsts[j] + j * mass + a * a * (p / 2 + a * d / 3)
+
+
+@njit(cache=True, error_model="numpy")
+def _shares(profile, lo, hi, t0, t1, opened, length):
+    """The profile's light from lo to hi, in frames of full light, shared out to its instants t0 and t1 as light that
+    changes evenly between them would be: exact for any profile."""
+    per_frame = (len(profile[0]) - 1) / length
+    a, b = (lo - opened) * per_frame, (hi - opened) * per_frame
+    m0, f0 = _moments(profile, a)
+    m1, f1 = _moments(profile, b)
+    at0, at1 = (t0 - opened) * per_frame, (t1 - opened) * per_frame
+    late = ((f1 - f0) - at0 * (m1 - m0)) / (at1 - at0)
+    return (m1 - m0 - late) / per_frame, late / per_frame
 
 
 @njit(inline="always")
@@ -249,15 +268,11 @@ def _fill(nodes, k, lo, hi, opened, length, shutter):
     """The nodes of pixels of k sub-steps in a row that collects from lo to hi of this interval, having opened at
     `opened` for `length` frames."""
     shaken = shutter.path.shape[0] > 0
-    to_profile = np.float32(shutter.profile.shape[0] - 1) / length
     dt = (hi - lo) / np.float32(k)
     for n in range(k + 1):
         t = hi if n == k else lo + np.float32(n) * dt
-        wt = dt * np.float32(0.5) if n == 0 or n == k else dt
-        if not shutter.boxed:
-            wt *= _weight(t, opened, to_profile, shutter.profile)
         nodes.time[k, n] = t
-        nodes.weight[k, n] = wt
+        nodes.weight[k, n] = dt * np.float32(0.5) if n == 0 or n == k else dt
         if shaken:
             turn, sin, dx, dy = _pose(shutter.path, (t - opened) / length)
             nodes.pose[k, n, 0], nodes.pose[k, n, 1], nodes.pose[k, n, 2], nodes.pose[k, n, 3] = (
@@ -266,6 +281,13 @@ def _fill(nodes, k, lo, hi, opened, length, shutter):
                 dx,
                 dy,
             )
+    if not shutter.boxed:
+        nodes.weight[k, : k + 1] = 0
+        for n in range(k):
+            a, b = nodes.time[k, n], nodes.time[k, n + 1]
+            early, late = _shares(shutter.profile, a, b, a, b, opened, length)
+            nodes.weight[k, n] += np.float32(early)
+            nodes.weight[k, n + 1] += np.float32(late)
     nodes.known[k] = True
 
 
@@ -279,7 +301,7 @@ def _count(path, kmax):
 
 
 @njit(cache=True, error_model="numpy")
-def _plan_row(steps, reach, fwd, bwd, first, w, span, kmax):
+def _plan_row(steps, reach, fwd, bwd, first, w, span, fine, kmax):
     """Sub-steps and longer motion, px, of each pixel of a row, whose first pixel is number `first`.
 
     A loop of its own, which the compiler turns into SIMD: inside the other one it cost a quarter of the whole.
@@ -288,12 +310,12 @@ def _plan_row(steps, reach, fwd, bwd, first, w, span, kmax):
         q = (first + x) * 2
         fx, fy, bx, by = fwd[q], fwd[q + 1], bwd[q], bwd[q + 1]
         length = np.sqrt(max(fx * fx + fy * fy, bx * bx + by * by))
-        steps[x] = _count(length * span, kmax)
+        steps[x] = _count(length * span * fine, kmax)
         reach[x] = length
 
 
 @njit(cache=True, error_model="numpy")
-def _plan_shaken_row(steps, pair, y, span, opening, middle, closing, curl, kmax):
+def _plan_shaken_row(steps, pair, y, span, opening, middle, closing, curl, fine, kmax):
     """Sub-steps of each pixel of row y under a shaking camera: of the motion of what it looks at in the middle, the
     scene's and the camera's in one; `curl`: by how much the camera's path is longer than straight, px."""
     w, h = pair.w, pair.h
@@ -311,7 +333,7 @@ def _plan_shaken_row(steps, pair, y, span, opening, middle, closing, curl, kmax)
         sy = turn * yy - sin * xx + closing[3] - opening[3]
         fx, fy = pair.fwd[q] * span - sx, pair.fwd[q + U(1)] * span - sy
         bx, by = pair.bwd[q] * span + sx, pair.bwd[q + U(1)] * span + sy
-        steps[x] = _count(np.sqrt(max(fx * fx + fy * fy, bx * bx + by * by)) + curl, kmax)
+        steps[x] = _count((np.sqrt(max(fx * fx + fy * fy, bx * bx + by * by)) + curl) * fine, kmax)
 
 
 @njit(cache=True, error_model="numpy")
@@ -338,6 +360,7 @@ def accumulate(acc, pair, shutter, i, kmax):
     zero, one = np.float32(0), np.float32(1)
     w, h = pair.w, pair.h
     shaken = shutter.path.shape[0] > 0
+    kmax = int(kmax * shutter.fine)
     side = kmax + 1
     nodes = Nodes(
         np.empty((side, side), np.float32), np.empty((side, side), np.float32),
@@ -386,18 +409,15 @@ def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, o
         pair.fwd,
         pair.bwd,
     )
-    _plan_row(steps, reach, fwd, bwd, y * w, w, hi - lo, kmax)
-    at_lo, at_hi = one, one
-    if not shutter.boxed:
-        to_profile = np.float32(shutter.profile.shape[0] - 1) / length
-        at_lo = _weight(lo, opened, to_profile, shutter.profile)
-        at_hi = _weight(hi, opened, to_profile, shutter.profile)
-    # Weights of the two frames at the end nodes, in sub-steps: of a still pixel's exposure both are theirs; of a
-    # moving pixel's those at t = 0 and t = 1, where the frames are exact.
-    still0 = half * ((one - lo) * at_lo + (one - hi) * at_hi)
-    still1 = half * (lo * at_lo + hi * at_hi)
-    moving0, first = (half * at_lo, 1) if lo == 0 else (np.float32(0), 0)
-    moving1, after = (half * at_hi, 0) if hi == 1 else (np.float32(0), 1)
+    _plan_row(steps, reach, fwd, bwd, y * w, w, hi - lo, shutter.fine, kmax)
+    # Weights of the two frames, where they are exact: a still pixel's exposure is theirs alone.
+    if shutter.boxed:
+        still0 = (hi - lo) * (half * ((one - lo) + (one - hi)))
+        still1 = (hi - lo) * (half * (lo + hi))
+    else:
+        early, late = _shares(shutter.profile, lo, hi, np.float32(0), one, opened, length)
+        still0, still1 = np.float32(early), np.float32(late)
+    first, after = (1 if lo == 0 else 0), (0 if hi == 1 else 1)
     taken, longest = 0, 0
     for x in range(w):
         p = (U(y) * U(w) + U(x)) * U(4)
@@ -408,7 +428,6 @@ def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, o
         longest = max(longest, k)
         if not nodes.known[k]:
             _fill(nodes, k, lo, hi, opened, length, shutter)
-        dt = (hi - lo) / np.float32(k)
         px, py = np.float32(x), np.float32(y)  # an int64 beside a float32 would make float64
         fx, fy = fwd[q], fwd[q + U(1)]
         bx, by = bwd[q], bwd[q + U(1)]
@@ -430,8 +449,8 @@ def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, o
             s1 += a1
             s2 += a2
             s3 += a3
-        w0 = dt * (still0 if still else moving0)
-        w1 = dt * (still1 if still else moving1)
+        w0 = still0 if still else (nodes.weight[U(k), U(0)] if first == 1 else np.float32(0))
+        w1 = still1 if still else (nodes.weight[U(k), U(k)] if after == 0 else np.float32(0))
         acc[p] += w0 * light0[p] + w1 * light1[p] + s0
         acc[p + U(1)] += w0 * light0[p + U(1)] + w1 * light1[p + U(1)] + s1
         acc[p + U(2)] += w0 * light0[p + U(2)] + w1 * light1[p + U(2)] + s2
@@ -476,7 +495,16 @@ def _collect_shaken_row(acc, pair, shutter, nodes, steps, disputed, y, lo, hi, o
     arc = _arc(path, a, b)
     straight = np.sqrt((closing[2] - opening[2]) ** 2 + (closing[3] - opening[3]) ** 2)
     _plan_shaken_row(
-        steps, pair, y, hi - lo, opening, middle, closing, max(arc - straight, np.float32(0)), kmax
+        steps,
+        pair,
+        y,
+        hi - lo,
+        opening,
+        middle,
+        closing,
+        max(arc - straight, np.float32(0)),
+        shutter.fine,
+        kmax,
     )
     last_x, last_y = np.float32(w - 1), np.float32(h - 1)
     xx0, yy = np.float32(-0.5) * last_x, np.float32(y) - np.float32(0.5) * last_y

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from blursynth.exposure.gpu import check_device
 from blursynth.exposure.ifnet import IFNet, load_ifnet, pad, warp
+from blursynth.exposure.integrate import check_collected
 from blursynth.exposure.loop import SHORT_PATH, SHORT_PX, STEP_PX
 from blursynth.exposure.shutter import Shutter
 from blursynth.recipe import RecipeError
@@ -180,21 +181,19 @@ class RifeExposure:
             if self.path is None
             else self._sway((lo + i - start) / length, (hi + i - start) / length)
         )
-        k = count_steps(forward, backward, float(span.max()), self.max_steps, sway)
+        fine = self.shutter.fine
+        k = count_steps(forward, backward, float(span.max()), self.max_steps, sway, fine)
         self.steps += k * int((span > 0).sum()) * self.size[1]
         self.longest = max(self.longest, k)
         still = not (forward.any() or backward.any())
         # Only where a row's whole interval is exposed do the ends alone make a good mean of sub-pixel motion.
         slow = np.where(span == 1, SHORT_PX, np.float32(STILL_PX))
-        last = len(self.shutter.profile) - 1
+        times, weights = self.shutter.weights(i, np.arange(self.size[0]), k)
         with _alone(self.net.device):
             ends = [_planes(v, self.net.device) for v in light]
             inside = [_planes(v, self.net.device) for v in smooth]
             for n in range(k + 1):
-                t = hi if n == k else lo + np.float32(n / k) * span
-                weight = span / k * (0.5 if n in (0, k) else 1.0)
-                at = np.clip((t + i - start) / (stop - start), 0, 1) * last
-                weight = weight * np.interp(at, np.arange(last + 1), self.shutter.profile)
+                t, weight = times[n], weights[n]
                 fade = still | (t == 0) | (t == 1) | (weight == 0)
                 look = None if self.path is None else self._look((t + i - start) / length)
                 value = self._node(i, t, np.where(fade, np.float32(np.inf), slow), ends, inside, look)
@@ -262,17 +261,23 @@ class RifeExposure:
 
     def linear(self) -> np.ndarray:
         """Mean light of the exposure, float32 (H, W, 3)."""
+        check_collected(float(self.weight.min()))
         return (self.acc / self._rows(self.weight))[0].permute(1, 2, 0).cpu().numpy()
 
 
 def count_steps(
-    forward: np.ndarray, backward: np.ndarray, span: float, most: int, sway: np.ndarray | None = None
+    forward: np.ndarray,
+    backward: np.ndarray,
+    span: float,
+    most: int,
+    sway: np.ndarray | None = None,
+    fine: int = 1,
 ) -> int:
     """Sub-steps of an interval of which `span` is exposed: the 95th percentile of the motion of what moves, by the
     integrator's rule.
 
     Of what moves: a small fast object over a still background deserves its steps too. sway: the camera's own x, y, px,
-    and by how much its way is longer than straight.
+    and by how much its way is longer than straight; fine: `Shutter.fine`.
     """
     x, y, curl = (0.0, 0.0, 0.0) if sway is None else map(float, sway)
     camera = np.array([x, y], np.float32)
@@ -282,5 +287,5 @@ def count_steps(
     moving = length[length > SHORT_PX * span]
     if not moving.size:
         return 1
-    path = np.percentile(moving, 95)
-    return int(min(max(np.ceil(max(path / STEP_PX, min(path, SHORT_PATH) / SHORT_PX)), 1), most))
+    path = np.percentile(moving, 95) * fine
+    return int(min(max(np.ceil(max(path / STEP_PX, min(path, SHORT_PATH) / SHORT_PX)), 1), most * fine))

@@ -14,9 +14,9 @@ from blursynth.camera.response import Response
 from blursynth.exposure.backend import Integrator
 from blursynth.exposure.flow import PairFlow, estimate_pair
 from blursynth.exposure.shake import describe, draw_path
-from blursynth.exposure.shutter import Shutter, load_profile, make_shutter
+from blursynth.exposure.shutter import Shutter, exposed_frames, load_profile, make_shutter
 from blursynth.pairs.quality import FlowStats
-from blursynth.recipe import Recipe, RecipeError
+from blursynth.recipe import LEAST_SIDE, Recipe, RecipeError
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,13 @@ class LightCollector:
         self.flows: dict[tuple[str, int], PairFlow] = {}
 
     def collect(self, window: Window, draws: Draws) -> Light:
-        """Raises RecipeError where the recipe's readout leaves no exposure."""
+        """Raises RecipeError where the recipe's readout leaves no exposure, ValueError for frames of unequal or too
+        small a shape."""
+        shape = window.frames[0].shape
+        if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < LEAST_SIDE:
+            raise ValueError(f"frames must be (H, W, 3) of at least {LEAST_SIDE} px a side, got {shape}")
+        if any(f.shape != shape or f.dtype != np.uint8 for f in window.frames):
+            raise ValueError(f"frames must be uint8 of one shape, {shape}")
         return (
             self._plain_mean(window, draws) if self.recipe.interp == "none" else self._expose(window, draws)
         )
@@ -134,7 +140,7 @@ class LightCollector:
             motion=motion,
             # Interpolated light runs from one frame's own exposure to another's, so the source's open time (its
             # interval less the dead time) adds to the shutter.
-            spent=intervals * draws.duty + recipe.source_duty,
+            spent=exposed_frames(intervals, draws.duty, readout) + recipe.source_duty,
             substeps={"mean": round(steps, 3), "max": exposure.longest},
             # A moving pixel meets other pixels at each sub-step: measured on noise moved by 0 to 32 px a frame.
             effective_frames=span * (1 + 1.7 * (max(steps, 1) - 1)),

@@ -175,7 +175,7 @@ class Synthesizer:
             "duty>1": duty > 1,
             "off-centre": count % 2 == 0,
             "clipped": clipped > 0.02,
-            "fast": flow["p95_px"] > 2 * recipe.fps_up,
+            "fast": flow["max_px"] > 2 * recipe.fps_up,
             "still": flow["p95_px"] < 0.25,
         }
         return Sample(

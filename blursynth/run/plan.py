@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from blursynth.exposure.shake import widest_border
-from blursynth.recipe import Recipe
+from blursynth.recipe import LEAST_SIDE, Recipe
 from blursynth.run.outcome import PlanClip, Run, ShardTask, WindowSpec
 from blursynth.run.packing import named_rng, pack_shards, spread
 from blursynth.shards.shard import SCHEMA
@@ -127,6 +127,9 @@ def tile_corners(
 
 def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
     """(n, 4) int32 rows of first, last, tiles, draw; and why there are none."""
+    if min(p.clip.info.width, p.clip.info.height) < LEAST_SIDE:
+        small = f"{p.clip.info.width}x{p.clip.info.height} px; a source needs {LEAST_SIDE} px a side"
+        return np.zeros((0, 4), np.int32), Reject(p.clip.rel, "too small", small)
     if p.still:
         return _draws(p, recipe)
     info, (lo, hi) = p.clip.info, recipe.window_range_of(p.clip.window_hint)

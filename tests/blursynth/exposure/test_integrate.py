@@ -204,3 +204,37 @@ def test_shared_flows_are_computed_once_and_change_nothing():
     assert set(synth.light.flows) == {("c", i) for i in range(5)}
     synth.forget("c", 3)
     assert set(synth.light.flows) == {("c", 3), ("c", 4)}
+
+
+def test_what_the_compiled_loop_trusts_is_checked_before_it_runs():
+    light, flow = pad4(texture(1, 32, 48)), constant_flow(32, 48, 1, 1)
+    for h, w in ((1, 48), (32, 1), (0, 0)):
+        with pytest.raises(ValueError, match="at least 2x2 px"):
+            ex.Exposure(h, w, make_shutter(h, 1), 16)
+    with pytest.raises(ValueError, match="a shutter of 32 rows"):
+        ex.Exposure(32, 48, make_shutter(31, 1), 16)
+    whole = [(light, light), (light, light), *flow]
+    for spoilt, wrong in (
+        (0, (light, light[:31])),
+        (1, (light, light.astype(np.float64))),
+        (2, flow[0][:, :47]),
+        (3, flow[1][..., :1]),
+    ):
+        parts = list(whole)
+        parts[spoilt] = wrong
+        with pytest.raises(ValueError, match=r"need float32 \(32, 48, "):
+            ex.Exposure(32, 48, make_shutter(32, 1), 16).add(0, *parts)
+    with pytest.raises(ValueError, match="collected no light"):
+        ex.Exposure(32, 48, make_shutter(32, 1), 16).linear()
+
+
+def test_frames_too_small_or_of_unequal_shape_are_refused():
+    for frames in ([np.zeros((15, 40, 3), np.uint8)] * 3, [np.zeros((40, 1, 3), np.uint8)] * 3):
+        with pytest.raises(ValueError, match="at least 16 px a side"):
+            integrate_exposure(frames, Recipe(interp="dis"))
+
+
+def test_light_that_is_not_a_number_is_black_and_never_an_index():
+    light = np.full((4, 4, 3), 0.5, np.float32)
+    light[1, 1] = (np.nan, np.inf, -np.inf)
+    assert load_response("srgb").encode(light)[1, 1].tolist() == [0, 255, 0]

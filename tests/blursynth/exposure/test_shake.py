@@ -64,11 +64,12 @@ def along(light: np.ndarray, path: np.ndarray, per_piece: int = 3) -> np.ndarray
     return np.mean([looked(fine, *p) for p in places], 0)
 
 
-def rms_codes(a: np.ndarray, b: np.ndarray, margin: int) -> float:
-    """RMS difference, in display codes, of two pictures of linear light, less a margin."""
-    inner = np.s_[margin:-margin, margin:-margin]
-    codes = (255 * np.clip(SRGB.encode(np.clip(v, 0, 1)[inner]).astype(float) / 255, 0, 1) for v in (a, b))
-    return float(np.sqrt(np.mean((next(codes) - next(codes)) ** 2)))
+def rms_codes(a: np.ndarray, b: np.ndarray, margin: int | tuple[int, int]) -> float:
+    """RMS difference, in display codes, of two pictures of linear light, less a margin (rows, columns)."""
+    rows, columns = (margin, margin) if isinstance(margin, int) else margin
+    inner = np.s_[rows : a.shape[0] - rows, columns : a.shape[1] - columns]
+    first, second = (SRGB.encode(np.clip(v, 0, 1)[inner]).astype(float) for v in (a, b))
+    return float(np.sqrt(np.mean((first - second) ** 2)))
 
 
 @pytest.mark.parametrize("px", [0.5, 4, 20])

@@ -194,6 +194,11 @@ def test_tiles_stay_clear_of_the_sides_that_a_shaking_camera_brings_in():
     ]
 
 
+def test_sources_below_16_px_a_side_are_left_out_by_name():
+    plan = plan_of([clip("thin", 90, size=(400, 15)), clip("a", 90, size=(16, 16))], Recipe())
+    assert plan.short == [Reject("thin", "too small", "400x15 px; a source needs 16 px a side")]
+
+
 def test_a_million_samples_are_planned_in_seconds_and_megabytes():
     """In a process of its own, so that the memory measured is the plan's."""
     code = (
