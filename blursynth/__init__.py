@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from blursynth.checks.audit import audit_source as audit
     from blursynth.checks.explain import explain
     from blursynth.checks.verify import verify
+    from blursynth.exchange.match import match
     from blursynth.exchange.pack import pack
     from blursynth.exchange.unpack import unpack
     from blursynth.pairs.synthesis import integrate_exposure
@@ -27,6 +28,7 @@ _HOMES = {
     "inspect": ("blursynth.preview.inspect", "inspect"),
     "integrate_exposure": ("blursynth.pairs.synthesis", "integrate_exposure"),
     "make": ("blursynth.run.make", "make"),
+    "match": ("blursynth.exchange.match", "match"),
     "pack": ("blursynth.exchange.pack", "pack"),
     "unpack": ("blursynth.exchange.unpack", "unpack"),
     "verify": ("blursynth.checks.verify", "verify"),
@@ -41,6 +43,7 @@ __all__ = [
     "inspect",
     "integrate_exposure",
     "make",
+    "match",
     "pack",
     "unpack",
     "verify",

@@ -1,4 +1,4 @@
-"""``blursynth pack`` and ``unpack``: the field's own pairs in, and shards out for the field's own tools."""
+"""``blursynth pack``, ``unpack`` and ``match``: the field's own pairs in, shards out for its tools, photos to a recipe."""
 
 from __future__ import annotations
 
@@ -66,3 +66,26 @@ def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) 
 
     report = unpack(data, out, layout, lmdb=lmdb)
     say(report.to_json() if as_json else str(report))
+
+
+@click.command("match", cls=Command)
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTOS...")
+@click.option("--out", required=True, metavar="FILE.toml", help="The recipe to write.")
+@click.option("--against", metavar="DATA", help="Shards that make wrote, to be held against the photos.")
+def match_command(photos: tuple[str, ...], out: str, against: str | None) -> None:
+    """Photos of a camera into a recipe whose blur has their noise and JPEG.
+
+    PHOTOS are files or folders, best the blurry ones that are to be restored, as the camera wrote them. Measures the noise
+    and its grain, the JPEG's quality and subsampling, the clipped share and the exposure times. With --against, prints how
+    far a made set is from the photos and draws the noise of both beside FILE.toml.
+
+    \b
+    blursynth match shots/ --out phone.toml
+    blursynth make --src clips --recipe phone.toml --out data
+    blursynth match shots/ --out phone.toml --against data
+    """
+    from blursynth.exchange.match import match
+
+    report = match(photos, out, against)
+    say(str(report))
+    sys.exit(report.exit_code)

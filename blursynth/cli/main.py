@@ -6,7 +6,7 @@ import click
 
 from blursynth import __version__
 from blursynth.cli.checks import audit_command, explain_command, inspect_command, verify_command
-from blursynth.cli.exchange import pack_command, unpack_command
+from blursynth.cli.exchange import match_command, pack_command, unpack_command
 from blursynth.cli.make import make_command, recipes_command
 from blursynth.common.command import CONTEXT, Commands
 
@@ -30,6 +30,7 @@ for command in (
     explain_command,
     pack_command,
     unpack_command,
+    match_command,
 ):
     main.add_command(command)
 

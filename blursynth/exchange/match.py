@@ -1,0 +1,279 @@
+"""Photos of a camera -> a recipe that makes the like: noise, JPEG, clipped light, exposure times."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from blursynth.camera.noise import add_noise, parse_noise
+from blursynth.camera.noise_estimate import Noise, estimate_noise
+from blursynth.camera.response import jpeg, load_response
+from blursynth.common.atomic import write_atomic
+from blursynth.common.errors import UsageError
+from blursynth.exchange.members import decode_any
+from blursynth.exchange.photo_file import PhotoFacts, photo_facts
+from blursynth.shards.picture import decode_image
+from blursynth.shards.shard import read_shard
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+LIGHTS = np.array([0.05, 0.2, 0.6])
+"""Light, white = 1, at which noise is told and compared."""
+MOST = 64
+"""Photos, and samples of the other set, that are measured, spread over all."""
+CHARTS, CHART = 3, 1024
+"""Photos, and side of their middle in px, on which that is tried."""
+ROUNDS = 6
+"""Corrections of the noise for what the JPEG takes of it."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of a set of pictures. deviation: noise in linear light at LIGHTS, mean of RGB; coarse: power of the grain at low
+    over that at high frequencies, 1 for white noise; clipped: share of pixels with a channel at 255."""
+
+    pictures: int
+    deviation: np.ndarray
+    coarse: float
+    clipped: float
+    quality: tuple[int, int] | None
+    subsampling: str | None
+    exposure_ms: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class MatchReport:
+    """b1, b2: noise before the JPEG, variance b1 x + b2^2 in linear RGB."""
+
+    photos: Statistics
+    b1: float
+    b2: float
+    unreadable: list[str]
+    other: Statistics | None
+    out: Path
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.unreadable else 0
+
+    def __str__(self) -> str:
+        p = self.photos
+        lines = [f"{p.pictures} photos -> {self.out}", *(f"  {line}" for line in _found(p, self.b1, self.b2))]
+        if self.other is not None:
+            lines += ["", *_table(p, self.other), f"noise of both: {self.out.with_suffix('.png')}"]
+        lines += [f"cannot be read, left out: {name}" for name in self.unreadable[:10]]
+        return "\n".join(lines)
+
+
+def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | None = None) -> MatchReport:
+    """Measure photos and write a recipe that gives blur their noise and JPEG.
+
+    Args:
+        photos: JPEG or other pictures, or folders of them; the camera's curve is taken for sRGB.
+        against: shards made by `blursynth make`, to be held against the photos.
+    Raises UsageError where nothing can be measured.
+    """
+    files = _files(photos)
+    seen, unreadable = [], []
+    for path in files:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            data = b""
+        rgb = decode_any(data)
+        if rgb is None:
+            unreadable.append(str(path))
+            continue
+        seen.append((rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8), photo_facts(data)))
+    if not seen:
+        raise UsageError(
+            f"none of the {len(files)} files can be read as a picture; give photos or folders of them"
+        )
+    measured, noise = _measure(seen)
+    b1, b2 = _before_jpeg(noise, measured, [rgb for rgb, _ in seen[:CHARTS]])
+    out = Path(out)
+    other = None
+    if against is not None:
+        other, other_noise = _measure(list(_samples(Path(against))))
+        write_atomic(out.with_suffix(".png"), _chart(noise, other_noise))
+    write_atomic(out, _recipe(measured, b1, b2).encode())
+    return MatchReport(measured, b1, b2, unreadable, other, out)
+
+
+def _files(photos: Sequence[str | Path]) -> list[Path]:
+    files: list[Path] = []
+    for given in map(Path, photos):
+        if not given.exists():
+            raise UsageError(f"{given}: no such file or folder")
+        inside = (
+            sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES) if given.is_dir() else [given]
+        )
+        files += inside
+    if not files:
+        raise UsageError("no photos found; give picture files, or folders that hold some")
+    return [files[i] for i in np.unique(np.linspace(0, len(files) - 1, MOST).astype(int))]
+
+
+def _samples(data: Path) -> Iterator[tuple[np.ndarray, PhotoFacts]]:
+    """Blurred pictures of made shards with what their JSON says of their JPEG."""
+    tars = sorted(data.glob("*.tar"))
+    if not tars:
+        raise UsageError(f"{data}: holds no shards; give a folder that blursynth make wrote")
+    each = -(-MOST // len(tars))
+    for tar in tars[:MOST]:
+        for n, sample in enumerate(read_shard(tar)):
+            if n == each:
+                break
+            name = next((k for k in sample if k.startswith("blur.")), None)
+            if name is None:
+                continue
+            quality = json.loads(sample["json"])["camera"].get("jpeg")
+            yield decode_image(sample[name], name), PhotoFacts(quality, "4:2:0" if quality else None)
+
+
+def _measure(pictures: Sequence[tuple[np.ndarray, PhotoFacts]]) -> tuple[Statistics, Noise]:
+    """Statistics, and the noise that is the median over the pictures."""
+    srgb = load_response("srgb")
+    found = [n for n in (estimate_noise([rgb], srgb) for rgb, _ in pictures) if n.variance(0.2).any()]
+    if not found:
+        raise UsageError(
+            "no picture has areas flat enough to measure noise in; give larger ones, not scaled down"
+        )
+    noise = Noise(*(np.median([getattr(n, k) for n in found], axis=0) for k in ("a", "b", "grain")))
+    facts = [f for _, f in pictures]
+    qualities = [f.quality for f in facts if f.quality]
+    kinds = Counter(f.subsampling for f in facts if f.subsampling)
+    times = [1000 * f.exposure_s for f in facts if f.exposure_s]
+    statistics = Statistics(
+        pictures=len(pictures),
+        deviation=_deviation(noise),
+        coarse=float(noise.grain[:, 1:3].mean() / max(noise.grain[:, -2:].mean(), 1e-3)),
+        clipped=float(np.mean([(rgb == 255).any(2).mean() for rgb, _ in pictures])),
+        quality=(min(qualities), max(qualities)) if qualities else None,
+        subsampling=kinds.most_common(1)[0][0] if kinds else None,
+        exposure_ms=(min(times), float(np.median(times)), max(times)) if times else None,
+    )
+    return statistics, noise
+
+
+def _deviation(noise: Noise) -> np.ndarray:
+    return np.array([np.sqrt(noise.variance(x).mean()) for x in LIGHTS])
+
+
+def _before_jpeg(noise: Noise, measured: Statistics, photos: Sequence[np.ndarray]) -> tuple[float, float]:
+    """(b1, b2) of noise that, behind the photos' JPEG and by the same estimator, gives the noise found in them.
+
+    Tried on the photos themselves, freed of their noise by a blur: a JPEG treats noise by what it lies on.
+    """
+    b1, b2 = float(noise.a.mean()), float(np.sqrt(noise.b.mean()))
+    if measured.quality is None:
+        return float(f"{min(b1, 0.1):.4g}"), float(f"{min(b2, 0.1):.4g}")
+    quality, srgb = round(sum(measured.quality) / 2), load_response("srgb")
+    charts = []
+    for rgb in photos:
+        y, x = (max(0, (n - CHART) // 2) for n in rgb.shape[:2])
+        light = srgb.decode(np.ascontiguousarray(rgb[y : y + CHART, x : x + CHART]))[..., :3]
+        charts.append(cv2.GaussianBlur(light, (0, 0), 4))
+    wanted = noise.a.mean() * LIGHTS + noise.b.mean()
+    before = np.maximum(wanted, 1e-9)
+    for _ in range(ROUNDS):
+        model = parse_noise("rgb:{},{}".format(*_line(LIGHTS, before)))
+        got = []
+        for i, light in enumerate(charts):
+            codes, _ = add_noise(light, srgb, model, (), np.random.default_rng(i), 1.0)
+            seen = estimate_noise([jpeg(codes, quality)], srgb)
+            got.append([seen.variance(v).mean() for v in LIGHTS])
+        before *= np.clip(wanted / np.maximum(np.median(got, 0), 1e-9), 0.4, 2.5)
+    return _line(LIGHTS, before)
+
+
+def _line(x: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
+    """(b1, b2) of variance b1 x + b2^2, neither negative nor above 0.1, by relative least squares."""
+    a, b = np.linalg.lstsq(
+        np.stack([x, np.ones_like(x)], 1) / variance[:, None], np.ones(len(x)), rcond=None
+    )[0]
+    if b < 0:
+        a, b = 1 / np.mean(x / variance), 0.0
+    if a < 0:
+        a, b = 0.0, 1 / np.mean(1 / variance)
+    return float(f"{min(a, 0.1):.4g}"), float(f"{min(np.sqrt(b), 0.1):.4g}")
+
+
+def _found(s: Statistics, b1: float, b2: float) -> list[str]:
+    percent = ", ".join(f"{100 * d:.2f}% at {100 * x:g}%" for x, d in zip(LIGHTS, s.deviation, strict=True))
+    lines = [
+        f"noise: variance {b1:g} x + {b2:g}^2 in linear RGB before the JPEG; in the photos {percent} light",
+        f"grain: {s.coarse:.1f} times the power at low frequencies as at high ones (white noise: 1)",
+        f"clipped: {100 * s.clipped:.2f}% of the pixels have a channel at 255",
+    ]
+    if s.quality:
+        lines.append(
+            f"JPEG: quality {s.quality[0]} to {s.quality[1]}, {s.subsampling or 'subsampling not known'}"
+        )
+    if s.exposure_ms:
+        low, middle, high = s.exposure_ms
+        lines.append(f"exposure: {low:.3g} to {high:.3g} ms, median {middle:.3g} ms (EXIF)")
+    return lines
+
+
+def _recipe(s: Statistics, b1: float, b2: float) -> str:
+    low, high = s.quality or (0, 0)
+    jpeg_line = f'jpeg = "{low if low == high else f"{low}-{high}"}"' if s.quality else 'jpeg = "off"'
+    comments = "\n".join(f"# {line}" for line in _found(s, b1, b2))
+    return (
+        f'name = "match"\ncite = "measured in {s.pictures} photos by blursynth match"\n{comments}\n'
+        f'noise = "rgb:{b1:g},{b2:g}"\n{jpeg_line}\nhighlights = "auto"\ngate = "default"\n'
+    )
+
+
+def _table(a: Statistics, b: Statistics) -> list[str]:
+    """The distance between two sets, statistic by statistic."""
+    rows: list[tuple[str, ...]] = [("", "photos", "made", "distance")]
+    for x, p, q in zip(LIGHTS, a.deviation, b.deviation, strict=True):
+        rows.append(
+            (
+                f"noise at {100 * x:g}% light, %",
+                f"{100 * p:.3f}",
+                f"{100 * q:.3f}",
+                f"x{q / max(p, 1e-9):.2f}",
+            )
+        )
+    rows.append(("grain, low over high", f"{a.coarse:.2f}", f"{b.coarse:.2f}", f"x{b.coarse / a.coarse:.2f}"))
+    clipped = (100 * a.clipped, 100 * b.clipped)
+    rows.append(("clipped, %", *(f"{v:.2f}" for v in clipped), f"{clipped[1] - clipped[0]:+.2f}"))
+    p, q = ([sum(s.quality) / 2] if s.quality else [] for s in (a, b))
+    words = tuple(f"{v[0]:.0f}" if v else "none" for v in (p, q))
+    rows.append(
+        ("JPEG quality", *words, f"{q[0] - p[0]:+.0f}" if p and q else ("0" if p == q else "differs"))
+    )
+    wide = [max(len(r[i]) for r in rows) for i in range(4)]
+    return [r[0].ljust(wide[0]) + "".join("  " + r[i].rjust(wide[i]) for i in (1, 2, 3)) for r in rows]
+
+
+def _chart(photos: Noise, made: Noise) -> bytes:
+    """PNG: deviation of the noise over light, of the photos (black) and of the made set (red), 0 to 80% light."""
+    h, w, left, bottom = 400, 600, 60, 40
+    x = np.linspace(0.01, 0.8, 80)
+    curves = [np.array([np.sqrt(n.variance(v).mean()) for v in x]) for n in (photos, made)]
+    top = 1.1 * max(float(c.max()) for c in curves) or 1.0
+    image = np.full((h, w, 3), 255, np.uint8)
+    cv2.rectangle(image, (left, 10), (w - 10, h - bottom), (160, 160, 160), 1)
+    for curve, colour, name, row in zip(
+        curves, ((0, 0, 0), (30, 30, 220)), ("photos", "made"), (30, 50), strict=True
+    ):
+        px = left + x / 0.8 * (w - 10 - left)
+        py = h - bottom - curve / top * (h - bottom - 10)
+        points = np.stack([px, py], 1).round().astype(np.int32)
+        cv2.polylines(image, [points], False, colour, 2, cv2.LINE_AA)
+        cv2.putText(image, name, (left + 10, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    for text, at in (
+        (f"{100 * top:.2f}%", (4, 22)), ("0", (44, h - bottom)), ("light 0", (left, h - 14)),
+        ("80%", (w - 45, h - 14)), ("noise (deviation, linear light)", (230, h - 14)),
+    ):  # fmt: skip
+        cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
+    return cv2.imencode(".png", image)[1].tobytes()

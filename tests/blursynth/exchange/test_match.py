@@ -1,0 +1,118 @@
+"""From photos made with known noise and JPEG, `match` finds both; its recipe can be used."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from blursynth.camera.noise import add_noise, parse_noise
+from blursynth.camera.response import load_response
+from blursynth.cli.main import main
+from blursynth.common.errors import UsageError
+from blursynth.exchange.match import match
+from blursynth.exchange.photo_file import PhotoFacts, photo_facts
+from blursynth.recipe import Recipe, load_recipe
+from blursynth.run.make import make
+from tests.helpers.make_fakes import frames_folder
+
+SRGB = load_response("srgb")
+
+
+def photo(seed: int, noise: str) -> np.ndarray:
+    """Soft shapes, as in a blurry photo, from black to near white; BGR uint8."""
+    rng = np.random.default_rng(seed)
+    t = cv2.GaussianBlur(rng.random((400, 560, 3)).astype(np.float32), (0, 0), 14)
+    t = (t - t.min()) / np.ptp(t)
+    light = 0.02 + 0.8 * t**1.5
+    return add_noise(light, SRGB, parse_noise(noise), (), rng, 1.0)[0][..., ::-1]
+
+
+def write_photos(folder, noise: str, quality: int | None, count: int = 3):
+    folder.mkdir()
+    for i in range(count):
+        if quality is None:
+            cv2.imwrite(str(folder / f"{i}.png"), photo(i, noise))
+        else:
+            cv2.imwrite(str(folder / f"{i}.jpg"), photo(i, noise), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return folder
+
+
+@pytest.mark.parametrize("noise", ["2e-4,0", "1e-3,2e-3", "4e-4,6e-3"])
+@pytest.mark.parametrize("quality", [None, 95, 88])
+def test_known_noise_and_quality_are_recovered(tmp_path, noise, quality):
+    folder = write_photos(tmp_path / "photos", f"rgb:{noise}", quality)
+    report = match([folder], tmp_path / "camera.toml")
+    b1, b2 = map(float, noise.split(","))
+    for x in (0.05, 0.2, 0.6):
+        got, want = (np.sqrt(u * x + v * v) for u, v in ((report.b1, report.b2), (b1, b2)))
+        assert got == pytest.approx(want, rel=0.3), (x, got / want)
+    found = report.photos.quality
+    assert found is None if quality is None else max(abs(q - quality) for q in found) <= 3
+    recipe, _ = load_recipe(str(tmp_path / "camera.toml"))[:2]
+    assert Recipe.model_validate(recipe).noise == f"rgb:{report.b1:g},{report.b2:g}"
+
+
+@pytest.mark.parametrize("quality", [30, 60, 75, 88, 95, 100])
+def test_quality_and_subsampling_of_a_jpeg(quality):
+    for factor, name in (
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, "4:2:0"),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, "4:4:4"),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422, "4:2:2"),
+    ):
+        flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+        data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8), flags)[1].tobytes()
+        assert photo_facts(data) == PhotoFacts(quality, name, None)
+
+
+def exif(order: str, top: int, bottom: int) -> bytes:
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    tiff = head + struct.pack(order + "I", 8)
+    tiff += struct.pack(order + "HHHII", 1, 0x8769, 4, 1, 26) + struct.pack(order + "I", 0)
+    tiff += struct.pack(order + "HHHII", 1, 0x829A, 5, 1, 44) + struct.pack(order + "I", 0)
+    return b"Exif\0\0" + tiff + struct.pack(order + "II", top, bottom)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exposure_time_of_a_jpeg(order):
+    data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    part = exif(order, 1, 60)
+    tagged = data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:]
+    assert photo_facts(tagged).exposure_s == pytest.approx(1 / 60)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 20, 40, 60, 90, 200])
+def test_damaged_headers_say_nothing_and_raise_nothing(cut):
+    data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    part = exif("<", 1, 60)
+    tagged = data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:]
+    photo_facts(tagged[:cut])
+    photo_facts(tagged[:2] + tagged[cut:])
+    assert photo_facts(b"no jpeg") == PhotoFacts()
+
+
+def test_the_distance_to_a_made_set(tmp_path):
+    photos = write_photos(tmp_path / "photos", "rgb:1e-3,2e-3", 92)
+    frames_folder(tmp_path / "src" / "clip", 27, (320, 240))
+    recipe = Recipe(interp="none", fps=240, window="9", noise="rgb:1e-3,2e-3", jpeg="92")
+    make(tmp_path / "src", tmp_path / "data", recipe, workers=1, quiet=True)
+    run = CliRunner().invoke(
+        main,
+        ["match", str(photos), "--out", str(tmp_path / "c.toml"), "--against", str(tmp_path / "data")],
+    )
+    assert run.exit_code == 0, run.output
+    assert "noise at 20% light" in run.output and "JPEG quality" in run.output
+    assert cv2.imread(str(tmp_path / "c.png")) is not None
+
+
+def test_mistakes_are_said(tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        match([tmp_path / "none"], tmp_path / "a.toml")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.jpg").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="none of the 1 files"):
+        match([tmp_path / "bad"], tmp_path / "a.toml")
+    write_photos(tmp_path / "good", "rgb:1e-3,2e-3", 92, 1)
+    report = match([tmp_path / "good", tmp_path / "bad"], tmp_path / "a.toml")
+    assert report.exit_code == 1 and "x.jpg" in str(report)
