@@ -40,8 +40,8 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 @checkpoint_option("ours, an official file, or an exported .onnx or .tflite")
 @click.option(
     "--out",
-    metavar="DIR",
-    help="Folder for the results, under the inputs' names [default: restored]. With --live: window, a video file, or - for raw RGB frames.",
+    metavar="DIR|FILE",
+    help="Folder for the results, under the inputs' names [default: restored], or a file for one input. With --live: window, a video file, or - for raw RGB frames.",
 )
 @click.option(
     "--tile",

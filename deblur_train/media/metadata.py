@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 PNG = b"\x89PNG\r\n\x1a\n"
 ICC_MARK = b"ICC_PROFILE\0"
 ICC_LIMIT = 16 << 20  # bytes of a profile; real ones have at most a few million
-ORIENTATION, ICC_TAG = 0x0112, 34675
+TIFF = (b"II*\0", b"MM\0*")
+ORIENTATION, ICC_TAG, EXTRA_SAMPLES = 0x0112, 34675, 338
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def read_metadata(data: bytes) -> Metadata:
             found = _read_png(data)
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             found = _read_webp(data)
-        elif data[:4] in (b"II*\0", b"MM\0*"):
+        elif data[:4] in TIFF:
             entries, following = _directory(data)
             icc = entries.get(ICC_TAG)
             at = struct.unpack_from(_order(data) + "I", icc[2])[0] if icc else 0
@@ -71,6 +72,28 @@ def for_upright(exif: bytes) -> bytes:
     return bytes(block)
 
 
+def alpha_as_stored(data: bytes) -> bytes:
+    """A TIFF whose decoder leaves colours under its alpha as they are stored; other bytes as they are.
+
+    libtiff multiplies the colours of 8-bit pictures by an alpha that is called unassociated (ExtraSamples 2): the
+    transparent parts would come out dark. Called associated (1), they stay.
+    """
+    if data[:4] not in TIFF:
+        return data
+    try:
+        order = _order(data)
+        (at,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, at)
+        for i in range(count):
+            entry = at + 2 + 12 * i
+            tag, kind, n, value = struct.unpack_from(order + "HHIH", data, entry)
+            if (tag, kind, n, value) == (EXTRA_SAMPLES, 3, 1, 2):
+                return data[: entry + 8] + struct.pack(order + "H", 1) + data[entry + 10 :]
+    except struct.error:
+        pass
+    return data
+
+
 def profile_fits(icc: bytes, grey: bool) -> bool:
     """Does the profile describe the channels that are written (ICC.1:2022, header bytes 16-19)?"""
     return icc[16:20] == (b"GRAY" if grey else b"RGB ")
@@ -91,7 +114,7 @@ def embed(data: bytes, exif: bytes | None, icc: bytes | None) -> bytes:
         return data[:33] + b"".join(chunks) + data[33:]  # behind IHDR
     if data[:4] == b"RIFF":
         return _into_webp(data, exif, icc)
-    if data[:4] in (b"II*\0", b"MM\0*") and icc:
+    if data[:4] in TIFF and icc:
         return _into_tiff(data, icc)
     return data
 

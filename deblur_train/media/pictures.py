@@ -11,9 +11,13 @@ import numpy as np
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UserError
 from blursynth.shards.picture import image_size
-from deblur_train.media.metadata import embed, for_upright, profile_fits, read_metadata
+from deblur_train.media.metadata import TIFF, alpha_as_stored, embed, for_upright, profile_fits, read_metadata
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp")
+CONVERT = {".heic": "HEIC", ".heif": "HEIF", ".gif": "GIF (256 colours)", ".jxl": "JPEG XL"}
+"""Pictures that are known and not read: how to go on is said."""
+EIGHT_BITS = (".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp")
+NO_ALPHA = (".jpg", ".jpeg", ".jfif", ".bmp")
 MAX_PIXELS = 1 << 29  # the largest picture worth trying; beyond it a header is more likely damaged
 # Full chroma resolution: a restored edge is what the user came for.
 JPEG_OPTIONS = [
@@ -22,6 +26,11 @@ JPEG_OPTIONS = [
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 ]
+OPTIONS = {
+    ".jpg": JPEG_OPTIONS,
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],
+    ".avif": [cv2.IMWRITE_AVIF_QUALITY, 95],
+}
 
 
 class ImageError(UserError):
@@ -56,16 +65,16 @@ def read_picture(path: Path) -> Picture:
     except OSError as e:
         raise ImageError(f"{path}: cannot be read: {e.strerror}") from None
     if data[:6] in (b"GIF87a", b"GIF89a"):
-        raise ImageError(
-            f"{path}: GIF (256 colours) is not supported; convert it to PNG, or to MP4 where it moves"
-        )
+        raise ImageError(f"{path}: {how_to_convert('.gif')}, or to MP4 where it moves")
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"heim", b"mif1", b"hevc"):
+        raise ImageError(f"{path}: {how_to_convert('.heic')} (heif-convert, or sips -s format png on a Mac)")
     if not data:
         raise ImageError(f"{path}: empty file")
     size = image_size(data)
     if size is not None and size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"{path}: {size[0]} x {size[1]} pixels is too large")
     try:
-        raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        raw = cv2.imdecode(np.frombuffer(alpha_as_stored(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as e:
         raise ImageError(f"{path}: cannot be decoded: {e.err if hasattr(e, 'err') else 'bad data'}") from None
     if raw is None:
@@ -75,7 +84,8 @@ def read_picture(path: Path) -> Picture:
     if raw.shape[0] * raw.shape[1] > MAX_PIXELS:
         raise ImageError(f"{path}: {raw.shape[1]} x {raw.shape[0]} pixels is too large")
     found = read_metadata(data)
-    raw = upright(raw, found.orientation)
+    if data[:4] not in TIFF:  # OpenCV turns a TIFF upright itself, whatever it is told
+        raw = upright(raw, found.orientation)
     grey = raw.ndim == 2 or raw.shape[2] == 1
     icc = found.icc if found.icc and profile_fits(found.icc, grey) else None
     notes = [
@@ -101,26 +111,32 @@ def write_picture(path: Path, picture: Picture) -> None:
     Its EXIF block and profile go along, the block saying that the picture is upright. Raises ImageError.
     """
     extension = path.suffix.lower()
+    coder = {".jpeg": ".jpg", ".jfif": ".jpg"}.get(extension, extension)
     out = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY if picture.grey else cv2.COLOR_RGB2BGR)
-    if out.dtype == np.uint16 and extension in (".jpg", ".jpeg", ".webp", ".bmp"):
+    if out.dtype == np.uint16 and extension in EIGHT_BITS:
         out = np.round(out / 257.0).astype(np.uint8)
-    if picture.alpha is not None and extension not in (".jpg", ".jpeg", ".bmp"):
-        alpha = (
-            picture.alpha
-            if picture.alpha.dtype == out.dtype
-            else np.round(picture.alpha / 257.0).astype(np.uint8)
-        )
-        out = np.dstack([out, alpha])
-    options = {
-        ".jpg": JPEG_OPTIONS,
-        ".jpeg": JPEG_OPTIONS,
-        ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],
-    }
+    if picture.alpha is not None and extension not in NO_ALPHA:
+        same = picture.alpha.dtype == out.dtype
+        out = np.dstack([out, picture.alpha if same else np.round(picture.alpha / 257.0).astype(np.uint8)])
     try:
-        done, data = cv2.imencode(extension, out, options.get(extension, []))
+        done, data = cv2.imencode(coder, out, OPTIONS.get(coder, []))
     except cv2.error:
         done = False
     if not done:
         raise ImageError(f"{path}: cannot be written as {extension}")
     whole = embed(data.tobytes(), for_upright(picture.exif) if picture.exif else None, picture.icc)
     write_atomic(path, whole)
+
+
+def lost_in(extension: str, picture: Picture) -> str:
+    """What of a picture a format cannot hold, in words; empty: nothing."""
+    lost = []
+    if picture.alpha is not None and extension in NO_ALPHA:
+        lost.append("transparency left out")
+    if picture.rgb.dtype == np.uint16 and extension in EIGHT_BITS:
+        lost.append("16 bits written as 8")
+    return f"{', '.join(lost)}: {extension} holds no more" if lost else ""
+
+
+def how_to_convert(extension: str) -> str:
+    return f"{CONVERT[extension]} is not supported; convert it to PNG"

@@ -9,8 +9,8 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal
 
+from deblur_train.media.pictures import CONVERT, ImageError
 from deblur_train.media.pictures import EXTENSIONS as IMAGES
-from deblur_train.media.pictures import ImageError
 from deblur_train.media.video_in import EXTENSIONS as VIDEOS
 
 Kind = Literal["image", "video"]
@@ -47,7 +47,8 @@ def find_inputs(given: list[str], out: Path | None = None) -> Inputs:
             root = _fixed_part(path)
             # Not Path.glob: it takes no absolute pattern.
             matches = [Path(m) for m in sorted(glob(word, recursive=True))]  # noqa: PTH207
-            files = [f for m in matches for f in (_files(m, out) if m.is_dir() else [m])]
+            named = [m for m in matches if not m.name.startswith(".")]
+            files = [f for m in named for f in (_files(m, out) if m.is_dir() else [m])]
             found += _take(iter(files), root, f"{word}: no image or video matches", notes)
         else:
             raise ImageError(f"{path}: no such file or folder")
@@ -84,6 +85,10 @@ def _take(files: Iterator[Path], root: Path, empty: str, notes: list[str]) -> li
     if not taken:
         more = f"; it holds {_words(others)}" if others else ""
         raise ImageError(f"{empty}{more} (known: {' '.join(IMAGES)} {' '.join(VIDEOS)})")
+    convert = {name: n for name, n in others.items() if name in CONVERT}
+    if convert:
+        notes.append(f"{root}: left out {_words(Counter(convert))}: not supported; convert to PNG")
+    others -= Counter(convert)
     if others:
         notes.append(f"{root}: left out {_words(others)}: neither image nor video")
     return taken

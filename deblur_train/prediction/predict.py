@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,10 +14,19 @@ from blursynth.common.progress import Meter
 from blursynth.common.stop import stop_asked
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.inference.tiles import RestoreError
-from deblur_train.media.pictures import ImageError, read_picture, write_picture
+from deblur_train.media.pictures import (
+    CONVERT,
+    ImageError,
+    how_to_convert,
+    lost_in,
+    read_picture,
+    write_picture,
+)
+from deblur_train.media.pictures import EXTENSIONS as IMAGES
 from deblur_train.media.video_out import Encoding, choose_codec
+from deblur_train.models.checkpoint import shipped_checkpoint
 from deblur_train.models.norm import NormStats
-from deblur_train.prediction.inputs import Input, find_inputs
+from deblur_train.prediction.inputs import Input, find_inputs, kind_of
 from deblur_train.prediction.videos import restore_video
 
 
@@ -50,27 +59,31 @@ class Options:
 
 
 def predict(
-    inputs: list[str],
-    checkpoint: str,
-    out: str,
+    inputs: str | Path | Sequence[str | Path],
+    checkpoint: str | Path | None = None,
+    out: str | Path = "restored",
     tile: Tile = "auto",
     norm_stats: NormStats = "tracked",
     device: str = "cpu",
     console: Console | None = None,
     options: Options | None = None,
 ) -> PredictResult:
-    """Restore ``inputs`` into the folder ``out``, under their own names. A bad file is counted, the others go on.
+    """Restore ``inputs`` into the folder ``out``, under their own names; a single one into ``out`` itself where that is the
+    name of a picture or a video. A bad file is counted, the others go on. ``checkpoint`` None: the package's own.
 
     Raises CheckpointError for a bad checkpoint and ImageError when there is nothing to do or a result would land on
     its input or on another result; KeyboardInterrupt on Ctrl-C or SIGTERM, with nothing half written.
     """
     console, options = console or Console(), options or Options()
+    words = [str(i) for i in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     folder = Path(out)
-    found = find_inputs(inputs, folder)
+    found = find_inputs(words, folder)
     targets = _targets(found.found, folder)
+    if targets == [folder]:
+        folder = folder.parent
     if any(i.kind == "video" for i in found.found):
         choose_codec(options.encoding.codec)  # before hours of work
-    restorer = load_restorer(checkpoint, norm_stats, tile, device)
+    restorer = load_restorer(checkpoint or shipped_checkpoint(), norm_stats, tile, device)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -105,6 +118,22 @@ def predict(
 
 def _targets(found: list[Input], folder: Path) -> list[Path]:
     targets = [folder / i.below for i in found]
+    kind = None if folder.is_dir() else kind_of(folder)
+    if kind is not None:  # --out names a file
+        if len(found) > 1:
+            raise ImageError(f"{folder}: {len(found)} results cannot be one file; give a folder")
+        if kind != found[0].kind:
+            raise ImageError(f"{folder}: the result of {found[0].path} is no {kind}; give a name that fits")
+        targets = [folder]
+    for given, target in zip(found, targets, strict=True):
+        if given.kind == "image" and target.suffix.lower() not in IMAGES:
+            extension = target.suffix.lower()
+            why = (
+                how_to_convert(extension)
+                if extension in CONVERT
+                else f"pictures are written as {' '.join(IMAGES)}"
+            )
+            raise ImageError(f"{given.path}: {why}")
     for given, target in zip(found, targets, strict=True):
         if target.exists() and target.samefile(given.path):
             raise ImageError(f"{given.path}: the result would overwrite it; choose another --out")
@@ -126,8 +155,8 @@ def _image(
     write_picture(target, replace(picture, rgb=rgb, alpha=alpha))
     result.written.append(target)
     result.images += 1
-    if picture.note:
-        meter.say(f"{source}: {picture.note}")
+    for note in filter(None, (picture.note, lost_in(target.suffix.lower(), picture))):
+        meter.say(f"{source}: {note}")
 
 
 def _video(

@@ -270,7 +270,8 @@ def test_what_is_changed_or_left_out_is_said(tmp_path, checkpoint):
     assert result.exit_code == 0 and "3 images restored" in words, result.output
     assert "cmyk.jpg: CMYK converted to RGB without its profile" in words
     assert "pages.tif: first of several pictures" in words and "grey.png: colour profile left out" in words
-    assert "left out 1 .gif, 1 .txt" in words or "left out 1 .txt, 1 .gif" in words
+    assert "left out 1 .gif: not supported; convert to PNG" in words
+    assert "left out 1 .txt: neither image nor video" in words
     got = cv2.imread(str(tmp_path / "o" / "cmyk.jpg"))
     assert got.shape == (48, 64, 3) and read_metadata((tmp_path / "o" / "cmyk.jpg").read_bytes()).icc is None
     b, g, r = got[24, 32].astype(int)
@@ -367,7 +368,8 @@ def test_a_bad_image_is_named_and_the_others_are_done(tmp_path, checkpoint):
         (["{t}/empty"], 1, "no image or video in this folder"),
         (["{t}/a.png", "--tile", "3"], 2, "at least 128"),
         (["{t}/a.png", "--temporal", "2"], 2, "must be odd"),
-        (["{t}/a.png", "--out", "{t}/a.png"], 1, "cannot be made a folder"),
+        (["{t}/a.png", "--out", "{t}/a.png"], 1, "would overwrite it"),
+        (["{t}/a.png", "--out", "{t}/a.png/x"], 1, "cannot be made a folder"),
         (["{t}/a.png", "--out", "/proc/x"], 1, "cannot be made a folder"),
         (["{t}/a.png", "--out", "{t}"], 1, "would overwrite it"),
         (["{t}/a.png", "{t}/a.png"], 1, "two inputs would be written here"),

@@ -1,0 +1,154 @@
+"""Pictures of every format, depth, alpha and orientation through ``predict`` with an identity for a model."""
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from deblur_train.cli.main import main
+from deblur_train.media.metadata import embed
+from deblur_train.media.pictures import EXTENSIONS, read_picture, upright
+from deblur_train.prediction.predict import predict
+from tests.helpers.train_films import panning, write_film
+
+
+class Identity:
+    backbone = ""
+
+    def __call__(self, rgb):
+        return rgb
+
+    def warning(self):
+        return ""
+
+
+@pytest.fixture(autouse=True)
+def identity(monkeypatch):
+    monkeypatch.setattr("deblur_train.prediction.predict.load_restorer", lambda *_: Identity())
+
+
+def smooth(channels: int, depth: int) -> np.ndarray:
+    """(24, 40, C) RGB, RGBA or grey (24, 40), no two corners alike, with an alpha from 0 to its peak."""
+    y, x = np.mgrid[:24, :40] / 40
+    planes = [0.2 + 0.5 * x, 0.8 - 0.6 * y, 0.3 + 0.3 * x + 0.3 * y, np.clip(2 * x - 0.5, 0, 1)]
+    peak = 2**depth - 1
+    out = np.rint(np.dstack(planes[:channels]) * peak).astype(np.uint8 if depth == 8 else np.uint16)
+    return out[..., 0] if channels == 1 else out
+
+
+def exif(orientation: int) -> bytes:
+    return b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([orientation, 0, 0, 0]) + bytes(4)
+
+
+def encoded(extension: str, pixels: np.ndarray, orientation: int) -> bytes:
+    """A file as a camera or an editor writes it: stored pixels, and a tag that says how to turn them."""
+    if extension == ".tif":
+        tifffile = pytest.importorskip("tifffile")
+        import io
+
+        held, colour = io.BytesIO(), pixels.ndim == 3
+        tifffile.imwrite(
+            held,
+            pixels,
+            photometric="rgb" if colour else "minisblack",
+            extrasamples=["unassalpha"] if colour and pixels.shape[2] == 4 else None,
+            extratags=[(274, 3, 1, orientation, True)],
+            metadata=None,
+        )
+        return held.getvalue()
+    bgr = pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    options = {".webp": [cv2.IMWRITE_WEBP_QUALITY, 101], ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 100]}
+    data = cv2.imencode(extension, np.ascontiguousarray(bgr), options.get(extension, []))[1].tobytes()
+    return embed(data, exif(orientation), None)
+
+
+TABLE = [
+    *itertools.product([".png", ".tif"], [8, 16], [1, 3, 4], range(1, 9)),
+    *itertools.product([".webp"], [8], [3, 4], range(1, 9)),
+    *itertools.product([".jpg"], [8], [1, 3], range(1, 9)),
+    *itertools.product([".bmp"], [8], [3], [1]),
+]
+
+
+@pytest.mark.parametrize(("extension", "depth", "channels", "orientation"), TABLE)
+def test_what_goes_in_comes_out_upright(tmp_path, extension, depth, channels, orientation):
+    stored = smooth(channels, depth)
+    source = tmp_path / f"a{extension}"
+    source.write_bytes(encoded(extension, stored, orientation))
+    predict(source, out=tmp_path / "out")
+    got = read_picture(tmp_path / "out" / source.name)
+    want = upright(stored, orientation)
+    colours = want if channels == 1 else want[..., :3]
+    colours = np.repeat(colours[..., None], 3, 2) if channels == 1 else colours
+    assert got.rgb.dtype == want.dtype and got.rgb.shape == colours.shape and got.grey == (channels == 1)
+    # WebP's encoder keeps no colour where nothing is seen.
+    seen = want[..., 3] > 0 if channels == 4 and extension == ".webp" else np.ones(want.shape[:2], bool)
+    assert np.abs(got.rgb.astype(int) - colours)[seen].max() <= (4 if extension == ".jpg" else 0)
+    if channels == 4:
+        np.testing.assert_array_equal(got.alpha, want[..., 3])
+    else:
+        assert got.alpha is None
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_every_extension_that_is_read_is_written(tmp_path, extension):
+    """``--out NAME`` in each of them for one input; what the format cannot hold is said."""
+    source = tmp_path / "a.png"
+    source.write_bytes(encoded(".png", smooth(4, 16), 1))
+    out = tmp_path / f"b{extension}"
+    result = CliRunner().invoke(main, ["predict", str(source), "--device", "cpu", "--out", str(out)])
+    words = " ".join(result.output.split())
+    assert result.exit_code == 0, result.output
+    got = read_picture(out)
+    want = smooth(4, 16)[..., :3] / 65535
+    lossless = extension in (".png", ".tif", ".tiff", ".webp", ".bmp")
+    seen = got.alpha > 0 if extension == ".webp" else np.ones(want.shape[:2], bool)
+    assert np.abs(got.rgb / np.iinfo(got.rgb.dtype).max - want)[seen].max() < (0.003 if lossless else 0.03)
+    assert ("16 bits written as 8" in words) == (got.rgb.dtype == np.uint8)
+    assert ("transparency left out" in words) == (got.alpha is None)
+
+
+def test_out_as_a_file_fits_one_input_of_its_kind(tmp_path):
+    def fails(*arguments):
+        result = CliRunner().invoke(main, ["predict", *map(str, arguments), "--device", "cpu"])
+        assert result.exit_code == 1, result.output
+        return " ".join(result.output.split())
+
+    source = tmp_path / "a.png"
+    source.write_bytes(encoded(".png", smooth(3, 8), 1))
+    film = write_film(tmp_path / "f.mp4", panning(2))
+    assert "2 results cannot be one file" in fails(source, source, "--out", tmp_path / "x.png")
+    assert "is no video" in fails(source, "--out", tmp_path / "x.mp4")
+    assert "is no image" in fails(film, "--out", tmp_path / "x.png")
+    assert "overwrite it" in fails(source, "--out", source)
+    (tmp_path / "folder.png").mkdir()
+    predict([source], out=tmp_path / "folder.png")
+    assert (tmp_path / "folder.png" / "a.png").exists()
+    predict(film, out=tmp_path / "new" / "g.mkv")
+    assert (tmp_path / "new" / "g.mkv").exists()
+
+
+def test_formats_are_checked_before_work_begins(tmp_path):
+    """HEIC says how to convert, an extension that nothing writes is refused, hidden files are no pictures."""
+    for name in ("a.heic", "b.xyz", "._c.png"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (tmp_path / "c.png").write_bytes(encoded(".png", smooth(3, 8), 1))
+    for name, words in (
+        ("a.heic", "HEIC is not supported; convert it to PNG"),
+        ("b.xyz", "are written as .png"),
+    ):
+        result = CliRunner().invoke(main, ["predict", str(tmp_path / name), "--device", "cpu"])
+        assert result.exit_code == 1 and words in " ".join(result.output.split()), result.output
+    result = CliRunner().invoke(
+        main, ["predict", str(tmp_path), "--device", "cpu", "--out", str(tmp_path / "out")]
+    )
+    words = " ".join(result.output.split())
+    assert result.exit_code == 0 and "1 images restored" in words, result.output
+    assert "left out 1 .heic: not supported; convert to PNG" in words and "left out 1 .xyz" in words
+    (tmp_path / "x.png").write_bytes((tmp_path / "a.heic").read_bytes())
+    result = CliRunner().invoke(
+        main, ["predict", str(tmp_path / "x.png"), "--device", "cpu", "--out", str(tmp_path / "o")]
+    )
+    assert result.exit_code == 1 and "HEIC is not supported" in " ".join(result.output.split())
