@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from deblur_train.inference.fold import folded
 from deblur_train.inference.memory import auto_tile
 from deblur_train.inference.runtimes import EXPORTED, Runner, open_exported
 from deblur_train.inference.tiles import Model, Seams, restore
@@ -35,7 +36,8 @@ class Restorer:
             self.model = lambda x: torch.from_numpy(model(x.numpy()))
         else:
             self.backbone = model.backbone_name
-            net: Any = model.eval().to(self.device)
+            model = folded(model)
+            net: Any = model.to(self.device)
             self.model = net.to(memory_format=torch.channels_last)
         self.generator = model if isinstance(model, Generator) else None
 
