@@ -51,7 +51,8 @@ def audit_source(
 class _Tally:
     """What accumulates while a clip's frames go by: numbers per frame, never frames."""
 
-    def __init__(self, n: int):
+    def __init__(self, n: int, keeps_light: bool):
+        self.keeps_light = keeps_light  # the film holds light above white
         self.every = max(1, n // 60)  # the dearer measurements on about 60 frames a clip
         self.checker = IntervalChecker()
         self.found: dict[str, list[int]] = {
@@ -85,7 +86,10 @@ class _Tally:
             if thumb is not None and before is not None and middle is not None and reason != "cut":
                 self.blend[i - 1] = blend_residual(before, middle, thumb)
             if i % self.every == 0:
-                self.samples.append((*clipped_share(frame.rgb), noise_sigma(luma(frame.rgb))))
+                high, low = clipped_share(frame.rgb)
+                if self.keeps_light:  # code 255 has not lost its light there
+                    high = 0.0
+                self.samples.append((high, low, noise_sigma(luma(frame.rgb))))
                 if self.last is not None and self.last.rgb is not None and not reason:
                     self.motion.append(motion_px(self.last.rgb, frame.rgb))
         self.thumbs = [None, thumb] if reason == "cut" else [self.thumbs[1], thumb]
@@ -101,7 +105,7 @@ def audit_clip(
     """Audit one clip; never raises for bad data."""
     info = clip.info
     n = min(info.frames, max_frames or info.frames)
-    tally = _Tally(n)
+    tally = _Tally(n, info.transfer != "srgb")
     for frame in read_frames(info, 0, n - 1):
         tally.add(frame.index, frame)
         if progress:

@@ -8,7 +8,8 @@ from enum import Enum
 
 import av
 
-from blursynth.video.packets import FieldPairs, PacketIndex, packet_index, shown, video_stream
+from blursynth.video.field_pairs import FieldPairs
+from blursynth.video.packets import PacketIndex, packet_index, shown, video_stream
 
 INSIDE = 20
 """Packets that can be in a decoder at once: 16 reordered pictures is the most that H.264 and HEVC allow."""

@@ -17,9 +17,9 @@ from blursynth.camera.response import load_response
 from blursynth.recipe import Recipe
 from blursynth.sources.find import find_clips
 from blursynth.video.clip import ClipError, decode_with, probe_clip, read_as, read_frames
+from blursynth.video.frame import find_timing
 from blursynth.video.intervals import luma
 from blursynth.video.picture import Converter
-from blursynth.video.timing import find_timing
 from tests.helpers.films import moving, write_video
 from tests.helpers.paff import write_paff
 
