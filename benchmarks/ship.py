@@ -3,8 +3,8 @@
     python benchmarks/ship.py --data --train --measure --media ../shared/media --work scratch/ship
     python benchmarks/ship.py --measure --model deblur_train/weights/nafnet.safetensors --media ../shared/media
 
---data makes the pairs with `blursynth make`: sharp photographs under random camera shakes, with moving layers, noise from
-none to strong, JPEG and camera responses drawn per sample; and real clips. A set that is complete is left alone.
+--data makes the pairs with `blursynth make`: sharp photographs under random camera shakes, with noise from none to strong,
+JPEG and camera responses drawn per sample; films of pictures that move over each other; real clips. A set that is complete is left alone.
 --train starts `deblur-train fit`, or goes on where it stopped: kill it at any time. On a GPU it takes minutes, on one core
 ten hours and more (run it under `nice`).
 --measure prints PSNR above the blurred input: validation scenes (what settings are chosen by), test scenes, REDS, GoPro,
@@ -15,6 +15,7 @@ Levin, and how far a sharp picture is from itself.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -28,6 +29,8 @@ import numpy as np
 import scenes
 import study
 import torch
+import truth
+from joblib import Parallel, delayed
 from rich.console import Console
 from rich.table import Table
 
@@ -38,12 +41,14 @@ CONFIG = Path(__file__).with_name("ship.toml")
 CLIPS = ("bikes.mp4", "max-heromode.mp4", "solidWhiteRight.mp4")
 """Trained on; the other clips of the media are held out."""
 COMMON = "--tile 320 --seed 1 --val-fraction 0.05"
+MOVING = "--interp dis --tile 256 --seed 1 --val-fraction 0"
 STILLS = f"--stills --crf gamma1.8-2.6 {COMMON}"
 SETS: dict[str, tuple[str, str, float]] = {
     "mild": ("stills", f"--shake 0-9 --noise iso --jpeg 75-100 {STILLS}", 3),
     "strong": ("stills", f"--shake 9-40 --noise off --highlights auto {STILLS}", 3),
-    "layers": ("stills", f"--shake 2-30 --layers 1-3 --noise iso --highlights auto {STILLS}", 3),
-    "film": ("film", f"--blur-px 3-24 --window 3-9 --stride 4 --interp dis --noise restore+iso {COMMON}", 1),
+    "noisy": ("stills", f"--shake 2-30 --noise iso --highlights auto {STILLS}", 2),
+    "scenes": ("scenes", f"--fps 240 --window 3-5 --noise iso --highlights auto {MOVING}", 1.5),
+    "film": ("film", f"--window 3-7 --stride 4 --noise restore+iso {MOVING}", 1),
 }
 """Name: sources, options of `blursynth make`, share of the crops."""
 STREAKS = (5.0, 12.0, 24.0)
@@ -60,21 +65,34 @@ def run(*words: str | Path) -> None:
         sys.exit(code)
 
 
-def make_data(media: Path, work: Path, samples: int, workers: int | None, names: list[str]) -> None:
+def write_scene(stills: list[np.ndarray], folder: Path, seed: int) -> None:
+    """Five frames of pictures that move over each other, as a film."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scene = study.training_scene(np.random.default_rng([7, seed]), stills, (360, 640))
+    for t, frame in enumerate(scene.frames(5)):
+        cv2.imwrite(str(folder / f"{t:06d}.png"), frame)
+
+
+def make_data(
+    media: Path, work: Path, samples: int, scene_count: int, workers: int, names: list[str]
+) -> None:
     """The sets, each in its folder; samples: of all sets of stills together."""
-    film = work / "film"
+    film, scene = work / "film", work / "scenes"
     film.mkdir(parents=True, exist_ok=True)
     for name in CLIPS:
         if not (film / name).exists():
             (film / name).symlink_to((media / "video" / name).resolve())
-    pictures = len(list((media / "stills").glob("*.jpg")))
-    each = max(1, samples // pictures // sum(kind == "stills" for kind, _, _ in SETS.values()))
+    pictures = sorted((media / "stills").glob("*.jpg"))
+    if "scenes" in names and not (scene / f"{scene_count - 1:04d}").exists():
+        light = [truth.to_linear(cv2.imread(str(p))) for p in pictures]
+        Parallel(workers)(delayed(write_scene)(light, scene / f"{i:04d}", i) for i in range(scene_count))
+    each = max(1, samples // len(pictures) // sum(kind == "stills" for kind, _, _ in SETS.values()))
     for name in names:
         kind, options, _ = SETS[name]
-        src = media / "stills" if kind == "stills" else film
+        src = {"stills": media / "stills", "film": film, "scenes": scene}[kind]
         count = ["--per-still", str(each)] if kind == "stills" else []
-        jobs = ["--workers", str(workers)] if workers else []
-        run("blursynth", "make", src, "--out", work / "data" / name, *shlex.split(options), *count, *jobs)
+        words = [*shlex.split(options), *count, "--workers", str(workers)]
+        run("blursynth", "make", src, "--out", work / "data" / name, *words)
 
 
 def train(work: Path, steps: int | None, init: Path | None, extra: tuple[str, ...]) -> None:
@@ -161,7 +179,8 @@ def picture(model: Path, sets: Sets, out: Path) -> None:
 @click.option("--work", type=click.Path(path_type=Path), default=Path("scratch/ship"))
 @click.option("--samples", default=20000, help="Pairs of the stills, all sets together.")
 @click.option("--only", default=",".join(SETS), help="Sets to make.")
-@click.option("--workers", type=int)
+@click.option("--scenes", "scene_count", default=300, help="Rendered films of moving pictures.")
+@click.option("--workers", type=int, default=os.cpu_count())
 @click.option("--steps", type=int)
 @click.option(
     "--init", type=click.Path(exists=True, path_type=Path), help="Weights that a new run starts from."
@@ -170,12 +189,12 @@ def picture(model: Path, sets: Sets, out: Path) -> None:
 @click.argument("fit_options", nargs=-1)
 def main(
     data: bool, fit: bool, judge: bool, test: bool, media: Path | None, work: Path, samples: int, only: str,
-    workers: int | None, steps: int | None, init: Path | None, models: tuple[Path, ...], fit_options: tuple[str, ...],
+    scene_count: int, workers: int, steps: int | None, init: Path | None, models: tuple[Path, ...], fit_options: tuple[str, ...],
 ) -> None:  # fmt: skip
     if (data or judge) and media is None:
         raise click.UsageError("--media is needed: the folder with stills/, video/ and pairs/")
     if data:
-        make_data(media, work, samples, workers, only.split(","))  # type: ignore[arg-type]
+        make_data(media, work, samples, scene_count, workers, only.split(","))  # type: ignore[arg-type]
     if fit:
         train(work, steps, init, fit_options)
     if judge:
