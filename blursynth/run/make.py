@@ -19,6 +19,7 @@ from blursynth.card.index import Made, write_index
 from blursynth.common.errors import explain_validation
 from blursynth.common.progress import Meter
 from blursynth.common.stop import Terminated, term_interrupts
+from blursynth.common.text import counted
 from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
 from blursynth.run.bucket import open_output
 from blursynth.run.estimate import estimate
@@ -28,11 +29,12 @@ from blursynth.run.outcome import EngineError, Outcome, ShardTask, fill_outcome
 from blursynth.run.plan import Plan, make_plan
 from blursynth.run.report import RunLog, Summary
 from blursynth.run.task import make_shard
-from blursynth.sources.find import Reject, SourceError, find_clips
+from blursynth.sources.find import Clip, Reject, SourceError, find_clips
 from blursynth.sources.fingerprint import fingerprint
 from blursynth.sources.manifest import load_manifest
 from blursynth.sources.splits import assign_splits
 from blursynth.video.clip import decode_with, read_as
+from blursynth.video.verdict import HIGH_RATE, WINDOW, low_rate
 
 
 def make(
@@ -138,6 +140,7 @@ def prepare(
         info, against = read_as(clip.info, recipe)
         clips[n] = replace(clip, info=decode_with(info, run.decoder))
         warnings += against
+    warnings += long_exposures([c for c in clips if c.info.kind != "still"], recipe)
     splits = assign_splits(clips, recipe.val_fraction, recipe.seed)
     hashes, stamps = None, None
     if cache is not None:  # a dry run reads no more than it must
@@ -153,6 +156,20 @@ def prepare(
             + "; ".join(f"{r.what}: {r.detail or r.reason}" for r in unused[:5])
         )
     return plan, unused, warnings
+
+
+def long_exposures(clips: Sequence[Clip], recipe: Recipe) -> list[str]:
+    """What ``audit`` says of films whose rate is too low for the window, once for all clips of a rate."""
+    told: dict[str, list[str]] = {}
+    for clip in clips:
+        fps, most = recipe.fps or clip.info.fps, recipe.window_range_of(clip.window_hint)[1]
+        # A camera's exposure is a moment: as long as the default window lasts at the rate where films become "high".
+        if fps and fps < HIGH_RATE and (most - 1) * recipe.draw_duty(1.0) / fps > (WINDOW - 1) / HIGH_RATE:
+            told.setdefault(low_rate(fps, most), []).append(clip.rel)
+    return [
+        f"{names[0] if len(names) == 1 else counted(len(names), 'clip')}: {why}"
+        for why, names in told.items()
+    ]
 
 
 def recipe_files(recipe: Recipe, run: RunOptions) -> dict[str, str]:

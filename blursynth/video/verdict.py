@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 WINDOW = 9  # the default window
+HIGH_RATE = 90.0  # frames per second from which the default window is an exposure that cameras have
 Verdict = Literal["ok", "warn", "reject"]
 
 
@@ -51,6 +52,12 @@ class ClipAudit(BaseModel):
     windows_possible: int
     verdict: Verdict
     advice: list[str]
+
+
+def low_rate(fps: float, window: int) -> str:
+    """What to say of a film below HIGH_RATE."""
+    lasts = 1000 * (window - 1) / fps
+    return f"{fps:.4g} fps is no high rate: {window} frames last {lasts:.0f} ms; use a short --window"
 
 
 def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
@@ -112,10 +119,8 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         warn.append("hardly anything moves: samples will be almost sharp")
     if a.fps is None:
         warn.append("frame rate unknown: give --fps, or exposure times stay empty")
-    elif a.fps < 90:
-        warn.append(
-            f"{a.fps:.4g} fps is no high rate: {a.window} frames last {1000 * (a.window - 1) / a.fps:.0f} ms; use a short --window"
-        )
+    elif a.fps < HIGH_RATE:
+        warn.append(low_rate(a.fps, a.window))
     return ("reject" if stop else "warn" if warn else "ok"), stop + warn
 
 

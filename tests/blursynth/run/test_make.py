@@ -23,6 +23,7 @@ from blursynth.run.make import make
 from blursynth.run.task import make_shard
 from blursynth.shards.shard import read_shard, read_sidecar
 from blursynth.sources.find import Reject, SourceError
+from blursynth.video.verdict import low_rate
 from tests.helpers import make_fakes
 from tests.helpers.make_fakes import frames_folder
 
@@ -500,3 +501,12 @@ def test_a_clip_or_split_that_ends_empty_is_named_and_no_train_is_a_failure(src,
     assert summary.exit_code == (1 if which == "train" else 0)
     problems = verify(tmp_path / "b").problems
     assert any("no train sample" in p for p in problems) == (which == "train")
+
+
+@pytest.mark.parametrize(
+    ("fps", "window", "warned"), [(30, 9, True), (30, 3, False), (240, 9, False), (89, 9, True)]
+)
+def test_make_warns_of_long_exposures_as_audit_does(src, tmp_path, fps, window, warned):
+    summary = run(src, tmp_path / "a", fps=fps, window=window)
+    wanted = [f"3 clips: {low_rate(fps, window)}"] if warned else []
+    assert [w for w in summary.warnings if "no high rate" in w] == wanted
