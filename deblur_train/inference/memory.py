@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from deblur_train.models.nafnet import NAFNetShape
+
 # Peak bytes a pixel of one image on its way through, measured on a CPU (benchmarks/predict_video.py --memory).
 # 590 to 712, 590 to 701 and 1022 to 1074 at 720p and 1080p; rounded up.
 BYTES_PER_PIXEL = {"mobilenet-dsc": 900, "mobilenet": 900, "inception": 1300}
@@ -15,9 +17,18 @@ UNKNOWN = 4 << 30  # free bytes assumed where the system does not tell
 BLOCK = 32
 
 
-def auto_tile(height: int, width: int, backbone: str, device: torch.device) -> int | None:
+def bytes_per_pixel(backbone: str, shape: NAFNetShape | None = None) -> int:
+    """Peak bytes a pixel. NAFNet's follow its first level: 349, 1045 and 2102 measured at widths 32 on 2x2, 32 and 64."""
+    if shape is not None:
+        return 100 + 35 * shape.width // shape.unshuffle**2
+    return BYTES_PER_PIXEL.get(backbone, max(BYTES_PER_PIXEL.values()))
+
+
+def auto_tile(
+    height: int, width: int, backbone: str, device: torch.device, shape: NAFNetShape | None = None
+) -> int | None:
     """The tile side (a multiple of 32) for an image too large for the memory that is free now; None: it fits whole."""
-    pixels = int(free_memory(device) * SHARE) // BYTES_PER_PIXEL.get(backbone, max(BYTES_PER_PIXEL.values()))
+    pixels = int(free_memory(device) * SHARE) // bytes_per_pixel(backbone, shape)
     return None if height * width <= pixels else max(256, int(pixels**0.5) // BLOCK * BLOCK)
 
 

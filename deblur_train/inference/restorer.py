@@ -14,6 +14,7 @@ from deblur_train.inference.runtimes import EXPORTED, Runner, open_exported
 from deblur_train.inference.tiles import Model, Seams, restore
 from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import load_generator
+from deblur_train.models.nafnet import NAFNet, shape_from_words
 from deblur_train.models.norm import NormStats
 
 Tile = int | Literal["auto"] | None
@@ -33,9 +34,11 @@ class Restorer:
         self.model: Model
         if isinstance(model, Runner):
             self.backbone = model.info.get("backbone", "")
+            self.shape = shape_from_words(model.info["shape"]) if "shape" in model.info else None
             self.model = lambda x: torch.from_numpy(model(x.numpy()))
         else:
             self.backbone = model.backbone_name
+            self.shape = model.shape if isinstance(model, NAFNet) else None
             model = folded(model)
             net: Any = model.to(self.device)
             self.model = net.to(memory_format=torch.channels_last)
@@ -44,7 +47,7 @@ class Restorer:
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         side = self.tile
         if side == "auto":
-            side = auto_tile(rgb.shape[0], rgb.shape[1], self.backbone, self.device)
+            side = auto_tile(rgb.shape[0], rgb.shape[1], self.backbone, self.device, self.shape)
         self.tiled += side is not None and max(rgb.shape[:2]) > side
         return restore(self.model, rgb, side, self.seams)
 

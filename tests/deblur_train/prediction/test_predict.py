@@ -20,6 +20,7 @@ from deblur_train.media.metadata import embed, exif_orientation, read_metadata
 from deblur_train.media.pictures import Picture, read_picture, upright, write_picture
 from deblur_train.models.base import start_near_identity
 from deblur_train.models.checkpoint import save_generator
+from deblur_train.models.nafnet import NAFNetShape
 from deblur_train.models.norm import set_norm_stats
 from tests.helpers.train_shards import make_data, scene
 
@@ -192,6 +193,8 @@ def test_auto_tile_follows_free_memory(monkeypatch):
     for backbone, cost in memory.BYTES_PER_PIXEL.items():
         side = auto_tile(6000, 8000, backbone, cpu)
         assert side % 32 == 0 and 0.5 < side * side * cost / (2 << 30) < 0.61
+    wide, small = (auto_tile(6000, 8000, "nafnet", cpu, NAFNetShape(width=w, unshuffle=1)) for w in (64, 32))
+    assert 1.3 < small / wide < 1.5, "twice the channels, half the pixels"
     monkeypatch.setattr(memory, "free_memory", lambda device: 0)
     assert auto_tile(720, 1280, "mobilenet", cpu) == 256, (
         "some way on, however little the system says is free"
