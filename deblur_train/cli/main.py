@@ -150,6 +150,11 @@ def configs(name: str | None) -> None:
 @click.option(
     "--limit", type=click.IntRange(min=1), help="Measure on at most this many pairs, evenly spread."
 )
+@click.option(
+    "--align",
+    type=click.Choice(["ecc"]),
+    help="Fit each picture to the sharp one first, in light and place: RealBlur's protocol; PSNR and SSIM only.",
+)
 @click.option("--lpips", is_flag=True, help="Also LPIPS (extra: lpips).")
 @NORM_STATS
 @DEVICE
@@ -162,6 +167,7 @@ def evaluate_command(
     sharp: str | None,
     report: str | None,
     limit: int | None,
+    align: Any,
     lpips: bool,
     norm_stats: Any,
     device: str,
@@ -187,6 +193,7 @@ def evaluate_command(
         norm_stats,
         choose_device(device),
         lpips,
+        align=align,
     )
     mean = result["mean"]
     say(f"{result['images']} images, norm statistics: {norm_stats}")

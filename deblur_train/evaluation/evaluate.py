@@ -8,7 +8,7 @@ import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -16,7 +16,9 @@ from rich.console import Console
 from blursynth.common.atomic import write_atomic
 from blursynth.common.progress import Meter
 from deblur_train.data.pictures import DecodeError
-from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, ssim
+from deblur_train.evaluation.align import align as align_pictures
+from deblur_train.evaluation.align import aligned_psnr, aligned_ssim
+from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, ssim, to_8_bits
 from deblur_train.evaluation.pair_sources import PairSource, require_pairs
 from deblur_train.evaluation.plot import contact_sheet, save_png
 from deblur_train.inference.restorer import fallbacks
@@ -37,19 +39,15 @@ def evaluate(
     device: str = "cpu",
     lpips: bool = False,
     console: Console | None = None,
+    align: Literal["ecc"] | None = None,
 ) -> dict[str, Any]:
     """Measure; returns (and writes to ``report``, with a CSV and a contact sheet beside it) per-image and mean values.
 
     Means are over images; ``left_out`` names the pairs that could not be measured, and why. Each metric stands as
-    ``psnr`` (restored), ``psnr_blurred`` (input) and ``psnr_delta``.
+    ``psnr`` (restored), ``psnr_blurred`` (input) and ``psnr_delta``. ``align="ecc"`` is RealBlur's protocol, PSNR and SSIM
+    alone; see ``align``.
     """
-    metrics: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-        "psnr": _capped_psnr,
-        "ssim": ssim,
-        "edge_retention": edge_retention,
-    }
-    if lpips:
-        metrics["lpips"] = lpips_metric(device)
+    measure = _aligned if align else _plain(lpips, device)
     generator = load_generator(checkpoint, norm_stats).to(device)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
@@ -63,10 +61,15 @@ def evaluate(
                 left_out.append(f"{name}: {e}")
                 meter.say(f"warning: {left_out[-1]}; not measured")
                 continue
-            restored = restore(generator, blur)
+            try:
+                afters, befores = measure(restore(generator, blur), sharp), measure(blur, sharp)
+            except ImageError as e:
+                left_out.append(f"{name}: {e}")
+                meter.say(f"warning: {left_out[-1]}; not measured")
+                continue
             row: dict[str, Any] = {"name": name}
-            for metric, measure in metrics.items():
-                after, before = measure(restored, sharp), measure(blur, sharp)
+            for metric, after in afters.items():
+                before = befores[metric]
                 row |= {metric: after, f"{metric}_blurred": before, f"{metric}_delta": after - before}
             rows.append({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
             meter.advance(f"{row['psnr']:.2f} dB ({row['psnr_delta']:+.2f})")
@@ -77,6 +80,7 @@ def evaluate(
     result = {
         "checkpoint": str(checkpoint),
         "norm_stats": norm_stats,
+        "align": align,
         "images": len(rows),
         "left_out": left_out,
         "mean": means,
@@ -93,6 +97,22 @@ def evaluate(
     return result
 
 
+Measure = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+"""(picture, sharp) to values by name."""
+
+
+def _plain(lpips: bool, device: str) -> Measure:
+    metrics = {"psnr": _capped_psnr, "ssim": ssim, "edge_retention": edge_retention}
+    if lpips:
+        metrics["lpips"] = lpips_metric(device)
+    return lambda picture, sharp: {name: f(picture, sharp) for name, f in metrics.items()}
+
+
+def _aligned(picture: np.ndarray, sharp: np.ndarray) -> dict[str, float]:
+    found = align_pictures(picture, sharp)
+    return {"psnr": min(aligned_psnr(found), PSNR_CAP), "ssim": aligned_ssim(found)}
+
+
 def _capped_psnr(a: np.ndarray, b: np.ndarray) -> float:
     return min(psnr(a, b), PSNR_CAP)
 
@@ -105,5 +125,5 @@ def sheet(source: PairSource, generator: Generator, rows: list[dict[str, Any]]) 
         # Restored a second time: keeping every picture until the ranking is known would fill the memory.
         blur, sharp = source.read(source.names.index(row["name"]))
         caption = f"{label}: {row['name']}  {row['psnr_blurred']:.2f} -> {row['psnr']:.2f} dB ({row['psnr_delta']:+.2f}), SSIM {row['ssim']:.4f}"
-        shown.append((caption, [blur, restore(generator, blur), sharp]))
+        shown.append((caption, [to_8_bits(p) for p in (blur, restore(generator, blur), sharp)]))
     return contact_sheet(shown, ["blurred", "restored", "sharp"])

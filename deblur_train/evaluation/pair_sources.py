@@ -13,7 +13,7 @@ from deblur_train.data.index import DataError, index_split
 from deblur_train.data.pictures import ShardReader
 from deblur_train.media.pictures import ImageError, read_picture
 
-Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: (H, W, 3) uint8 RGB
+Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: (H, W, 3) RGB, both uint8 or both uint16
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def _from_files(found: PairSet, limit: int | None, remarks: list[str] | None = N
         )
         if a.shape != b.shape:
             raise ImageError(f"{named} differ in size")
-        if a.dtype != np.uint8 or b.dtype != np.uint8:
-            raise ImageError(f"{named} are not both 8-bit")
+        if a.dtype != b.dtype:  # the 8-bit one in the other's steps: v / 255 = 257 v / 65535
+            a, b = (x if x.dtype == np.uint16 else x.astype(np.uint16) * 257 for x in (a, b))
         if np.array_equal(a, b):
             raise ImageError(f"{named} are the same picture; a picture is not measured against itself")
         return a, b

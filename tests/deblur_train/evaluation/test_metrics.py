@@ -35,6 +35,15 @@ def test_ssim_equals_skimage(seed):
     assert -1 <= ssim(sharp[:3, :5], 255 - sharp[:3, :5]) < 0.5
 
 
+def test_sixteen_bits_are_measured_in_their_own_range():
+    """A picture in 16-bit steps (v * 257) has the figures it has in 8."""
+    blur, sharp = scene(2, 60, 75)
+    wide = [x.astype(np.uint16) * 257 for x in (blur, sharp)]
+    assert psnr(*wide) == pytest.approx(psnr(blur, sharp), abs=1e-9)
+    assert ssim(*wide) == pytest.approx(ssim(blur, sharp), abs=1e-9)
+    assert edge_retention(*wide) == edge_retention(blur, sharp)
+
+
 def test_edge_retention_known_values():
     flat = np.full((64, 64, 3), 90, np.uint8)
     square = flat.copy()

@@ -11,10 +11,12 @@ from click.testing import CliRunner
 from blursynth.shards.layouts import LayoutError
 from deblur_train import build_generator
 from deblur_train.cli.main import main
+from deblur_train.evaluation.metrics import psnr, ssim
 from deblur_train.evaluation.pair_sources import pairs_from_folders, pairs_from_tree
 from deblur_train.media.pictures import ImageError, read_picture
 from deblur_train.models.checkpoint import save_generator
-from tests.helpers.pair_trees import gopro, put, realblur, reds
+from tests.helpers.pair_trees import gopro, put, realblur, reds, rgb
+from tests.helpers.places import SHARED
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,37 @@ def test_nothing_is_measured_against_itself(tmp_path, checkpoint):
     for other in (blur, tmp_path / "linked", copy):
         done = run(checkpoint, "--blur", blur, "--sharp", other)
         assert done.exit_code == 1 and "dB" not in done.output.replace("PSNR, dB", "") and done.stderr
+
+
+def test_sixteen_bits_are_measured_as_such_and_beside_eight(tmp_path, checkpoint):
+    deep, flat = tmp_path / "deep", tmp_path / "flat"
+    for folder, depth in ((deep, 16), (flat, 8)):
+        for side in ("blur", "sharp"):
+            put(folder / side / "1.png", rgb(side, depth=depth))
+    put(tmp_path / "mixed" / "blur" / "1.png", rgb("blur"))
+    put(tmp_path / "mixed" / "sharp" / "1.png", rgb("sharp", depth=16))
+    rows = []
+    for folder in (deep, flat, tmp_path / "mixed"):
+        done = run(checkpoint, "--pairs", folder, "--json", tmp_path / "r.json")
+        assert done.exit_code == 0, done.output
+        rows.append(json.loads((tmp_path / "r.json").read_text())["mean"])
+    for key in ("psnr_blurred", "ssim_blurred", "edge_retention_blurred"):
+        assert rows[0][key] == rows[1][key] == rows[2][key], key
+
+
+def test_figures_of_real_pairs_are_those_of_skimage():
+    metrics = pytest.importorskip("skimage.metrics")
+    root = SHARED / "media" / "pairs" / "reds_180p"
+    if not root.is_dir():
+        pytest.skip(f"real pairs are not at {root}")
+    source = pairs_from_tree(str(root), "val", None)
+    assert len(source.names) == 12
+    for i in range(0, 12, 3):
+        blur, sharp = source.read(i)
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+        want = metrics.structural_similarity(sharp, blur, channel_axis=2, **options)
+        assert psnr(blur, sharp) == pytest.approx(metrics.peak_signal_noise_ratio(sharp, blur), abs=1e-4)
+        assert ssim(blur, sharp) == pytest.approx(want, abs=1e-5)
 
 
 def test_usage(tmp_path, checkpoint):
