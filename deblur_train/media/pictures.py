@@ -45,6 +45,9 @@ class Picture:
     exif: bytes | None = None  # as read, orientation included, though ``rgb`` is upright
     icc: bytes | None = None  # the profile of the channels as they are here
     note: str = ""  # what of the file is not here, in words
+    extras: tuple[bytes, ...] = ()  # what else the file holds, as it stands there
+    names: tuple[str, ...] = ()  # of these, and of what cannot be carried along
+    container: str = ""  # ".jpg" or ".png": whose extras they are
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -102,7 +105,9 @@ def read_picture(path: Path) -> Picture:
         rgb, alpha = cv2.cvtColor(raw, cv2.COLOR_BGRA2RGB), raw[:, :, 3].copy()
     else:
         rgb = cv2.cvtColor(raw, cv2.COLOR_BGR2RGB)
-    return Picture(rgb, alpha, grey, found.exif, icc, "; ".join(n for n in notes if n))
+    container = ".jpg" if data[:2] == b"\xff\xd8" else ".png" if data[:4] == b"\x89PNG" else ""
+    note = "; ".join(n for n in notes if n)
+    return Picture(rgb, alpha, grey, found.exif, icc, note, found.extras, found.names, container)
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -111,7 +116,7 @@ def write_picture(path: Path, picture: Picture) -> None:
     Its EXIF block and profile go along, the block saying that the picture is upright. Raises ImageError.
     """
     extension = path.suffix.lower()
-    coder = {".jpeg": ".jpg", ".jfif": ".jpg"}.get(extension, extension)
+    coder = coder_of(extension)
     out = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY if picture.grey else cv2.COLOR_RGB2BGR)
     if out.dtype == np.uint16 and extension in EIGHT_BITS:
         out = np.round(out / 257.0).astype(np.uint8)
@@ -124,7 +129,9 @@ def write_picture(path: Path, picture: Picture) -> None:
         done = False
     if not done:
         raise ImageError(f"{path}: cannot be written as {extension}")
-    whole = embed(data.tobytes(), for_upright(picture.exif) if picture.exif else None, picture.icc)
+    extras = picture.extras if coder == picture.container else ()
+    exif = for_upright(picture.exif) if picture.exif else None
+    whole = embed(data.tobytes(), exif, picture.icc, extras)
     write_atomic(path, whole)
 
 
@@ -135,7 +142,14 @@ def lost_in(extension: str, picture: Picture) -> str:
         lost.append("transparency left out")
     if picture.rgb.dtype == np.uint16 and extension in EIGHT_BITS:
         lost.append("16 bits written as 8")
-    return f"{', '.join(lost)}: {extension} holds no more" if lost else ""
+    said = [f"{', '.join(lost)}: {extension} holds no more"] if lost else []
+    if picture.names and coder_of(extension) != picture.container:
+        said.append(f"not kept: {', '.join(picture.names)}")
+    return "; ".join(said)
+
+
+def coder_of(extension: str) -> str:
+    return {".jpeg": ".jpg", ".jfif": ".jpg"}.get(extension, extension)
 
 
 def how_to_convert(extension: str) -> str:

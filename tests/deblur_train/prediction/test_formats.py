@@ -1,6 +1,8 @@
 """Pictures of every format, depth, alpha and orientation through ``predict`` with an identity for a model."""
 
 import itertools
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -152,3 +154,41 @@ def test_formats_are_checked_before_work_begins(tmp_path):
         main, ["predict", str(tmp_path / "x.png"), "--device", "cpu", "--out", str(tmp_path / "o")]
     )
     assert result.exit_code == 1 and "HEIC is not supported" in " ".join(result.output.split())
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def test_what_else_a_file_holds_is_kept_in_its_format_and_named_in_others(tmp_path):
+    """PNG: gAMA, resolution, text, XMP; JPEG: resolution, XMP, comment. XMP that repeats the orientation says upright."""
+    png = encoded(".png", smooth(3, 8), 1)
+    text = chunk(b"tEXt", b"Author\0me") + chunk(b"gAMA", struct.pack(">I", 45455))
+    text += chunk(b"pHYs", struct.pack(">IIB", 11811, 11811, 1))
+    xmp = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
+    (tmp_path / "a.png").write_bytes(png[:33] + text + xmp + png[33:])
+    jpeg = encoded(".jpg", smooth(3, 8), 1)
+    segment = b"http://ns.adobe.com/xap/1.0/\0" + XMP
+    jpeg = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+    at = jpeg.index(b"JFIF\0") + 7
+    jpeg = jpeg[:at] + struct.pack(">BHH", 1, 300, 300) + jpeg[at + 5 :]
+    (tmp_path / "b.jpg").write_bytes(jpeg)
+    common = ["--device", "cpu", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, ["predict", str(tmp_path / "a.png"), str(tmp_path / "b.jpg"), *common])
+    assert result.exit_code == 0 and "not kept" not in result.output, result.output
+    got = (tmp_path / "out" / "a.png").read_bytes()
+    assert text in got and b'tiff:Orientation="1"' in got and read_picture(tmp_path / "out" / "a.png")
+    got = (tmp_path / "out" / "b.jpg").read_bytes()
+    assert b'tiff:Orientation="1"' in got and got.count(b"JFIF\0") == 1
+    at = got.index(b"JFIF\0") + 7
+    assert struct.unpack_from(">BHH", got, at) == (1, 300, 300)
+    assert np.abs(read_picture(tmp_path / "out" / "b.jpg").rgb.astype(int) - smooth(3, 8)).max() <= 5
+
+    for source, named in (("a.png", "text, gAMA, resolution, XMP"), ("b.jpg", "XMP, resolution")):
+        out = ["--device", "cpu", "--out", str(tmp_path / "c.webp")]
+        result = CliRunner().invoke(main, ["predict", str(tmp_path / source), *out])
+        words = " ".join(result.output.split())
+        assert "not kept: " in words and all(n in words for n in named.split(", ")), result.output
