@@ -1,8 +1,8 @@
-"""Figures and warnings of a whole data folder, for ``inspect``: from the index of its shards, its sidecars and its recipe."""
+"""``inspect`` on a data folder: the figures of all its samples, and a few of them from the weakest blur to the strongest."""
 
 from __future__ import annotations
 
-import re
+import time
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -10,14 +10,187 @@ from typing import Any
 
 import numpy as np
 
-from blursynth.preview.index import Index, sidecars
-from blursynth.preview.read import group, parse_json, read_bounded
-from blursynth.preview.report import InspectReport, size_text
+from blursynth.pairs.flow_thumb import decode_flow_thumb
+from blursynth.preview.index import (
+    Entry,
+    Index,
+    exposed_frames,
+    group,
+    index_shards,
+    parse_json,
+    read_bounded,
+    read_pictures,
+    real,
+    shards_named,
+    sidecars,
+)
+from blursynth.preview.pictures import difference_map, to_display
+from blursynth.preview.report import (
+    Card,
+    InspectError,
+    InspectReport,
+    number,
+    pick_ranks,
+    rank_name,
+    size_text,
+)
+from blursynth.preview.source import SourceFlow
+
+
+def is_data(target: Path) -> bool:
+    """Whether ``target`` is what ``blursynth make`` writes: a shard, or a folder that holds shards or their index."""
+    if target.is_file():
+        return target.suffix == ".tar"
+    return (target / "dataset.json").is_file() or any(target.glob("*.tar"))
+
+
+def inspect_data(target: Path, samples: int, flow_seconds: float = 20.0) -> InspectReport:
+    """Report on a data folder or a single shard, at most ``samples`` cards.
+
+    Args:
+        flow_seconds: how long flow may be recomputed from sources in all, where the samples carry none.
+    Raises:
+        InspectError: when there is not one whole sample; the message says why.
+    """
+    folder = target if target.is_dir() else target.parent
+    shards = sorted(folder.glob("*.tar")) if target.is_dir() else [target]
+    index = index_shards(shards)
+    report = InspectReport(
+        target=str(target), kind="data", damaged=index.damaged, extent_unit="px over the exposure"
+    )
+    whole_folder = target.is_dir()
+    dataset = parse_json(read_bounded(folder / "dataset.json")) or {}
+    _rejects(report, folder if whole_folder else None, target)
+    if not index.entries:
+        raise InspectError(_nothing(target, shards, index, report))
+    _figures(report, index, folder, dataset)
+    _warn(report, index, folder, shards, dataset, whole_folder)
+
+    order, report.ranked_by = _ranking(index.entries)
+    ranked = [index.entries[i] for i in order]
+    sources = SourceFlow(folder, dataset, deadline=time.monotonic() + flow_seconds)
+    taken: set[int] = set()
+    for wanted in pick_ranks([e.split for e in ranked], max(1, samples)):
+        # A picture that cannot be decoded gives way to its nearest neighbour in rank.
+        for position in sorted(range(len(ranked)), key=lambda p: abs(p - wanted))[:8]:
+            if position in taken:
+                continue
+            taken.add(position)
+            try:
+                card = _card(ranked[position], rank_name(position, len(ranked)), sources)
+            except InspectError as e:
+                report.damaged.append(str(e))
+                continue
+            report.cards.append(card)
+            break
+    if not report.cards:
+        raise InspectError(
+            f"{target}: {len(ranked)} samples, and none of those tried can be decoded; {report.damaged[-1]}"
+        )
+    return report
+
+
+def _ranking(entries: list[Entry]) -> tuple[list[int], str]:
+    """Order from the weakest blur to the strongest, and what it goes by. Samples without the figure go first."""
+    p95 = np.array([e.extent_p95 for e in entries])
+    if np.isfinite(p95).mean() > 0.5:
+        # The median of a picture with a still background is 0 whatever moves in it; its fastest 5 % always tell.
+        values, name = p95, "motion of the fastest 5 % of the picture over the exposure"
+    elif np.isfinite(median := np.array([e.extent for e in entries])).mean() > 0.5:
+        values, name = median, "median motion over the exposure"
+    else:
+        values = -np.array([e.size_ratio for e in entries])
+        name = "file size of the blurred picture against the sharp one (the samples hold no flow figures)"
+    keyed = [(v if np.isfinite(v) else -np.inf, e.key) for v, e in zip(values, entries)]
+    return sorted(range(len(entries)), key=keyed.__getitem__), name
+
+
+def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
+    meta, blur, sharp = read_pictures(entry)
+    source, exposure, motion, quality = (group(meta, g) for g in ("source", "exposure", "flow", "quality"))
+    frames = exposed_frames(meta)
+    flow, note = decode_flow_thumb(motion), "mean motion of the window, from the sample's own thumbnail"
+    if flow is None:
+        flow, note = sources.of(source, sharp)
+    elif group(meta, "tile"):
+        note = "mean motion of the whole frame that this tile was cut from, from the sample's own thumbnail"
+
+    def px(name: str) -> str:
+        each = real(motion.get(name))
+        return (
+            f"{number(each, 2)} px/frame, {number(each * frames, 2)} px in all"
+            if np.isfinite(each)
+            else "not recorded"
+        )
+
+    shutter = real(exposure.get("shutter_ms"))
+    duty, score = real(exposure.get("duty")), real(quality.get("score"))
+    facts = [
+        ("Clip", " / ".join(str(v) for v in (source.get("dataset"), source.get("clip")) if v) or "unknown"),
+        (
+            "Frames",
+            f"{source['first']}–{source.get('last')}, sharp is {source.get('target')}"
+            if source.get("first") is not None
+            else "not recorded",
+        ),
+        (
+            "Window",
+            f"{exposure['window']} frames, {exposure.get('interp')}"
+            if exposure.get("window") is not None
+            else "not recorded",
+        ),
+        (
+            "Shutter",
+            f"{number(shutter)} ms" + (f", duty {number(duty)}" if np.isfinite(duty) else "")
+            if np.isfinite(shutter)
+            else "rate unknown",
+        ),
+        ("Median motion", px("median_px")),
+        ("Fastest 5 %", px("p95_px")),
+        ("Quality score", number(score) if np.isfinite(score) else "not recorded"),
+        ("Flow", note),
+    ]
+    flags = quality.get("flags")
+    return Card(
+        title=entry.key,
+        rank=rank,
+        split=entry.split,
+        layers=[("Blurred", to_display(blur)), ("Sharp", to_display(sharp))],
+        flicker=(0, 1),
+        difference=difference_map(blur, sharp),
+        difference_of="",
+        flow=flow,
+        flow_note=note,
+        facts=facts,
+        extent=entry.extent_p95,
+        size=f"{sharp.shape[1]} × {sharp.shape[0]}",
+        flags=[str(f) for f in flags] if isinstance(flags, list) else [],
+    )
+
+
+def _nothing(target: Path, shards: list[Path], index: Index, report: InspectReport) -> str:
+    if index.damaged:
+        return (
+            f"{target}: no whole sample in {len(shards)} shard{'s' * (len(shards) != 1)}; {index.damaged[0]}"
+        )
+    if not shards:
+        why = (
+            f"; {sum(report.rejects.values())} windows were rejected: "
+            + ", ".join(f"{k} {v}" for k, v in report.rejects.items())
+            if report.rejects
+            else ""
+        )
+        return f"{target}: no shards (*.tar){why}; run `blursynth make --out {target}`"
+    odd = ", ".join(f"{n} × {what}" for what, n in index.oddities.most_common(3) if n)
+    return f"{target}: {len(shards)} shard{'s' * (len(shards) != 1)}, no sample in them" + (
+        f" ({odd})" if odd else ""
+    )
+
 
 _SPLIT_ORDER = {"train": 0, "val": 1, "test": 2}
 
 
-def figures(report: InspectReport, index: Index, folder: Path, dataset: dict[str, Any]) -> None:
+def _figures(report: InspectReport, index: Index, folder: Path, dataset: dict[str, Any]) -> None:
     counts = Counter(e.split for e in index.entries)
     splits = sorted(index.shards, key=lambda s: (_SPLIT_ORDER.get(s, 9), s))
     report.samples = {s: counts[s] for s in splits}
@@ -58,7 +231,7 @@ def _recipe(folder: Path, dataset: dict[str, Any]) -> dict[str, Any]:
     return group(dataset, "recipe")
 
 
-def rejects(report: InspectReport, folder: Path | None, target: Path) -> None:
+def _rejects(report: InspectReport, folder: Path | None, target: Path) -> None:
     """Rejects by reason, summed over sidecars, so that an unfinished run is told right; dataset.json may lag behind."""
     if folder is not None:
         sides = list(sidecars(folder))
@@ -84,7 +257,7 @@ def rejects(report: InspectReport, folder: Path | None, target: Path) -> None:
         )
 
 
-def warnings(
+def _warn(
     report: InspectReport,
     index: Index,
     folder: Path,
@@ -128,19 +301,10 @@ def warnings(
         warn.append(f"source not used: {str(what.get('source'))[:80]} ({str(what.get('reason'))[:40]})")
     if len(unused) > 5:
         warn.append(f"and {len(unused) - 5} more sources not used, listed in dataset.json")
-    named = set(re.findall(r"[\w.-]+\.tar", " ".join(_strings(dataset.get("shards"))))) | set(
-        re.findall(r"[\w.-]+\.tar", " ".join(_strings(dataset.get("splits"))))
-    )
+    named = shards_named(dataset)
     if missing := sorted(named - {s.name for s in shards}):
         warn.append(
             f"{len(missing)} shard{'s' * (len(missing) != 1)} named in dataset.json but not there: {', '.join(missing[:4])}"
         )
     if "val" not in index.shards and "test" not in index.shards:
         warn.append("no validation split: give more clips, or a larger --val-fraction")
-
-
-def _strings(value: Any, depth: int = 0) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [s for v in below for s in _strings(v, depth + 1)] if depth < 5 else []

@@ -6,6 +6,8 @@ shard is shown, what is not is named and counted. Nothing is ever extracted; onl
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blursynth.preview.read import group, parse_json, picture_size, read_bounded, real
+import cv2
+import numpy as np
+
+from blursynth.preview.report import InspectError
+from blursynth.shards.picture import MAX_PIXELS, image_size
 from blursynth.shards.schema import FORMATS, KEY, MAX_JSON
 from blursynth.shards.shard import MAX_MEMBER
 from blursynth.shards.tar import Member, TarFault, walk
@@ -126,7 +132,7 @@ def _add(shard: Path, split: str, key: str, at: dict[str, tuple[int, int]], file
     if not KEY.fullmatch(key):
         index.oddities["key outside [A-Za-z0-9_-]"] += 1
     file.seek(at["sharp"][0])
-    size = picture_size(file.read(min(40, at["sharp"][1])))
+    size = image_size(file.read(min(40, at["sharp"][1])))
     index.sizes[f"{size[0]} × {size[1]}" if size else "unknown size"] += 1
     source = group(meta, "source")
     clip = str(source.get("path") or source.get("clip") or "?")
@@ -137,7 +143,7 @@ def _add(shard: Path, split: str, key: str, at: dict[str, tuple[int, int]], file
     index.flags.update(str(f) for f in flags) if isinstance(flags, list) else None
     index.scores.append(real(quality.get("score")))
     frames = exposed_frames(meta)
-    flow = group(meta, "flow")
+    flow, drawn = group(meta, "flow"), real(group(meta, "exposure").get("blur_px"))
     index.entries.append(
         Entry(
             shard=shard,
@@ -145,7 +151,7 @@ def _add(shard: Path, split: str, key: str, at: dict[str, tuple[int, int]], file
             key=key,
             at=at,
             extent=real(flow.get("median_px")) * frames,
-            extent_p95=real(flow.get("p95_px")) * frames,
+            extent_p95=drawn if math.isfinite(drawn) else real(flow.get("p95_px")) * frames,
             size_ratio=at["blur"][1] / max(1, at["sharp"][1]),
         )
     )
@@ -172,8 +178,90 @@ def exposed_frames(meta: dict[str, Any]) -> float:
     return by_shutter if 0 < by_shutter <= span else span
 
 
+def shards_named(dataset: dict[str, Any]) -> set[str]:
+    """File names of all shards that a dataset.json lists."""
+    names = set()
+    for split in group(dataset, "splits").values():
+        listed = split.get("shards") if isinstance(split, dict) else None
+        for shard in listed if isinstance(listed, list) else ():
+            if isinstance(shard, dict) and isinstance(shard.get("file"), str):
+                names.add(shard["file"])
+    return names
+
+
 def sidecars(folder: Path) -> Iterator[dict[str, Any]]:
     """The readable sidecars of a data folder, also those of shards that hold no sample and so have no tar."""
     for path in sorted(folder.glob("*.json")):
         if re.search(r"-\d+$", path.stem) and (side := parse_json(read_bounded(path))) is not None:
             yield side
+
+
+def read_pictures(entry: Entry) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """(JSON, blurred, sharp) of one sample; pictures (H, W, 3) uint8 RGB. Raises InspectError naming shard and key."""
+    where = f"{entry.shard.name}: {entry.key[:80]!r}"
+    try:
+        with entry.shard.open("rb") as file:
+            data = {role: _read_at(file, *entry.at[role]) for role in ("json", "blur", "sharp")}
+    except OSError as e:
+        raise InspectError(f"{where}: cannot be read ({e.strerror or e})") from None
+    meta = parse_json(data["json"])
+    if meta is None:
+        raise InspectError(f"{where}: its JSON cannot be read")
+    blur, sharp = (_decode(data[role], f"{where}: {role} picture") for role in ("blur", "sharp"))
+    if blur.shape != sharp.shape:
+        raise InspectError(f"{where}: blurred is {blur.shape[:2]}, sharp is {sharp.shape[:2]}")
+    return meta, blur, sharp
+
+
+def _read_at(file: Any, offset: int, count: int) -> bytes:
+    file.seek(offset)
+    return file.read(count)
+
+
+def _decode(data: bytes, what: str) -> np.ndarray:
+    size = image_size(data[:40])
+    if size is None or size[0] * size[1] > MAX_PIXELS:
+        raise InspectError(f"{what}: not a PNG or lossless WebP of a sane size")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        bgr = None
+    if bgr is None:
+        raise InspectError(f"{what}: cannot be decoded")
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
+def parse_json(data: bytes | None) -> dict[str, Any] | None:
+    """A JSON object, or None for anything else (also for nesting deep enough to exhaust the stack)."""
+    try:
+        value = json.loads(data) if data else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_bounded(path: Path, limit: int = 64 << 20) -> bytes | None:
+    """A small file's bytes; None when it is missing, unreadable or too large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError:
+        return None
+    return data if len(data) <= limit else None
+
+
+def group(meta: dict[str, Any], name: str) -> dict[str, Any]:
+    """A sub-object of a sample's JSON; empty when it is absent or something else."""
+    value = meta.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def real(value: Any) -> float:
+    """A finite number as float; NaN for anything else (null, text, bool, infinity, a 400-digit integer)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        number = float(value)
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan

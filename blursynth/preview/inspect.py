@@ -1,7 +1,7 @@
 """``blursynth inspect``: a data folder, a shard, a video or a folder of frames, in figures and pictures.
 
-Writes one HTML file that needs nothing else, and a static sheet beside it. Gathering lives in ``preview_shards``
-(after synthesis) and ``preview_source`` (before it); both fill the one ``InspectReport`` that is shown.
+Writes one HTML file that needs nothing else, and a static sheet beside it. Gathering lives in `dataset` (after
+synthesis) and `source` (before it); both fill the one ``InspectReport`` that is shown.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import cv2
 from blursynth.preview.page import page
 from blursynth.preview.report import InspectError, InspectReport, print_report
 from blursynth.preview.sheet import sheet
+
+SHEET_BYTES = 3_000_000
+COLUMNS = (400, 320, 256, 200, 150)  # px a picture of the sheet: the widest whose sheet is not too large
 
 __all__ = ["InspectError", "InspectReport", "inspect", "print_report"]
 
@@ -44,9 +47,12 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
     except OSError as e:
         raise InspectError(f"{e.filename or target}: {e.strerror or e}") from None
 
-    ok, png = cv2.imencode(".png", sheet(report)[..., ::-1])
-    if not ok:
-        raise InspectError(f"{out.with_suffix('.png')}: the sheet could not be encoded")
+    for column in COLUMNS:
+        ok, png = cv2.imencode(".png", sheet(report, column)[..., ::-1])
+        if not ok:
+            raise InspectError(f"{out.with_suffix('.png')}: the sheet could not be encoded")
+        if len(png) <= SHEET_BYTES:
+            break
     html = page(report).encode("utf-8", "replace")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +65,7 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
 
 
 def _gather(target: Path, samples: int) -> InspectReport:
-    from blursynth.preview.shards import inspect_data, is_data
+    from blursynth.preview.dataset import inspect_data, is_data
 
     if is_data(target):
         return inspect_data(target, samples)

@@ -10,18 +10,18 @@ import numpy as np
 from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours, flow_panel, flow_rim, panel_size
 from blursynth.preview.report import Card, InspectReport, number
 
-_COLUMN, _GAP, _MARGIN = 400, 12, 40
+_GAP, _MARGIN = 12, 40
 _CAPTION, _HEAD = 46, 150
-_TALLEST = 440  # of a row's pictures, so that portrait clips do not make a tower
+_TALLEST = 1.1  # of a row's pictures in widths, so that portrait clips do not make a tower
 _PAPER, _INK, _SOFT, _WELL = (250, 250, 251), (22, 26, 33), (98, 108, 122), (232, 235, 239)
 _PIXELS = 120_000_000  # a sheet that no viewer opens helps nobody; the page still shows all
 
 
-def sheet(report: InspectReport) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, about 1716 px wide; rows from the weakest blur to the strongest."""
+def sheet(report: InspectReport, column: int = 400) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, four pictures of ``column`` px wide; rows from the weakest blur to the strongest."""
     first = report.cards[0]
-    width = 2 * _MARGIN + 4 * _COLUMN + 3 * _GAP
-    sizes = [_cell(card) for card in report.cards]
+    width = 2 * _MARGIN + 4 * column + 3 * _GAP
+    sizes = [_cell(card, column) for card in report.cards]
     rows: list[tuple[Card, int]] = []
     height = _HEAD
     for card, (_, h) in zip(report.cards, sizes):
@@ -42,14 +42,14 @@ def sheet(report: InspectReport) -> np.ndarray:
     if report.kind == "source":
         heads[:2] = [first.layers[0][0], first.layers[1][0]]
     for i, head in enumerate(heads):
-        _text(canvas, head, (_MARGIN + i * (_COLUMN + _GAP), 128), 16, _INK, 700, _COLUMN)
+        _text(canvas, head, (_MARGIN + i * (column + _GAP), 128), 16, _INK, 700, column)
 
     unit = "px" if report.kind == "data" else "px/frame"
     for (card, top), (w, h) in zip(rows, sizes):
         cells = [_fit(rgb, w, h) for _, rgb in card.layers[:2]]
         cells += [_flow_cell(card, w, h), _fit(difference_colours(card.difference), w, h)]
         for i, cell in enumerate(cells):
-            x = _MARGIN + i * (_COLUMN + _GAP)
+            x = _MARGIN + i * (column + _GAP)
             canvas[top : top + cell.shape[0], x : x + cell.shape[1]] = cell
         caption = "  |  ".join(
             filter(None, (card.rank, card.split, card.title, _motion(card, unit), *card.flags))
@@ -74,9 +74,9 @@ def _motion(card: Card, unit: str) -> str:
     return known + (f", flow rim {number(flow_rim(card.flow), 2)} px/frame" if card.flow is not None else "")
 
 
-def _cell(card: Card) -> tuple[int, int]:
+def _cell(card: Card, column: int) -> tuple[int, int]:
     h, w = card.layers[0][1].shape[:2]
-    scale = min(_COLUMN / w, _TALLEST / h)
+    scale = min(column / w, _TALLEST * column / h)
     return max(1, round(w * scale)), max(1, round(h * scale))
 
 

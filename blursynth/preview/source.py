@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import cv2
 import numpy as np
 
-from blursynth.preview.flow import dis_flow, speeds
-from blursynth.preview.moments import SPAN, Interval, Moment, measure, moments, varied
 from blursynth.preview.pictures import difference_map, to_display
-from blursynth.preview.ranks import pick_ranks, rank_name
-from blursynth.preview.report import Card, InspectError, InspectReport, number
-
-if TYPE_CHECKING:
-    from blursynth.sources.find import Clip
+from blursynth.preview.report import Card, InspectError, InspectReport, number, pick_ranks, rank_name
+from blursynth.sources.find import Clip
 
 LOOK_FRAMES = 900  # decoded in all to measure motion; a long source is looked at in spans spread over it
 _CLIPS = 40
@@ -203,3 +202,217 @@ def _figures(report: InspectReport, looked: list[Clip], clips: int, intervals: l
         report.warnings.append(
             f"the fastest 5 % move {number(float(np.median(speed)), 2)} px a frame: much for interpolation; a higher frame rate would serve better"
         )
+
+
+WINDOW = 9  # frames of the blur that is previewed, the default recipe's window
+SPAN = 2 * WINDOW  # frames looked at in one go where a source is too long to look at all of it
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From frame ``index - 1`` to ``index`` of a clip."""
+
+    clip: int
+    index: int
+    verdict: str | None  # why it may not be exposed; None when it may
+    median: float  # px/frame; NaN where there is no flow to speak of
+    p95: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Frames ``first..last`` of a clip, both in; ``verdict`` where they are shown because they are rejected."""
+
+    clip: int
+    first: int
+    last: int
+    speed: float  # px/frame, of the fastest 5 %
+    verdict: str | None = None
+
+    @property
+    def target(self) -> int:
+        return (self.first + self.last) // 2
+
+
+def spans(frames: int, budget: int) -> list[tuple[int, int]]:
+    """Frame ranges, both ends in, to look at: the whole clip where the budget allows it, else spans spread over it."""
+    if frames <= budget:
+        return [(0, frames - 1)]
+    count = max(1, budget // SPAN)
+    starts = {
+        round(i * (frames - SPAN) / max(1, count - 1)) if count > 1 else (frames - SPAN) // 2
+        for i in range(count)
+    }
+    return [(start, start + SPAN - 1) for start in sorted(starts)]
+
+
+def measure(number_: int, clip: Clip, budget: int) -> Iterator[Interval]:
+    from blursynth.video.clip import read_frames
+    from blursynth.video.intervals import IntervalChecker
+
+    for first, last in spans(clip.info.frames, budget):
+        checker = IntervalChecker()
+        before: np.ndarray | None = None
+        found: list[Interval] = []
+        for frame in read_frames(clip.info, first, last):
+            verdict = checker.push(frame)
+            if frame.rgb is None and verdict is None:
+                verdict = frame.fault or "decode"
+            if frame.index > first:
+                median = p95 = np.nan
+                if verdict is None and before is not None and frame.rgb is not None:
+                    median, p95 = speeds(dis_flow(before, frame.rgb))
+                found.append(Interval(number_, frame.index, verdict, median, p95))
+            before = frame.rgb
+        # The checker judges a scene's first intervals once it has seen more of it.
+        for step in found:
+            late = checker.revised.get(step.index)
+            yield (
+                replace(step, verdict=late, median=np.nan, p95=np.nan)
+                if late and step.verdict is None
+                else step
+            )
+
+
+def moments(intervals: list[Interval]) -> tuple[list[Moment], list[Moment]]:
+    """Windows that tile the runs of usable intervals, and every rejected interval."""
+    usable: list[Moment] = []
+    rejected: list[Moment] = []
+    run: list[Interval] = []
+
+    def close() -> None:
+        frames = min(WINDOW, len(run) + 1)
+        frames -= 1 - frames % 2  # an odd number has a centre frame
+        if frames >= 3:
+            steps = frames - 1
+            for at in range(0, len(run) - steps + 1, WINDOW):
+                part = run[at : at + steps]
+                usable.append(
+                    Moment(
+                        part[0].clip, part[0].index - 1, part[-1].index, float(np.mean([s.p95 for s in part]))
+                    )
+                )
+        run.clear()
+
+    for step in intervals:
+        if run and (step.clip != run[-1].clip or step.index != run[-1].index + 1):
+            close()
+        if step.verdict is None and np.isfinite(step.p95):
+            run.append(step)
+            continue
+        close()
+        if step.verdict is not None:
+            rejected.append(Moment(step.clip, step.index - 1, step.index, np.nan, step.verdict))
+    close()
+    return usable, rejected
+
+
+def varied(rejected: list[Moment], count: int) -> list[Moment]:
+    """Of each reason in turn, those spread evenly over the source."""
+    by_reason: dict[str, list[Moment]] = {}
+    for moment in rejected:
+        by_reason.setdefault(str(moment.verdict), []).append(moment)
+    chosen: list[Moment] = []
+    for i, group in enumerate(by_reason.values()):
+        share = count // len(by_reason) + (i < count % len(by_reason))
+        chosen += [
+            group[round(j * (len(group) - 1) / max(1, share - 1))] for j in range(min(share, len(group)))
+        ]
+    return chosen
+
+
+_MEASURE_PX = 480  # DIS at this size takes some 10 ms a pair and still sees motion of a quarter of a pixel
+
+
+def dis_flow(
+    first: np.ndarray, second: np.ndarray, longest: int = _MEASURE_PX, fine: bool = False
+) -> np.ndarray:
+    """DIS flow from one frame to the next, computed at a reduced size.
+
+    ``first``, ``second``: (H, W, 3) uint8 RGB of one shape. Returns (h, w, 2) float32, (dx, dy) in pixels of the full
+    size, h and w at most ``longest``. ``fine`` takes DIS's medium preset: for the eye, as the fast one is blocky.
+    """
+    a, b = (cv2.cvtColor(to_display(f, longest), cv2.COLOR_RGB2GRAY) for f in (first, second))
+    h, w = a.shape
+    pad = [max(0, 16 - h), max(0, 16 - w)]  # DIS needs a patch or two to stand on
+    if any(pad):
+        a, b = (cv2.copyMakeBorder(g, 0, pad[0], 0, pad[1], cv2.BORDER_REPLICATE) for g in (a, b))
+    dis: Any = cv2.DISOpticalFlow.create(
+        cv2.DISOPTICAL_FLOW_PRESET_MEDIUM if fine else cv2.DISOPTICAL_FLOW_PRESET_FAST
+    )
+    flow = dis.calc(a, b, None)[:h, :w]
+    return flow * np.array([first.shape[1] / w, first.shape[0] / h], np.float32)
+
+
+def speeds(flow: np.ndarray) -> tuple[float, float]:
+    """Median and 95th percentile of the speed of an (H, W, 2) flow, in its unit."""
+    speed = np.hypot(flow[..., 0], flow[..., 1])
+    median, p95 = np.percentile(speed, [50, 95])
+    return float(median), float(p95)
+
+
+class SourceFlow:
+    """Flow recomputed from the sources of a data folder, for samples that carry no thumbnail of it."""
+
+    def __init__(self, folder: Path, dataset: dict[str, Any], deadline: float):
+        self.roots = _recorded_sources(dataset, folder)
+        self.deadline = deadline
+        self.clips: dict[str, Any] = {}
+
+    def of(self, source: dict[str, Any], sharp: np.ndarray) -> tuple[np.ndarray | None, str]:
+        """(flow or None, what it is or why there is none) for a sample's ``source`` group.
+
+        The source's target frame must equal ``sharp``, (H, W, 3) uint8 RGB, byte for byte: a file of that name could
+        by now be another one, and flow of other frames would be worse than none.
+        """
+        rel, target, last = source.get("path"), source.get("target"), source.get("last")
+        if not isinstance(rel, str) or not rel or type(target) is not int or type(last) is not int:
+            return None, "not stored with the sample, and its source is not named"
+        missing = "not stored with the sample, and its source is not where it was"
+        if time.monotonic() > self.deadline:
+            return None, "not stored with the sample; recomputing it for more samples would take long"
+        if not 0 <= target < last:
+            return None, missing
+        info = self._clip(rel)
+        if info is None or last >= info.frames:
+            return None, missing
+        from blursynth.video.clip import read_frames
+
+        frames = [f.rgb for f in read_frames(info, target, target + 1)]
+        if len(frames) != 2 or frames[0] is None or frames[1] is None:
+            return None, "not stored with the sample, and its source can no longer be decoded there"
+        if frames[0].shape != sharp.shape or not np.array_equal(frames[0], sharp):
+            return None, "not stored with the sample, and its source is no longer the same picture"
+        return dis_flow(
+            frames[0], frames[1]
+        ), f"recomputed (DIS) from source frames {target} and {target + 1}"
+
+    def _clip(self, rel: str) -> Any:
+        if rel not in self.clips:
+            from blursynth.video.clip import ClipError, probe_clip
+
+            self.clips[rel] = None
+            for root in self.roots:
+                for path in (root / rel, root.parent / rel, root):
+                    # `rel` comes out of a shard: it may name a file below the roots, never climb out of them.
+                    if (
+                        ".." in Path(rel).parts
+                        or Path(rel).is_absolute()
+                        or not path.exists()
+                        or path.name != Path(rel).name
+                    ):
+                        continue
+                    try:
+                        self.clips[rel] = probe_clip(path)
+                    except ClipError:
+                        continue
+                    return self.clips[rel]
+        return self.clips[rel]
+
+
+def _recorded_sources(dataset: dict[str, Any], folder: Path) -> list[Path]:
+    """Where the sources were: the ``src`` of the last start in run.jsonl, or of dataset.json where a program put it there."""
+    from blursynth.run.report import RunLog
+
+    found = (RunLog.last_start(folder / "run.jsonl") or dataset).get("src")
+    return [Path(text) for text in found if isinstance(text, str) and text] if isinstance(found, list) else []

@@ -15,9 +15,8 @@ from rich.console import Console
 from blursynth.pairs.flow_thumb import encode_flow_thumb
 from blursynth.preview.inspect import InspectError, inspect, print_report
 from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours, difference_map, encode_cards
-from blursynth.preview.ranks import pick_ranks, rank_name
-from blursynth.preview.read import picture_size
-from blursynth.preview.report import histogram, number
+from blursynth.preview.report import histogram, number, pick_ranks, rank_name
+from blursynth.shards.picture import image_size as picture_size
 
 
 def picture(seed: int, h: int = 36, w: int = 64) -> np.ndarray:

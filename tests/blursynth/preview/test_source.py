@@ -7,10 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from blursynth.preview.flow import SourceFlow, dis_flow
 from blursynth.preview.inspect import InspectError, inspect
-from blursynth.preview.moments import Interval, moments, spans
-from blursynth.preview.source import linear_mean
+from blursynth.preview.source import Interval, SourceFlow, dis_flow, linear_mean, moments, spans
 
 
 def texture(seed: int, h: int = 96, w: int = 400) -> np.ndarray:
