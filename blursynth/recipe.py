@@ -104,6 +104,11 @@ class Recipe(Strict):
     readout_ms: float = Field(
         0.0, ge=0, description="rolling shutter: time from the first row's exposure to the last's"
     )
+    blur_px: str | None = Field(
+        None,
+        description="length of the blur's streaks, px, PX or LO-HI drawn per sample: the exposed share of the window is "
+        "chosen to reach it, at most `duty`; windows that cannot reach LO are left out; not chosen where not given",
+    )
     shake: str | None = Field(
         None,
         description="camera shake added to the exposure: px of path, PX or LO-HI drawn per sample; none where not given",
@@ -183,6 +188,15 @@ class Recipe(Strict):
             raise ValueError("must be S or LO-HI with 0 < LO <= HI <= 1")
         return v
 
+    @field_validator("blur_px")
+    @classmethod
+    def _blur_px(cls, v: str | None) -> str | None:
+        if v is not None:
+            lo, hi = _span(v)
+            if not 0 < lo <= hi:
+                raise ValueError("must be PX or LO-HI with 0 < LO <= HI")
+        return v
+
     @field_validator("shake")
     @classmethod
     def _shake(cls, v: str | None) -> str | None:
@@ -228,11 +242,18 @@ class Recipe(Strict):
             raise ValueError(
                 "readout_ms, duty and profile need interpolated light: choose --interp deepflow or dis"
             )
+        if self.interp == "none" and self.blur_px and not getattr(self, "stills", False):
+            raise ValueError("blur_px needs interpolated light: choose --interp deepflow or dis")
         if self.interp == "none" and self.shake and not self.stills:
             raise ValueError("shake needs interpolated light: choose --interp deepflow or dis")
         if self.stills and not self.shake:
             raise ValueError("stills have no motion of their own: add shake, for instance --shake 4-30")
         return self
+
+    @property
+    def blur_range(self) -> tuple[float, float] | None:
+        """Least and most px of a sample's streaks; None: whatever the exposure gives."""
+        return None if self.blur_px is None else _span(self.blur_px)
 
     @property
     def shake_range(self) -> tuple[float, float] | None:

@@ -33,6 +33,7 @@ METAVARS = {
     "tile": "PX",
     "profile": "box|triangle|FILE.npy",
     "duty": "S|LO-HI",
+    "blur_px": "PX|LO-HI",
     "shake": "PX|LO-HI",
     "rife_weights": "FILE",
     "crf": "auto|srgb|pq|hlg|linear|gamma2.2|gamma1-2.6|display|FILE.npy",

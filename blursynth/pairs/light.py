@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from blursynth.exposure.backend import Integrator
 from blursynth.exposure.flow import PairFlow, estimate_pair
 from blursynth.exposure.shake import describe, draw_path
 from blursynth.exposure.shutter import Shutter, exposed_frames, load_profile, make_shutter
+from blursynth.exposure.streak import SHORTEST, Streaks
 from blursynth.pairs.quality import FlowStats
 from blursynth.recipe import LEAST_SIDE, Recipe, RecipeError
 
@@ -49,6 +51,8 @@ class Draws:
     """The source's curve."""
     noise: np.random.Generator
     shake: np.random.Generator
+    streak: float
+    """Uniform, 0 to 1: which length of `blur_px` is drawn."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,19 @@ class Light:
     substeps: dict[str, float]
     effective_frames: float
     """Frames' noise in one pixel: 1 / effective_frames of the variance is left."""
+    blur_px: float | None = None
+    """95th percentile of the length of content's way over the exposure, px; not known of a plain mean."""
     shake: dict[str, Any] | None = None
     """The camera's path as the sample's JSON has it (`shake.describe`)."""
+
+
+def _opening(intervals: int, length: float) -> tuple[float, float]:
+    """When the middle row of a window opens and closes, in frames: centred."""
+    return (intervals - length) / 2, (intervals + length) / 2
+
+
+class OutOfReach(Exception):
+    """The window's motion cannot give the blur asked for."""
 
 
 class LightCollector:
@@ -103,14 +118,22 @@ class LightCollector:
         recipe, frames = self.recipe, window.frames
         (h, w), intervals = frames[0].shape[:2], len(frames) - 1
         readout = recipe.readout_ms / 1000 * window.fps if window.fps else 0.0
+        # A rolling shutter's rows are each as long open; the target shows the middle of each.
+        target = intervals / 2 if readout else float(window.centre)
+        streaks = Streaks(h, w, target)
+        pairs: Sequence[PairFlow] = ()
+        duty = draws.duty
+        if recipe.blur_range is not None:
+            pairs = [self._pair(window, i) for i in range(intervals)]
+            for pair in pairs:
+                streaks.add(pair)
+            duty = self._reach(streaks, draws, intervals, readout)
         try:
-            shutter = make_shutter(h, intervals, draws.duty, readout, self.profile)
+            shutter = make_shutter(h, intervals, duty, readout, self.profile)
         except ValueError as e:
             raise RecipeError(f"readout_ms {recipe.readout_ms}: {e}") from None
-        # A rolling shutter's rows are each as long open; the target shows the middle of each.
-        opened, closed = shutter.start.mean(), shutter.stop.mean()
         path = self._shake(
-            draws, w, h, (intervals / 2 if readout else window.centre) - opened, closed - opened
+            draws, w, h, target, *_opening(intervals, exposed_frames(intervals, duty, readout))
         )
         exposure = self.integrator.collect(frames, shutter, path)
         instant = None
@@ -123,7 +146,10 @@ class LightCollector:
         motion = FlowStats()
         light, smooth = self._place(window, 0, draws)
         for i in range(intervals):
-            pair = self._pair(window, i)
+            if pairs:
+                pair = pairs[i]
+            else:
+                streaks.add(pair := self._pair(window, i))
             motion.add(pair, frames[i], frames[i + 1])
             next_light, next_smooth = self._place(window, i + 1, draws)
             exposure.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
@@ -140,22 +166,54 @@ class LightCollector:
             motion=motion,
             # Interpolated light runs from one frame's own exposure to another's, so the source's open time (its
             # interval less the dead time) adds to the shutter.
-            spent=exposed_frames(intervals, draws.duty, readout) + recipe.source_duty,
+            spent=exposed_frames(intervals, duty, readout) + recipe.source_duty,
             substeps={"mean": round(steps, 3), "max": exposure.longest},
             # A moving pixel meets other pixels at each sub-step: measured on noise moved by 0 to 32 px a frame.
             effective_frames=span * (1 + 1.7 * (max(steps, 1) - 1)),
+            blur_px=round(
+                streaks.length(
+                    streaks.trace(), *_opening(intervals, exposed_frames(intervals, duty, readout)), path
+                ),
+                3,
+            ),
             shake=None if path is None else describe(path, w, h),
         )
 
+    def _reach(self, streaks: Streaks, draws: Draws, intervals: int, readout: float) -> float:
+        """The exposed share of the window, at most draws.duty, whose streaks are as long as drawn from the recipe's
+        range, cut to what the window gives. Raises OutOfReach."""
+        assert self.recipe.blur_range is not None
+        low, high = self.recipe.blur_range
+        trace = streaks.trace()
+        most = exposed_frames(intervals, draws.duty, readout)
+
+        def reach(frames: float) -> float:
+            path = self._shake(draws, *streaks.size[::-1], streaks.target, *_opening(intervals, frames))
+            return streaks.length(trace, *_opening(intervals, frames), path)
+
+        shortest = min(SHORTEST, most)
+        least, longest = reach(shortest), reach(most)
+        if longest < low or least > high:
+            raise OutOfReach
+        low, high = max(low, least), min(high, longest)
+        wanted = low + (high - low) * draws.streak
+        a, b = shortest, most
+        for _ in range(20):  # to a millionth of the window
+            middle = (a + b) / 2
+            a, b = (middle, b) if reach(middle) < wanted else (a, middle)
+        return b / intervals
+
     def _shake(
-        self, draws: Draws, width: int, height: int, target: float, length: float
+        self, draws: Draws, width: int, height: int, target: float, start: float, stop: float
     ) -> np.ndarray | None:
-        """The camera's path over an exposure of `length` frames, the target `target` frames after it opened."""
+        """The camera's path over an exposure from start to stop, the target's instant `target`, in frames; the same
+        hand's however long the exposure is."""
         if self.recipe.shake_range is None:
             return None
         low, high = self.recipe.shake_range
-        px = low + (high - low) * draws.shake.random()
-        return draw_path(draws.shake, px, width, height, target / length)
+        rng = copy.deepcopy(draws.shake)
+        px = low + (high - low) * rng.random()
+        return draw_path(rng, px, width, height, (target - start) / (stop - start))
 
     def _plain_mean(self, window: Window, draws: Draws) -> Light:
         """Mean of the N frames in the response's domain (GoPro's recipe with crf display); exact for 8-bit codes."""

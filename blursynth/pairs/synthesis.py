@@ -19,7 +19,7 @@ from blursynth.camera.response import (
     translate,
 )
 from blursynth.pairs.flow_thumb import encode_flow_thumb
-from blursynth.pairs.light import Draws, Light, LightCollector, Window
+from blursynth.pairs.light import Draws, Light, LightCollector, OutOfReach, Window
 from blursynth.pairs.quality import (
     GateError,
     clipped_share,
@@ -101,7 +101,10 @@ class Synthesizer:
         """
         window = Window(clip_id, frames, first, fps, stride or self.recipe.stride or len(frames), above)
         draws = self._draw(rng)
-        light = self.light.collect(window, draws)
+        try:
+            light = self.light.collect(window, draws)
+        except OutOfReach:
+            return Sample.left_out("blur_px")
         picture = self._photograph(frames, draws, light)
         return self._describe(window, draws, light, picture, transfer)
 
@@ -124,6 +127,9 @@ class Synthesizer:
         """Every draw, in this order, whatever the recipe uses: a sample's draws never depend on options."""
         duty, highlight, quality, curve = rng.random(4)
         noise, shake = (np.random.default_rng(rng.integers(0, 2**63, size=4)) for _ in range(2))
+        streak = shake.spawn(1)[
+            0
+        ].random()  # a stream of its own: what is drawn from rng next stays what it was
         low, high = self.jpeg or (0, 0)
         return Draws(
             duty=self.recipe.draw_duty(duty),
@@ -132,6 +138,7 @@ class Synthesizer:
             response=self.curve.draw(curve),
             noise=noise,
             shake=shake,
+            streak=streak,
         )
 
     def _photograph(self, frames: Sequence[np.ndarray], draws: Draws, light: Light | StillLight) -> Picture:
@@ -164,6 +171,7 @@ class Synthesizer:
             "duty": duty,
             "readout_ms": recipe.readout_ms,
             "substeps": light.substeps,
+            "blur_px": light.blur_px,
             "shake": light.shake,
             **({"rife_sha256": rife.sha256} if rife else {}),
         }

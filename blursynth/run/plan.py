@@ -145,6 +145,8 @@ def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
         if recipe.shake:
             small += f" within what a shake of {recipe.shake} px leaves"
         return none, Reject(p.clip.rel, "too small", small)
+    if recipe.blur_px:  # the exposure is chosen within the window: all the frames it may have
+        lo = hi = min(hi, count)
     most = (count - lo) // (recipe.stride or lo) + 1
     if lo == hi:
         lengths = np.full(most, lo)

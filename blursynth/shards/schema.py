@@ -65,6 +65,7 @@ class Exposure(_Part):
     duty: float | None
     readout_ms: float | None
     substeps: Substeps | None
+    blur_px: float | None = None
     shake: Shake | None = None
 
 

@@ -199,6 +199,11 @@ def test_sources_below_16_px_a_side_are_left_out_by_name():
     assert plan.short == [Reject("thin", "too small", "400x15 px; a source needs 16 px a side")]
 
 
+def test_a_blur_that_is_asked_for_is_looked_for_in_as_many_frames_as_allowed():
+    plan = plan_of([clip("a", 90), clip("b", 10)], Recipe(window="5-13", blur_px="4-8"))
+    assert {(rel, w.frames) for rel, w in windows(plan)} == {("a", 13), ("b", 10)}
+
+
 def test_a_million_samples_are_planned_in_seconds_and_megabytes():
     """In a process of its own, so that the memory measured is the plan's."""
     code = (

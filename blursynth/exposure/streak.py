@@ -1,0 +1,78 @@
+"""The length of the way that content takes over an exposure: what a sample's blur measures, and how to reach one asked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from blursynth.exposure.flow import PairFlow
+
+PLACES = 4000
+"""About so many places of the picture are followed, in a grid."""
+
+PIECES = 8
+"""Straight pieces of a way in one interval: under a shaking camera it is curved."""
+
+SHORTEST = 0.02
+"""Least exposure that is chosen to reach a length, in frames."""
+
+
+class Streaks:
+    """Follows a grid of places of the target through the flows of a window."""
+
+    def __init__(self, height: int, width: int, target: float):
+        """target: the target's instant, in frames from the window's first."""
+        self.step = max(1, round(np.sqrt(height * width / PLACES)))
+        self.size, self.target = (height, width), target
+        self.flows: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, pair: PairFlow) -> None:
+        """The flows of the next interval; only the grid's are kept."""
+        grid = np.s_[:: self.step, :: self.step]
+        self.flows.append((pair.forward[grid].copy(), pair.backward[grid].copy()))
+
+    def trace(self) -> np.ndarray:
+        """Where each place's content stands at each frame, (N, M, 2) px, x first: found at the target's frame and
+        followed from there by the flows forward and back, each read at the nearest place of the grid."""
+        rows, columns = self.flows[0][0].shape[:2]
+        start = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2) * float(
+            self.step
+        )
+        n = len(self.flows)
+        centre = min(int(self.target), n - 1)
+        at = {centre: start}
+        for i in range(centre, n):
+            at[i + 1] = at[i] + self._read(self.flows[i][0], at[i])
+        for i in range(centre - 1, -1, -1):
+            at[i] = at[i + 1] + self._read(self.flows[i][1], at[i + 1])
+        return np.stack([at[i] for i in range(n + 1)])
+
+    def _read(self, flow: np.ndarray, places: np.ndarray) -> np.ndarray:
+        x, y = np.rint(places / self.step).astype(int).T
+        return flow[y.clip(0, flow.shape[0] - 1), x.clip(0, flow.shape[1] - 1)]
+
+    def length(self, trace: np.ndarray, start: float, stop: float, path: np.ndarray | None = None) -> float:
+        """95th percentile, px, of the way of content from `start` to `stop`, in frames of the window.
+
+        trace: see `trace`; path: the camera's over start..stop, (P, 3) of x, y px and degrees; None: at rest.
+        """
+        knots = np.arange(np.ceil(start), np.floor(stop) + 1)
+        if path is not None:
+            knots = np.concatenate([knots, np.linspace(start, stop, max(len(trace) * PIECES, len(path)))])
+        times = np.unique(np.concatenate([[start], knots, [stop]]).clip(start, stop))
+        before, way = None, np.zeros(trace.shape[1])
+        for t in times:
+            i = min(int(t), len(trace) - 2)
+            at = trace[i] + (t - i) * (trace[i + 1] - trace[i])
+            if path is not None:
+                at = self._shaken(at, path, (t - start) / (stop - start))
+            if before is not None:
+                way += np.hypot(*(at - before).T)
+            before = at
+        return float(np.percentile(way, 95))
+
+    def _shaken(self, places: np.ndarray, path: np.ndarray, share: float) -> np.ndarray:
+        x, y, roll = (np.interp(share, np.linspace(0, 1, len(path)), v) for v in path.T)
+        c = (np.array(self.size[::-1]) - 1) / 2
+        cos, sin = np.cos(np.radians(roll)), np.sin(np.radians(roll))
+        v = places - c
+        return np.stack([cos * v[:, 0] - sin * v[:, 1], sin * v[:, 0] + cos * v[:, 1]], 1) + c + (x, y)
