@@ -92,7 +92,12 @@ class VideoReader:
         self.stream.codec_context.thread_type = "NONE"  # an error then belongs to the packet just sent
         self.stream.codec_context.options = {"err_detect": "explode"}
         self.copied = [s for s in self.container.streams if copy and s.type in ("audio", "subtitle")]
-        self.left_out = [s for s in self.container.streams if s not in (self.stream, *self.copied)]
+        self.chapters = self.container.chapters() if hasattr(self.container, "chapters") else []
+        # An mp4's chapters stand a second time in a track of their own.
+        own = (self.stream, *self.copied)
+        self.left_out = [
+            s for s in self.container.streams if s not in own and not (self.chapters and s.type == "data")
+        ]
         # Taken now: a closed container knows nothing any more.
         self.time_base = self.stream.time_base or Fraction(1, 90000)
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)

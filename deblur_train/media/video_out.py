@@ -23,6 +23,16 @@ MATRIX = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt20
 # it when nothing is said. Readers take it so; written centred, each pass would move the colours by half a pixel.
 CHROMA_PLACE = "left"
 FULL = 2  # range of codes
+# A track's tags that speak of the file it was in, not of the track.
+OF_THE_FILE = (
+    "duration",
+    "encoder",
+    "handler_name",
+    "vendor_id",
+    "bps",
+    "number_of_frames",
+    "number_of_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +140,22 @@ class VideoWriter:
             pixels,
         )
 
+    def label(self, reader: VideoReader) -> None:
+        """Titles and languages of the tracks, and the chapters, as the source has them. Before the first frame."""
+        pairs = [
+            (reader.stream, self.stream),
+            *((s, self.others[s.index]) for s in reader.copied if s.index in self.others),
+        ]
+        for source, target in pairs:
+            target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in OF_THE_FILE})
+            if "name" in source.metadata:  # as mp4 calls a track's title when it is read
+                target.metadata["title"] = source.metadata["name"]
+        chapters = reader.chapters
+        if chapters and hasattr(self.container, "set_chapters"):
+            self.container.set_chapters(chapters)
+        elif chapters:
+            self.notes.append(f"{len(chapters)} chapters left out: this PyAV cannot write them")
+
     def _tagged_matrix(self) -> int:
         return 2 if self.colour.matrix == 0 else self.colour.matrix  # 0: it was RGB, and is none any more
 
@@ -222,6 +248,7 @@ def write_video(
                     writer = VideoWriter(
                         part, target.suffix.lower(), reader.facts(), item.rgb, encoding, copied, tags
                     )
+                    writer.label(reader)
                     for packet in early:
                         writer.copy(packet)
                 writer.write(item)

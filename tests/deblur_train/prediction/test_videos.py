@@ -370,3 +370,37 @@ def test_colours_that_lose_resolution_are_said(tmp_path):
     film = write_film(tmp_path / "c.mkv", [texture()] * 2, pix_fmt="yuv444p")
     notes = restore_video(film, tmp_path / "d.mkv", same, encoding=Encoding("mpeg4")).notes
     assert "colours written as 4:2:0 of 4:4:4: mpeg4 has no other" in " ".join(notes)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_chapters_titles_and_languages_are_kept(tmp_path, suffix):
+    plain, film = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    write_film(plain, panning(6), sound="aac")
+    chapters = [
+        {
+            "id": i,
+            "start": 100 * i,
+            "end": 100 * i + 100,
+            "time_base": Fraction(1, 1000),
+            "metadata": {"title": name},
+        }
+        for i, name in enumerate(("one", "two"))
+    ]
+    with av.open(str(plain)) as source, av.open(str(film), "w") as out:
+        tracks = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        for n, track in tracks.items():
+            track.metadata.update({"language": ("deu", "fra")[n], "title": f"track {n}"})
+        out.set_chapters(chapters)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = tracks[packet.stream.index]
+                out.mux(packet)
+    result = restore_video(film, tmp_path / f"c{suffix}", same)
+    assert not result.notes
+    with av.open(str(result.written)) as got:
+        streams = [s for s in got.streams if s.type != "data"]
+        assert [s.metadata["language"] for s in streams] == ["deu", "fra"]
+        titles = [s.metadata.get("title", s.metadata.get("name")) for s in streams]
+        assert titles == ["track 0", "track 1"]
+        times = [(c["metadata"]["title"], float(c["start"] * c["time_base"])) for c in got.chapters()]
+    assert times == [("one", 0.0), ("two", pytest.approx(0.1))]
