@@ -14,7 +14,7 @@ from blursynth.common.errors import UserError
 from blursynth.common.text import counted
 from deblur_train.cli.export import bench_command, export_command
 from deblur_train.cli.predict import predict_command
-from deblur_train.cli.shared import DEVICE, NORM_STATS, TrainCommands, checkpoint_option
+from deblur_train.cli.shared import DEVICE, NORM_STATS, TILE, TrainCommands, checkpoint_option
 
 
 @click.group(cls=TrainCommands, context_settings=CONTEXT)
@@ -125,7 +125,12 @@ def configs(name: str | None) -> None:
 
 
 @main.command("eval")
-@checkpoint_option("ours or an official file")
+@checkpoint_option("ours, an official file, or an exported .onnx or .tflite")
+@click.option(
+    "--restored",
+    metavar="DIR",
+    help="Measure pictures that another method made, under the pairs' names, instead of a checkpoint's.",
+)
 @click.option("--shards", metavar="DATA", help="Folder of shards to measure on.")
 @click.option(
     "--split",
@@ -156,10 +161,13 @@ def configs(name: str | None) -> None:
     help="Fit each picture to the sharp one first, in light and place: RealBlur's protocol; PSNR and SSIM only.",
 )
 @click.option("--lpips", is_flag=True, help="Also LPIPS (extra: lpips).")
+@TILE
 @NORM_STATS
 @DEVICE
 def evaluate_command(
     checkpoint: str,
+    restored: str | None,
+    tile: Any,
     shards: str | None,
     pairs: str | None,
     split: str,
@@ -194,9 +202,13 @@ def evaluate_command(
         choose_device(device),
         lpips,
         align=align,
+        tile=tile,
+        restored=restored,
     )
     mean = result["mean"]
-    say(f"{result['images']} images, norm statistics: {norm_stats}")
+    say(
+        f"{result['images']} images" + (f" of {restored}" if restored else f", norm statistics: {norm_stats}")
+    )
     say(f"{'':16}{'blurred':>10}{'restored':>10}{'change':>10}")
     for metric, words in (
         ("psnr", "PSNR, dB"),

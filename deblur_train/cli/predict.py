@@ -9,15 +9,7 @@ import click
 
 from blursynth.common.command import Command, say
 from blursynth.common.errors import UserError
-from deblur_train.cli.shared import DEVICE, NORM_STATS, checkpoint_option
-
-
-def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
-    if value in ("auto", "off"):
-        return "auto" if value == "auto" else None
-    if not value.isdigit() or int(value) < 128:
-        raise click.BadParameter("must be auto, off, or a number of pixels of at least 128")
-    return int(value)
+from deblur_train.cli.shared import DEVICE, NORM_STATS, TILE, checkpoint_option
 
 
 def _odd(context: click.Context, parameter: click.Parameter, value: int) -> int:
@@ -43,14 +35,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     metavar="DIR|FILE",
     help="Folder for the results, under the inputs' names [default: restored], or a file for one input. With --live: window, a video file, or - for raw RGB frames.",
 )
-@click.option(
-    "--tile",
-    default="auto",
-    show_default=True,
-    metavar="auto|off|PX",
-    callback=_tile,
-    help="Go through large images in tiles; auto: where free memory asks for it.",
-)
+@TILE
 @click.option(
     "--temporal",
     type=click.IntRange(1, 9),

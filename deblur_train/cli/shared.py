@@ -54,6 +54,22 @@ def checkpoint_option(accepts: str) -> Callable[[Any], Any]:
     )
 
 
+def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | str | None:
+    if value in ("auto", "off"):
+        return "auto" if value == "auto" else None
+    if not value.isdigit() or int(value) < 128:
+        raise click.BadParameter("must be auto, off, or a number of pixels of at least 128")
+    return int(value)
+
+
+TILE = click.option(
+    "--tile",
+    default="auto",
+    show_default=True,
+    metavar="auto|off|PX",
+    callback=_tile,
+    help="Go through large images in tiles; auto: where free memory asks for it.",
+)
 NORM_STATS = click.option(
     "--norm-stats",
     type=click.Choice(["tracked", "image", "local"]),

@@ -8,7 +8,7 @@ import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from rich.console import Console
@@ -21,11 +21,9 @@ from deblur_train.evaluation.align import aligned_psnr, aligned_ssim
 from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, ssim, to_8_bits
 from deblur_train.evaluation.pair_sources import PairSource, require_pairs
 from deblur_train.evaluation.plot import contact_sheet, save_png
-from deblur_train.inference.restorer import fallbacks
-from deblur_train.inference.tiles import restore
+from deblur_train.evaluation.restored import Answer, answers_from_folder
+from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.media.pictures import ImageError
-from deblur_train.models.base import Generator
-from deblur_train.models.checkpoint import load_generator
 from deblur_train.models.norm import NormStats
 
 PSNR_CAP = 100.0  # dB, stands for equal images in means
@@ -40,15 +38,27 @@ def evaluate(
     lpips: bool = False,
     console: Console | None = None,
     align: Literal["ecc"] | None = None,
+    tile: Tile = "auto",
+    restored: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure; returns (and writes to ``report``, with a CSV and a contact sheet beside it) per-image and mean values.
 
     Means are over images; ``left_out`` names the pairs that could not be measured, and why. Each metric stands as
     ``psnr`` (restored), ``psnr_blurred`` (input) and ``psnr_delta``. ``align="ecc"`` is RealBlur's protocol, PSNR and SSIM
     alone; see ``align``.
+
+    Args:
+        checkpoint: of ours, an official one, or an exported file.
+        tile: as in ``predict``: large pictures in tiles, where free memory asks for it.
+        restored: a folder of pictures that another method made, measured instead of the checkpoint's.
     """
     measure = _aligned if align else _plain(lpips, device)
-    generator = load_generator(checkpoint, norm_stats).to(device)
+    restorer = None if restored else load_restorer(checkpoint, norm_stats, tile, device)
+    answer: Answer = (
+        answers_from_folder(restored, source.names)
+        if restored
+        else lambda _, blur: cast(Restorer, restorer)(blur)
+    )
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
     with Meter("measuring", len(source.names), unit="image", console=console or Console()) as meter:
@@ -57,13 +67,8 @@ def evaluate(
         for i, name in enumerate(source.names):
             try:
                 blur, sharp = source.read(i)
+                afters, befores = measure(answer(name, blur), sharp), measure(blur, sharp)
             except (DecodeError, ImageError) as e:
-                left_out.append(f"{name}: {e}")
-                meter.say(f"warning: {left_out[-1]}; not measured")
-                continue
-            try:
-                afters, befores = measure(restore(generator, blur), sharp), measure(blur, sharp)
-            except ImageError as e:
                 left_out.append(f"{name}: {e}")
                 meter.say(f"warning: {left_out[-1]}; not measured")
                 continue
@@ -73,12 +78,13 @@ def evaluate(
                 row |= {metric: after, f"{metric}_blurred": before, f"{metric}_delta": after - before}
             rows.append({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
             meter.advance(f"{row['psnr']:.2f} dB ({row['psnr_delta']:+.2f})")
-        if fallbacks(generator):
-            meter.say(f"warning: {fallbacks(generator)}")
+        if restorer and restorer.warning():
+            meter.say(f"warning: {restorer.warning()}")
     require_pairs([r["name"] for r in rows], left_out)
     means = {k: round(statistics.fmean(r[k] for r in rows), 6) for k in rows[0] if k != "name"}
     result = {
-        "checkpoint": str(checkpoint),
+        "checkpoint": None if restored else str(checkpoint),
+        "restored": str(restored) if restored else None,
         "norm_stats": norm_stats,
         "align": align,
         "images": len(rows),
@@ -93,7 +99,7 @@ def evaluate(
         writer.writeheader()
         writer.writerows(rows)
         write_atomic(report.with_suffix(".csv"), table.getvalue().encode())
-        save_png(report.with_suffix(".png"), sheet(source, generator, rows))
+        save_png(report.with_suffix(".png"), sheet(source, answer, rows))
     return result
 
 
@@ -117,7 +123,7 @@ def _capped_psnr(a: np.ndarray, b: np.ndarray) -> float:
     return min(psnr(a, b), PSNR_CAP)
 
 
-def sheet(source: PairSource, generator: Generator, rows: list[dict[str, Any]]) -> np.ndarray:
+def sheet(source: PairSource, answer: Answer, rows: list[dict[str, Any]]) -> np.ndarray:
     """The contact sheet: the worst, the median and the best image by gain in PSNR; blurred | restored | sharp."""
     order = sorted(rows, key=lambda r: r["psnr_delta"])
     shown = []
@@ -125,5 +131,5 @@ def sheet(source: PairSource, generator: Generator, rows: list[dict[str, Any]]) 
         # Restored a second time: keeping every picture until the ranking is known would fill the memory.
         blur, sharp = source.read(source.names.index(row["name"]))
         caption = f"{label}: {row['name']}  {row['psnr_blurred']:.2f} -> {row['psnr']:.2f} dB ({row['psnr_delta']:+.2f}), SSIM {row['ssim']:.4f}"
-        shown.append((caption, [to_8_bits(p) for p in (blur, restore(generator, blur), sharp)]))
+        shown.append((caption, [to_8_bits(p) for p in (blur, answer(row["name"], blur), sharp)]))
     return contact_sheet(shown, ["blurred", "restored", "sharp"])
