@@ -166,7 +166,7 @@ def sample_members(
     clip, key = source.clip, source.key(w)
     fps = recipe.fps or frames[w.target - w.first].rate or clip.info.fps
     options: dict[str, Any] = {"stride": recipe.stride or w.frames}
-    if (clip.info.transfer, clip.info.gamut) != ("srgb", "bt709"):
+    if clip.info.transfer != "srgb":  # else what is above white is lost, and left to the recipe's highlights
         options |= {"transfer": clip.info.transfer, "above": [f.above for f in frames]}
     pictures = [f.rgb for f in frames if f.rgb is not None]
     soft, rng = {}, sample_rng(recipe.seed, key)

@@ -189,6 +189,31 @@ def test_hdr_film_comes_as_srgb_and_light_above_white(tmp_path, name, primaries,
         assert (f.above is None) == bool((light <= 1).all())
 
 
+def test_wide_primaries_of_sdr_film_are_converted(tmp_path):
+    """Display P3 under an SDR curve: a colour keeps its light, and grey its code."""
+    path = tmp_path / "a.mkv"
+    colours = [[128, 128, 128], [180, 120, 90]]
+    with av.open(str(path), "w") as c:
+        s = c.add_stream("ffv1", rate=30)
+        s.width, s.height, s.pix_fmt = 64, 48, "bgr0"
+        s.codec_context.color_primaries, s.codec_context.color_trc = 12, 1
+        for colour in colours:
+            f = av.VideoFrame.from_ndarray(np.full((48, 64, 3), colour, np.uint8), format="rgb24").reformat(
+                format="bgr0"
+            )
+            f.color_primaries, f.color_trc = 12, 1
+            c.mux(s.encode(f))
+        c.mux(s.encode())
+    info, _ = read_as(probe_clip(path), Recipe())
+    assert (info.transfer, info.gamut) == ("srgb", "p3")
+    srgb = load_response("srgb")
+    for f, colour in zip(read(info), colours, strict=True):
+        light = srgb.light[colour, [0, 1, 2]] @ to_bt709("p3").T
+        want = srgb.encode(light[None, None].astype(np.float32))[0, 0]
+        assert np.abs(f.rgb[24, 32].astype(int) - want).max() <= 1 and f.above is None
+    assert np.array_equal(read(read_as(info, Recipe(crf="gamma2.2"))[0])[1].rgb[0, 0], colours[1])
+
+
 def test_an_explicit_curve_stands_above_the_files_tag_and_warns(tmp_path):
     path = write_hdr(tmp_path / "a.mkv", LIGHT, "pq", 9)
     info, warnings = read_as(probe_clip(path), Recipe(crf="srgb"))
