@@ -114,6 +114,12 @@ class Recipe(Strict):
         description="camera shake added to the exposure: px of path, PX or LO-HI drawn per sample; none where not given",
     )
 
+    labels: str = Field(
+        "",
+        description="labels beside each pair: flow (KEY.flow.npy, px that content moves over the exposure), mask "
+        "(KEY.mask.png, what moves), or flow,mask; none where not given",
+    )
+
     # The camera.
     crf: str = Field(
         "auto",
@@ -197,6 +203,14 @@ class Recipe(Strict):
                 raise ValueError("must be PX or LO-HI with 0 < LO <= HI")
         return v
 
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, v: str) -> str:
+        names = [n.strip() for n in v.split(",")] if v else []
+        if len(set(names)) != len(names) or set(names) - {"flow", "mask"}:
+            raise ValueError("must be flow, mask or flow,mask")
+        return ",".join(sorted(names))
+
     @field_validator("shake")
     @classmethod
     def _shake(cls, v: str | None) -> str | None:
@@ -246,6 +260,8 @@ class Recipe(Strict):
             raise ValueError("blur_px needs interpolated light: choose --interp deepflow or dis")
         if self.interp == "none" and self.shake and not self.stills:
             raise ValueError("shake needs interpolated light: choose --interp deepflow or dis")
+        if self.stills and self.labels:
+            raise ValueError("labels are made of films' motion; stills have none: leave labels out")
         if self.stills and not self.shake:
             raise ValueError("stills have no motion of their own: add shake, for instance --shake 4-30")
         return self

@@ -35,6 +35,7 @@ METAVARS = {
     "duty": "S|LO-HI",
     "blur_px": "PX|LO-HI",
     "shake": "PX|LO-HI",
+    "labels": "flow,mask",
     "rife_weights": "FILE",
     "crf": "auto|srgb|pq|hlg|linear|gamma2.2|gamma1-2.6|display|FILE.npy",
     "crf_out": "CURVE",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from blursynth.exposure.flow import PairFlow, estimate_pair
 from blursynth.exposure.shake import describe, draw_path
 from blursynth.exposure.shutter import Shutter, exposed_frames, load_profile, make_shutter
 from blursynth.exposure.streak import SHORTEST, Streaks
+from blursynth.pairs.labels import content_motion
 from blursynth.pairs.quality import FlowStats
 from blursynth.recipe import LEAST_SIDE, Recipe, RecipeError
 
@@ -71,6 +73,8 @@ class Light:
     """Frames' noise in one pixel: 1 / effective_frames of the variance is left."""
     blur_px: float | None = None
     """95th percentile of the length of content's way over the exposure, px; not known of a plain mean."""
+    content: tuple[np.ndarray, np.ndarray] | None = None
+    """`labels.content_motion`, where labels are asked for."""
     shake: dict[str, Any] | None = None
     """The camera's path as the sample's JSON has it (`shake.describe`)."""
 
@@ -123,10 +127,11 @@ class LightCollector:
         streaks = Streaks(h, w, target)
         pairs: Sequence[PairFlow] = ()
         duty = draws.duty
-        if recipe.blur_range is not None:
+        if recipe.blur_range is not None or recipe.labels:
             pairs = [self._pair(window, i) for i in range(intervals)]
             for pair in pairs:
                 streaks.add(pair)
+        if recipe.blur_range is not None:
             duty = self._reach(streaks, draws, intervals, readout)
         try:
             shutter = make_shutter(h, intervals, duty, readout, self.profile)
@@ -176,6 +181,7 @@ class LightCollector:
                 ),
                 3,
             ),
+            content=content_motion(pairs, target, shutter, readout, path) if recipe.labels else None,
             shake=None if path is None else describe(path, w, h),
         )
 
@@ -238,7 +244,12 @@ class LightCollector:
                 acc = cv2.add(acc, self._decode(window, i, draws))
             linear = acc[..., :3] / np.float32(count)
         # N frames averaged hold N frames' light.
-        return Light(linear, frames[centre].copy(), motion, count, {"mean": 1.0, "max": 1}, float(count))
+        light = Light(linear, frames[centre].copy(), motion, count, {"mean": 1.0, "max": 1}, float(count))
+        if not self.recipe.labels:
+            return light
+        pairs = [estimate_pair("dis", a, b) for a, b in pairwise(frames)]
+        shutter = make_shutter(len(frames[0]), count - 1)
+        return replace(light, content=content_motion(pairs, float(centre), shutter))
 
     def _decode(self, window: Window, i: int, draws: Draws) -> np.ndarray:
         """Linear light of frame i with what its pixels have above white, float32 (H, W, 4).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from blursynth.camera.response import (
     translate,
 )
 from blursynth.pairs.flow_thumb import encode_flow_thumb
+from blursynth.pairs.labels import moving_mask
 from blursynth.pairs.light import Draws, Light, LightCollector, OutOfReach, Window
 from blursynth.pairs.quality import (
     GateError,
@@ -44,6 +45,8 @@ class Sample:
     flow: dict[str, Any]
     quality: dict[str, Any]
     rejected: str | None
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    """flow: float16 (H, W, 2), and mask: uint8 (H, W), as the recipe asks (`labels`)."""
     corner: tuple[int, int] | None = None  # of a crop of a still: its x, y in the picture
 
     @classmethod
@@ -196,7 +199,15 @@ class Synthesizer:
             quality=scores | {"flags": [name for name, on in flags.items() if on]},
             # A plain mean uses no flow: its statistics are for people, not for gates.
             rejected=failed_gate(self.gates, scores if plain else scores | flow),
+            labels=self._labels(light),
         )
+
+    def _labels(self, light: Light) -> dict[str, np.ndarray]:
+        if light.content is None:
+            return {}
+        flow, length = light.content
+        both = {"flow": flow.astype(np.float16), "mask": moving_mask(length)}
+        return {name: both[name] for name in self.recipe.labels.split(",")}
 
     def _describe_still(self, draws: Draws, light: StillLight, picture: Picture) -> Sample:
         """The same of a still: it has no frames before and after, so no time and no flow."""

@@ -22,7 +22,7 @@ from blursynth.run.folder import at_work
 from blursynth.run.outcome import ClipCounts, Outcome, PlanClip, Rejected, ShardTask, WindowSpec, fill_outcome
 from blursynth.run.plan import tile_corners
 from blursynth.run.windows import read_windows
-from blursynth.shards.picture import encode_image
+from blursynth.shards.picture import encode_flow, encode_image, encode_mask
 from blursynth.shards.shard import SCHEMA, ShardError, ShardWriter, dump_json, read_sidecar, tar_matches
 from blursynth.sources.fingerprint import SourceChanged, check_source
 from blursynth.video.frame import Frame
@@ -202,6 +202,7 @@ def sample_members(
     images = {"blur": sample.blur_rgb, "sharp": sample.sharp_rgb}
     if recipe.store == "linear16":
         images["linear"] = sample.linear16
+    images |= getattr(sample, "labels", {})
     if source.still and sample.corner is not None:
         meta["tile"] = dict(zip("xy", sample.corner), size=recipe.tile, window=key)
     if recipe.tile is None or source.still:
@@ -238,13 +239,15 @@ def _softness(recipe: Recipe, source: PlanClip, target: np.ndarray) -> dict[str,
 
 
 def _encode(recipe: Recipe, images: dict[str, np.ndarray], meta: dict[str, Any]) -> dict[str, bytes]:
-    # linear is 16 bits, which WebP cannot hold
-    members = {
-        f"{n}.{'png' if n == 'linear' else recipe.format}": encode_image(
-            im, "png" if n == "linear" else recipe.format
-        )
-        for n, im in images.items()
-    }
+    members = {}
+    for name, im in images.items():
+        if name == "flow":
+            members["flow.npy"] = encode_flow(im)
+        elif name == "mask":
+            members["mask.png"] = encode_mask(im)
+        else:
+            ext = "png" if name == "linear" else recipe.format  # linear is 16 bits, which WebP cannot hold
+            members[f"{name}.{ext}"] = encode_image(im, ext)
     return members | {"json": dump_json(meta, indent=None)}
 
 

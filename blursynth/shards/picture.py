@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
@@ -77,6 +78,18 @@ def encode_image(rgb: np.ndarray, ext: str) -> bytes:
     if not ok:
         raise ValueError(f"could not encode a {rgb.shape} {rgb.dtype} image as {ext}")
     return data.tobytes()
+
+
+def encode_flow(flow: np.ndarray) -> bytes:
+    """A .npy file of float16 (H, W, 2)."""
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(flow, np.float16))
+    return file.getvalue()
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """A grey PNG of uint8 (H, W)."""
+    return cv2.imencode(".png", mask)[1].tobytes()
 
 
 def decode_image(data: bytes, what: str = "image") -> np.ndarray:
