@@ -40,6 +40,11 @@ def introduction(
         f"{config.backbone} on {samples} samples in {shards} shards; {device}, {distributed.world_size()} rank(s), "
         f"{workers} decoding worker(s)"
     )
+    if config.workers and workers < config.workers:
+        yield (
+            f"--workers {config.workers}: {workers} are used, the most that divide data.lanes = {config.data.lanes}; "
+            f"--set data.lanes={config.workers} uses all"
+        )
     if len(train) > 1:
         weights = config.mix or [1] * len(train)
         parts = [f"{w / sum(weights):.1%} {data}" for w, data in zip(weights, config.shards, strict=True)]

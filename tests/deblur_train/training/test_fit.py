@@ -561,7 +561,8 @@ def test_what_a_run_says_of_frames_and_of_resuming(data, straight, tmp_path):
     assert result.exit_code == 0 and "than --crop 224 and are mirrored up to it" in result.output, (
         result.output
     )
-    result = invoke("fit", *common, "--out", str(tmp_path / "b"))
+    result = invoke("fit", *common, "--out", str(tmp_path / "b"), "--workers", "3")
+    assert "--workers 3: 2 are used, the most that divide data.lanes = 2" in " ".join(result.output.split())
     assert "mirrored" not in result.output and "means of the first and the last fifth" in result.output
     result = invoke("fit", *common, "--out", str(tmp_path / "b"), "--resume")
     assert "resumed after step 1: nothing is left to do; --steps above 1" in " ".join(result.output.split())
