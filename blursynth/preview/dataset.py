@@ -110,7 +110,9 @@ def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
     source, exposure, motion, quality = (group(meta, g) for g in ("source", "exposure", "flow", "quality"))
     frames = exposed_frames(meta)
     flow, note = decode_flow_thumb(motion), "mean motion of the window, from the sample's own thumbnail"
-    if flow is None:
+    if source.get("kind") == "still":
+        note = "a still: the camera alone moves, along the path in the sample's JSON"
+    elif flow is None:
         flow, note = sources.of(source, sharp)
     elif group(meta, "tile"):
         note = "mean motion of the whole frame that this tile was cut from, from the sample's own thumbnail"
@@ -123,7 +125,8 @@ def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
             else "not recorded"
         )
 
-    shutter = real(exposure.get("shutter_ms"))
+    shutter, blur_px = real(exposure.get("shutter_ms")), real(exposure.get("blur_px"))
+    shaken = real(group(exposure, "shake").get("px"))
     duty, score = real(exposure.get("duty")), real(quality.get("score"))
     facts = [
         ("Clip", " / ".join(str(v) for v in (source.get("dataset"), source.get("clip")) if v) or "unknown"),
@@ -145,6 +148,8 @@ def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
             if np.isfinite(shutter)
             else "rate unknown",
         ),
+        ("Blur", f"{number(blur_px)} px long" if np.isfinite(blur_px) else "not recorded"),
+        ("Shake", f"{number(shaken)} px of path" if np.isfinite(shaken) else "none"),
         ("Median motion", px("median_px")),
         ("Fastest 5 %", px("p95_px")),
         ("Quality score", number(score) if np.isfinite(score) else "not recorded"),

@@ -418,3 +418,36 @@ def test_the_terminal_table_tells_the_same(data, tmp_path):
         "preview.html",
     ):
         assert part in text
+
+
+def test_a_still_is_ranked_by_the_length_of_its_blur(tmp_path):
+    """It has no flow; what it has is the path that its camera took."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    members = []
+    for n, px in enumerate((9.0, 3.0, 27.0)):
+        told = {"exposure": {"window": 1, "interp": "none", "blur_px": px, "shake": {"px": px}}}
+        source = meta("x")["source"] | {"kind": "still", "first": 0, "last": 0, "target": 0, "fps": None}
+        members += sample(f"s{n}", None, source=source, **told)
+    write_tar(folder / "train-000000.tar", members)
+    report, html = run(folder, tmp_path)
+    assert [c.title for c in report.cards] == ["s1", "s0", "s2"]
+    assert [c.extent for c in report.cards] == [3, 9, 27] and report.cards[0].flow is None
+    assert "the camera alone moves" in html and dict(report.cards[2].facts)["Shake"] == "27 px of path"
+
+
+def test_the_sheet_stays_small_whatever_it_shows(tmp_path):
+    """Noise hardly compresses: the pictures get smaller until the file is."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    members = []
+    for n in range(12):
+        noise = rng.integers(0, 256, (420, 420, 3)).astype(np.uint8)
+        part = dict(sample(f"n{n:02d}", float(n)))
+        part |= {f"n{n:02d}.blur.png": encode(noise), f"n{n:02d}.sharp.png": encode(noise[::-1])}
+        members += list(part.items())
+    write_tar(folder / "train-000000.tar", members)
+    report, html = run(folder, tmp_path, 12)
+    assert len(report.cards) == 12 and report.png.stat().st_size < 3_000_000
+    assert html.index("weakest to strongest") < html.index("<h2>Blur extent"), "pictures first, figures after"
