@@ -256,13 +256,13 @@ class Recipe(Strict):
             raise ValueError(
                 "readout_ms, duty and profile need interpolated light: choose --interp deepflow or dis"
             )
-        if self.interp == "none" and self.blur_px and not getattr(self, "stills", False):
+        if self.interp == "none" and self.blur_px and not self.stills:
             raise ValueError("blur_px needs interpolated light: choose --interp deepflow or dis")
         if self.interp == "none" and self.shake and not self.stills:
             raise ValueError("shake needs interpolated light: choose --interp deepflow or dis")
         if self.stills and self.labels:
             raise ValueError("labels are made of films' motion; stills have none: leave labels out")
-        if self.stills and not self.shake:
+        if self.stills and not (self.shake or self.blur_px):
             raise ValueError("stills have no motion of their own: add shake, for instance --shake 4-30")
         return self
 

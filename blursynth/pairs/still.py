@@ -57,10 +57,15 @@ class Stills:
         self._look_at(codes)
         height, width = codes.shape[:2]
         middle = ((width - 1) / 2, (height - 1) / 2)
-        low, high = self.recipe.shake_range or (0.0, 0.0)
-        path = draw_path(draws.shake, low + (high - low) * draws.shake.random(), width, height)
+        low, high = self.recipe.blur_range or self.recipe.shake_range or (0.0, 0.0)
+        px = low + (high - low) * (draws.streak if self.recipe.blur_range else draws.shake.random())
+        path = draw_path(draws.shake, px, width, height)
         part = self._crop(path, width, height, rng)
         left, top, right, bottom = part
+        if (
+            self.recipe.blur_range
+        ):  # roll moves what lies off the middle further: never less than the path's length
+            path *= min(px / max(_blur_px(path, part, middle), 1e-9), 1.0)
         corner = None
         if self.recipe.tile:
             # The stored path is that of the stored picture: its roll turns about the crop's middle.
@@ -75,7 +80,6 @@ class Stills:
         shake = describe(path, right - left, bottom - top)
         if self.recipe.tile:
             shake["border"] = [0, 0, 0, 0]
-        lengths = path_lengths(path, _grid(part), middle)
         return StillLight(
             linear=done.light[..., :3],
             sharp=np.ascontiguousarray(self._eight[top:bottom, left:right]),
@@ -84,7 +88,7 @@ class Stills:
             effective_frames=1 / done.noise_left,
             exposure=done,
             shake=shake,
-            blur_px=round(float(np.percentile(lengths, 95)), 3),
+            blur_px=round(_blur_px(path, part, middle), 3),
         )
 
     def _look_at(self, codes: np.ndarray) -> None:
@@ -150,8 +154,8 @@ def _finer(response: Response, codes: np.ndarray) -> np.ndarray:
     return np.stack([table[codes[..., c], c] for c in range(3)], -1).astype(np.float32)
 
 
-def _grid(part: tuple[int, int, int, int]) -> np.ndarray:
-    """(144, 2) points all over a part."""
+def _blur_px(path: np.ndarray, part: tuple[int, int, int, int], middle: tuple[float, float]) -> float:
+    """95th percentile over a part of how far its content travels, px."""
     left, top, right, bottom = part
     x, y = np.meshgrid(np.linspace(left, right - 1, 12), np.linspace(top, bottom - 1, 12))
-    return np.stack([x.ravel(), y.ravel()], 1)
+    return float(np.percentile(path_lengths(path, np.stack([x.ravel(), y.ravel()], 1), middle), 95))

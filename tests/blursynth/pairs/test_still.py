@@ -164,3 +164,10 @@ def test_a_lamp_is_brighter_than_white():
 def test_stills_need_a_shake():
     with pytest.raises(RecipeError, match="--shake"):
         load_recipe(None, {"stills": True})
+
+
+def test_blur_px_is_the_length_of_a_stills_blur():
+    picture = texture((500, 400), seed=6)
+    for seed in range(6):
+        told = still(picture, seed, shake=None, blur_px="9", tile=160).exposure
+        assert told["blur_px"] == pytest.approx(9, rel=0.02) and told["shake"]["px"] <= 9.1
