@@ -19,6 +19,9 @@ from blursynth.exposure.loop import (
     APART,
     BLEND,
     FADE,
+    HOT_BLOCK,
+    HOT_STEP_PX,
+    HOT_STEPS,
     ONE_SIDED,
     SHORT_PATH,
     SHORT_PX,
@@ -175,6 +178,7 @@ class Exposure:
             torch.maximum(length / float(STEP_PX), length.clamp(max=float(SHORT_PATH)) / float(SHORT_PX))
         ).long()
         k = k.clamp(1, self.max_steps * self.shutter.fine)
+        k = self._add_steps(scene, k, length / self.shutter.fine)
         k *= span[of_row] > 0
         self._tabulate(i, k)
         self.steps += int(k.sum())
@@ -214,6 +218,27 @@ class Exposure:
         for steps in range(1, most + 1):
             table[steps, : steps + 1] = self.shutter.weights(i, rows, steps)[1]
         self.tables = {i: torch.as_tensor(table, device=self.device)}
+
+    def _add_steps(self, scene: _Interval, k: Tensor, length: Tensor) -> Tensor:
+        """Sub-steps (H * W,) with those of `loop._add_steps` for ways, px, that cross light above white."""
+        (h, w), most = self.size, self.max_steps * self.shutter.fine
+        far = (length > most * float(STEP_PX)).nonzero()[:, 0]
+        peak = torch.maximum(scene.light0[:, :3].amax(1), scene.light1[:, :3].amax(1)).view(1, 1, h, w)
+        if not len(far) or not (peak > 1).any():
+            return k
+        rows, columns = h // HOT_BLOCK + 1, w // HOT_BLOCK + 1
+        hot = F.pad((peak > 1).float(), (0, columns * HOT_BLOCK - w, 0, rows * HOT_BLOCK - h))
+        hot = F.max_pool2d(F.max_pool2d(hot, HOT_BLOCK), 3, 1, 1)[0, 0] > 0
+        x, y, near = far % w, far // w, torch.zeros_like(far, dtype=torch.bool)
+        motions = scene.fwd[far], -scene.bwd[far]
+        pieces = int(torch.stack(motions).square().sum(2).sqrt().max() / HOT_BLOCK) + 1
+        for s in torch.linspace(-1, 1, 2 * pieces + 1).tolist():
+            for m in motions:
+                ix, iy = (x + s * m[:, 0]).clamp(0, w - 1).long(), (y + s * m[:, 1]).clamp(0, h - 1).long()
+                near |= hot[iy // HOT_BLOCK, ix // HOT_BLOCK]
+        need = torch.ceil(length[far] / float(HOT_STEP_PX)).long().clamp(most, max(most, HOT_STEPS))
+        k[far] = torch.where(near, need, k[far])
+        return k
 
     def _ends(
         self, i: int, scene: _Interval, t: Tensor, span: Tensor, k: Tensor, of_row: Tensor, move2: Tensor,

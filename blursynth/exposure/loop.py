@@ -37,6 +37,10 @@ APART = (np.float32(2.5), np.float32(0.02))
 """Flows that miss each other by more than APART[0] + APART[1] |m|^2, px^2, are put to the vote."""
 
 
+HOT_STEPS, HOT_STEP_PX, HOT_BLOCK = 256, np.float32(0.75), 8
+"""Where the way crosses light above white, steps are HOT_STEP_PX, up to HOT_STEPS of them, whatever `fps_up`: a lamp's streak
+would fall into dashes. Such light is looked for in blocks of HOT_BLOCK px."""
+
 STILL = np.float32(1e-3)
 """Motion, px, below which a pixel stands still: it needs no interpolation, and keeps its bits."""
 
@@ -315,10 +319,26 @@ def _plan_row(steps, reach, fwd, bwd, first, w, span, fine, kmax):
 
 
 @njit(cache=True, error_model="numpy")
-def _plan_shaken_row(steps, pair, y, span, opening, middle, closing, curl, fine, kmax):
-    """Sub-steps of each pixel of row y under a shaking camera: of the motion of what it looks at in the middle, the
-    scene's and the camera's in one; `curl`: by how much the camera's path is longer than straight, px."""
-    w, h = pair.w, pair.h
+def _arc(path, a, b):
+    """Length, px, of the path's translation from share a to share b of it."""
+    last = path.shape[0] - 1
+    total = np.float32(0)
+    for j in range(last):
+        inside = min(b * last, np.float32(j + 1)) - max(a * last, np.float32(j))
+        if inside > 0:
+            total += inside * np.sqrt((path[j + 1, 0] - path[j, 0]) ** 2 + (path[j + 1, 1] - path[j, 1]) ** 2)
+    return np.float32(total)
+
+
+@njit(cache=True, error_model="numpy")
+def _plan_shaken_row(steps, reach, pair, shutter, y, lo, hi, opened, length, kmax):
+    """The same of row y under a shaking camera: of the motion of what the pixel looks at in the middle, the scene's and
+    the camera's in one, and of what the camera's path is longer than straight."""
+    w, h, path, span = pair.w, pair.h, shutter.path, hi - lo
+    a, b = (lo - opened) / length, (hi - opened) / length
+    opening, middle, closing = _pose(path, a), _pose(path, (a + b) * np.float32(0.5)), _pose(path, b)
+    straight = np.sqrt((closing[2] - opening[2]) ** 2 + (closing[3] - opening[3]) ** 2)
+    curl = max(_arc(path, a, b) - straight, np.float32(0))
     cx, cy = np.float32(w - 1) / 2, np.float32(h - 1) / 2
     yy = np.float32(y) - cy
     for x in range(w):
@@ -333,7 +353,9 @@ def _plan_shaken_row(steps, pair, y, span, opening, middle, closing, curl, fine,
         sy = turn * yy - sin * xx + closing[3] - opening[3]
         fx, fy = pair.fwd[q] * span - sx, pair.fwd[q + U(1)] * span - sy
         bx, by = pair.bwd[q] * span + sx, pair.bwd[q + U(1)] * span + sy
-        steps[x] = _count((np.sqrt(max(fx * fx + fy * fy, bx * bx + by * by)) + curl) * fine, kmax)
+        way = np.sqrt(max(fx * fx + fy * fy, bx * bx + by * by)) + curl
+        steps[x] = _count(way * shutter.fine, kmax)
+        reach[x] = way / span
 
 
 @njit(cache=True, error_model="numpy")
@@ -352,6 +374,51 @@ def _find_disputed(disputed, pair, y):
 
 
 @njit(cache=True, error_model="numpy")
+def _find_hot(pair):
+    """Blocks of HOT_BLOCK px that light above white of either frame lies in or beside; and whether there are any."""
+    w, h = pair.w, pair.h
+    hot = np.zeros((h // HOT_BLOCK + 1, w // HOT_BLOCK + 1), np.bool_)
+    found = False
+    for y in range(h):
+        for x in range(w):
+            p = (y * w + x) * 4
+            peak = max(max(pair.light0[p], pair.light0[p + 1]), pair.light0[p + 2])
+            peak = max(max(peak, pair.light1[p]), max(pair.light1[p + 1], pair.light1[p + 2]))
+            if peak > 1:
+                found = True
+                for j in range(max(y // HOT_BLOCK - 1, 0), min(y // HOT_BLOCK + 2, hot.shape[0])):
+                    for i in range(max(x // HOT_BLOCK - 1, 0), min(x // HOT_BLOCK + 2, hot.shape[1])):
+                        hot[j, i] = True
+    return hot, found
+
+
+@njit(cache=True, error_model="numpy")
+def _add_steps(steps, reach, pair, hot, y, span, kmax):
+    """More steps for pixels of row y whose way, `reach * span` px, is longer than kmax steps and crosses hot light."""
+    w, h = pair.w, pair.h
+    for x in range(w):
+        path = reach[x] * span
+        if steps[x] < kmax or path <= np.float32(kmax) * STEP_PX:
+            continue
+        q = (y * w + x) * 2
+        pieces = int(np.ceil(reach[x] / HOT_BLOCK))
+        for n in range(-pieces, pieces + 1):
+            s = np.float32(n) / np.float32(pieces)
+            near = False
+            for candidate in range(2):
+                mx = pair.fwd[q] if candidate == 0 else -pair.bwd[q]
+                my = pair.fwd[q + 1] if candidate == 0 else -pair.bwd[q + 1]
+                ix = int(min(max(np.float32(x) + s * mx, np.float32(0)), np.float32(w - 1))) // HOT_BLOCK
+                iy = int(min(max(np.float32(y) + s * my, np.float32(0)), np.float32(h - 1))) // HOT_BLOCK
+                near = near or hot[iy, ix]
+            if near:
+                steps[x] = min(
+                    max(np.int32(np.ceil(path / HOT_STEP_PX)), np.int32(kmax)), np.int32(max(kmax, HOT_STEPS))
+                )
+                break
+
+
+@njit(cache=True, error_model="numpy")
 def accumulate(acc, pair, shutter, i, kmax):
     """Add interval i's share of every row's exposure to acc, flat (H * W * 4); at most kmax sub-steps a pixel.
 
@@ -361,7 +428,8 @@ def accumulate(acc, pair, shutter, i, kmax):
     w, h = pair.w, pair.h
     shaken = shutter.path.shape[0] > 0
     kmax = int(kmax * shutter.fine)
-    side = kmax + 1
+    side = max(kmax, HOT_STEPS) + 1
+    hot, found, sought = np.zeros((0, 0), np.bool_), False, False
     nodes = Nodes(
         np.empty((side, side), np.float32), np.empty((side, side), np.float32),
         np.empty((side if shaken else 0, side, 4), np.float32), np.zeros(side, np.bool_),
@@ -384,12 +452,22 @@ def accumulate(acc, pair, shutter, i, kmax):
             was = (opened, length, lo, hi)
             nodes.known[:] = False
         if shaken:
+            _plan_shaken_row(steps, reach, pair, shutter, y, lo, hi, opened, length, kmax)
+        else:
+            _plan_row(steps, reach, pair.fwd, pair.bwd, y * w, w, hi - lo, shutter.fine, kmax)
+        if reach.max() * (hi - lo) > np.float32(kmax) * STEP_PX:
+            if not sought:
+                hot, found = _find_hot(pair)
+                sought = True
+            if found:
+                _add_steps(steps, reach, pair, hot, y, hi - lo, kmax)
+        if shaken:
             k, most = _collect_shaken_row(
-                acc, pair, shutter, nodes, steps, disputed, y, lo, hi, opened, length, kmax, margin
+                acc, pair, shutter, nodes, steps, disputed, y, lo, hi, opened, length, margin
             )
         else:
             k, most = _collect_row(
-                acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, opened, length, kmax
+                acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, opened, length
             )
         taken += k
         longest = max(longest, most)
@@ -397,7 +475,7 @@ def accumulate(acc, pair, shutter, i, kmax):
 
 
 @njit(cache=True, error_model="numpy")
-def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, opened, length, kmax):
+def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, opened, length):
     """Row y of `accumulate`, with the camera at rest: the frames themselves are the nodes at t = 0 and 1."""
     half, one = np.float32(0.5), np.float32(1)
     w, h = pair.w, pair.h
@@ -409,7 +487,6 @@ def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, o
         pair.fwd,
         pair.bwd,
     )
-    _plan_row(steps, reach, fwd, bwd, y * w, w, hi - lo, shutter.fine, kmax)
     # Weights of the two frames, where they are exact: a still pixel's exposure is theirs alone.
     if shutter.boxed:
         still0 = (hi - lo) * (half * ((one - lo) + (one - hi)))
@@ -484,28 +561,12 @@ def _farthest(pair, path):
 
 
 @njit(cache=True, error_model="numpy")
-def _collect_shaken_row(acc, pair, shutter, nodes, steps, disputed, y, lo, hi, opened, length, kmax, margin):
+def _collect_shaken_row(acc, pair, shutter, nodes, steps, disputed, y, lo, hi, opened, length, margin):
     """Row y of `accumulate` under a shaking camera: at each node the pixel looks elsewhere, and meets the motion there."""
     w, h = pair.w, pair.h
     quasi0, quasi1, fwd, bwd = pair.quasi0, pair.quasi1, pair.fwd, pair.bwd
-    path, half = shutter.path, np.float32(0.5)
+    half = np.float32(0.5)
     first, after = (1 if lo == 0 else 0), (0 if hi == 1 else 1)
-    a, b = (lo - opened) / length, (hi - opened) / length
-    opening, middle, closing = _pose(path, a), _pose(path, (a + b) * np.float32(0.5)), _pose(path, b)
-    arc = _arc(path, a, b)
-    straight = np.sqrt((closing[2] - opening[2]) ** 2 + (closing[3] - opening[3]) ** 2)
-    _plan_shaken_row(
-        steps,
-        pair,
-        y,
-        hi - lo,
-        opening,
-        middle,
-        closing,
-        max(arc - straight, np.float32(0)),
-        shutter.fine,
-        kmax,
-    )
     last_x, last_y = np.float32(w - 1), np.float32(h - 1)
     xx0, yy = np.float32(-0.5) * last_x, np.float32(y) - np.float32(0.5) * last_y
     taken, longest = 0, 0
@@ -553,18 +614,6 @@ def _collect_shaken_row(acc, pair, shutter, nodes, steps, disputed, y, lo, hi, o
         acc[p + U(2)] += s2
         acc[p + U(3)] += s3
     return taken, longest
-
-
-@njit(cache=True, error_model="numpy")
-def _arc(path, a, b):
-    """Length, px, of the path's translation from share a to share b of it."""
-    last = path.shape[0] - 1
-    total = np.float32(0)
-    for j in range(last):
-        inside = min(b * last, np.float32(j + 1)) - max(a * last, np.float32(j))
-        if inside > 0:
-            total += inside * np.sqrt((path[j + 1, 0] - path[j, 0]) ** 2 + (path[j + 1, 1] - path[j, 1]) ** 2)
-    return np.float32(total)
 
 
 @njit(cache=True, error_model="numpy")

@@ -238,3 +238,27 @@ def test_light_that_is_not_a_number_is_black_and_never_an_index():
     light = np.full((4, 4, 3), 0.5, np.float32)
     light[1, 1] = (np.nan, np.inf, -np.inf)
     assert load_response("srgb").encode(light)[1, 1].tolist() == [0, 255, 0]
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+@pytest.mark.parametrize("path", [None, np.array([[0.0, 0, 0], [0.0, 3, 0]])])
+def test_a_thin_fast_lamp_draws_a_streak_and_no_dashes(engine, path):
+    """A lamp 2 px wide that moves 60 px in an interval leaves 2 / 60 of its light everywhere on its way."""
+    from blursynth.exposure import gpu
+
+    frames = []
+    for at in (40, 100):
+        light = np.full((48, 160, 3), 0.1, np.float32)
+        light[23:26, at : at + 2] = 6
+        frames.append(pad4(light))
+    flow, shutter = constant_flow(48, 160, 60, 0), make_shutter(48, 1)
+    if engine == "numba":
+        got = ex.integrate_light(frames, [flow], shutter, 16, path)
+    else:
+        e = gpu.Exposure(48, 160, shutter, 16, "cpu", path)
+        there = tuple(gpu.to_device(f, "cpu") for f in frames)
+        e.add(0, there, tuple(gpu.quasi(f) for f in there), *flow)
+        got = e.linear()
+    streak = got[:, 46:96].sum(0)[:, 0] - 48 * 0.1
+    assert streak.max() / streak.min() < 1.3
+    assert streak.mean() == pytest.approx(3 * 5.9 * 2 / 60, rel=0.1)
