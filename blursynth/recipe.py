@@ -260,8 +260,6 @@ class Recipe(Strict):
             raise ValueError("blur_px needs interpolated light: choose --interp deepflow or dis")
         if self.interp == "none" and self.shake and not self.stills:
             raise ValueError("shake needs interpolated light: choose --interp deepflow or dis")
-        if self.stills and self.labels:
-            raise ValueError("labels are made of films' motion; stills have none: leave labels out")
         if self.stills and not (self.shake or self.blur_px):
             raise ValueError("stills have no motion of their own: add shake, for instance --shake 4-30")
         return self

@@ -11,7 +11,7 @@ import numpy as np
 from blursynth.camera.highlights import Highlights
 from blursynth.camera.response import Response
 from blursynth.exposure.shake import border, describe, draw_path
-from blursynth.exposure.still import StillExposure, expose_still, path_lengths, reach
+from blursynth.exposure.still import StillExposure, expose_still, path_lengths, places, reach
 from blursynth.pairs.light import Draws
 from blursynth.recipe import Recipe
 from blursynth.video.sharpness import SOFT, steepness
@@ -36,6 +36,8 @@ class StillLight:
     exposure: StillExposure
     shake: dict[str, Any]
     blur_px: float
+    content: tuple[np.ndarray, np.ndarray] | None
+    """As `labels.content_motion`, where labels are asked for."""
 
 
 class StillReject(Exception):
@@ -89,6 +91,7 @@ class Stills:
             exposure=done,
             shake=shake,
             blur_px=round(_blur_px(path, part, middle), 3),
+            content=_content(path, part, middle) if self.recipe.labels else None,
         )
 
     def _look_at(self, codes: np.ndarray) -> None:
@@ -152,6 +155,17 @@ def _finer(response: Response, codes: np.ndarray) -> np.ndarray:
     table = np.stack([np.interp(exact, np.arange(256), response.light[:, c]) for c in range(3)], 1)
     table -= response.light[np.floor(exact + 0.5).astype(int)]
     return np.stack([table[codes[..., c], c] for c in range(3)], -1).astype(np.float32)
+
+
+def _content(
+    path: np.ndarray, part: tuple[int, int, int, int], middle: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel's content goes from the exposure's start to its end, (h, w, 2), and how far in all, (h, w)."""
+    left, top, right, bottom = part
+    y, x = np.mgrid[top:bottom, left:right].astype(np.float64)
+    points = np.stack([x.ravel(), y.ravel()], 1)
+    start, end = places(path[[0, -1]], points, middle)
+    return (end - start).reshape(*x.shape, 2), path_lengths(path, points, middle).reshape(x.shape)
 
 
 def _blur_px(path: np.ndarray, part: tuple[int, int, int, int], middle: tuple[float, float]) -> float:

@@ -202,7 +202,7 @@ class Synthesizer:
             labels=self._labels(light),
         )
 
-    def _labels(self, light: Light) -> dict[str, np.ndarray]:
+    def _labels(self, light: Light | StillLight) -> dict[str, np.ndarray]:
         if light.content is None:
             return {}
         flow, length = light.content
@@ -236,6 +236,7 @@ class Synthesizer:
             quality=scores | {"flags": ["clipped"] if clipped > 0.02 else []},
             rejected=failed_gate(self.gates, scores),
             corner=light.corner,
+            labels=self._labels(light),
         )
 
     def _camera(self, draws: Draws, picture: Picture, transfer: str, restored: bool) -> dict[str, Any]:

@@ -171,3 +171,16 @@ def test_blur_px_is_the_length_of_a_stills_blur():
     for seed in range(6):
         told = still(picture, seed, shake=None, blur_px="9", tile=160).exposure
         assert told["blur_px"] == pytest.approx(9, rel=0.02) and told["shake"]["px"] <= 9.1
+
+
+def test_labels_of_a_still_are_its_path():
+    sample = still(texture((300, 260), seed=7), tile=96, shake="12", labels="flow,mask")
+    path = np.array(sample.exposure["shake"]["path"])
+    y, x = np.mgrid[:96, :96] - 47.5
+    ends = []
+    for dx, dy, roll in (path[0], path[-1]):
+        c, s = np.cos(np.radians(roll)), np.sin(np.radians(roll))
+        ends.append(np.stack([c * x - s * y + dx, s * x + c * y + dy], 2))
+    assert sample.labels["flow"].dtype == np.float16
+    assert np.abs(sample.labels["flow"] - (ends[1] - ends[0])).max() < 0.02
+    assert sample.labels["mask"].shape == (96, 96) and (sample.labels["mask"] == 255).all()
