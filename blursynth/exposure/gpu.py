@@ -311,7 +311,9 @@ class Exposure:
         length = self.stop - self.start
         ends = (lo + i - self.start) / length, (lo + span + i - self.start) / length
         opening, closing = self._pose(ends[0]), self._pose(ends[1])
-        x = torch.arange(w, device=self.device).repeat(h)
+        x = (torch.arange(w, device=self.device) // 2 * 2).repeat(
+            h
+        )  # the first pixel of two decides for both
         y = of_row
         q = self._look(tuple(v[of_row] for v in self._pose((ends[0] + ends[1]) / 2)), x, y)[2]
         turn, sin, dx, dy = (b - a for a, b in zip(opening, closing, strict=True))

@@ -341,7 +341,7 @@ def _plan_shaken_row(steps, reach, pair, shutter, y, lo, hi, opened, length, kma
     curl = max(_arc(path, a, b) - straight, np.float32(0))
     cx, cy = np.float32(w - 1) / 2, np.float32(h - 1) / 2
     yy = np.float32(y) - cy
-    for x in range(w):
+    for x in range(0, w, 2):
         xx = np.float32(x) - cx
         qx = _reflect(np.float32(x) + middle[0] * xx + middle[1] * yy + middle[2], np.float32(w - 1))
         qy = _reflect(np.float32(y) + middle[0] * yy - middle[1] * xx + middle[3], np.float32(h - 1))
@@ -356,6 +356,8 @@ def _plan_shaken_row(steps, reach, pair, shutter, y, lo, hi, opened, length, kma
         way = np.sqrt(max(fx * fx + fy * fy, bx * bx + by * by)) + curl
         steps[x] = _count(way * shutter.fine, kmax)
         reach[x] = way / span
+        if x + 1 < w:  # the first pixel of two decides for both
+            steps[x + 1], reach[x + 1] = steps[x], reach[x]
 
 
 @njit(cache=True, error_model="numpy")
