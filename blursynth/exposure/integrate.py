@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from blursynth.exposure.loop import Open, Pair, accumulate, mean
-from blursynth.exposure.shutter import Shutter, make_shutter
+from blursynth.exposure.shutter import Shutter
 
 QUASI = np.array([-1 / 12, 14 / 12, -1 / 12], np.float32)
 """Pre-filter that makes phase-averaged bilinear sampling exact to fourth order."""
@@ -129,31 +129,6 @@ def radians(path: np.ndarray | None) -> np.ndarray:
     if path is None:
         return np.zeros((0, 3), np.float32)
     return (path * [1, 1, np.pi / 180]).astype(np.float32)
-
-
-STILL_STEPS = 64
-"""Sub-steps that an interval of `expose_still` may take: enough that none is longer than the walk's own."""
-
-
-def expose_still(light: np.ndarray, path: np.ndarray, profile: np.ndarray | None = None) -> np.ndarray:
-    """Exposure of one still picture by a camera that moves along a path.
-
-    light: linear light, float32 (H, W, 3) or (H, W, 4) with a fourth channel of one, above 1 where lamps were
-    restored. path: (P, 3) of x, y px and roll in degrees, P >= 2, as `shake.draw_path` gives it and as
-    `exposure.shake.path` stores it. profile: the shutter's weights, see `shutter.load_profile`; None for a box.
-    Returns float32 (H, W, 3) linear light; beyond the picture's sides lies its reflection (`shake.border` says how
-    far that can have come in).
-    """
-    if light.shape[2] == 3:
-        light = np.dstack([light, np.ones(light.shape[:2], np.float32)])
-    h, w = light.shape[:2]
-    # An interval of the walk has equal times between its nodes: short ones follow a camera that slows and hurries.
-    intervals = 16
-    exposure = Exposure(h, w, make_shutter(h, intervals, profile=profile), STILL_STEPS, path)
-    smooth, rest = quasi(light), np.zeros((h, w, 2), np.float32)
-    for i in range(intervals):
-        exposure.add(i, (light, light), (smooth, smooth), rest, rest)
-    return exposure.linear()
 
 
 def integrate_light(
