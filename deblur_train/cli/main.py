@@ -86,6 +86,7 @@ def fit(
     """Train; 'deblur-train configs' lists the built-in configs."""
     from deblur_train.config import load_config
     from deblur_train.training.fit import fit as train
+    from deblur_train.training.words import what_next
 
     # A run goes on with what it was started with; only what the command line says again may change.
     own = Path(options["out"]) / "config.toml" if options["out"] else None
@@ -107,6 +108,8 @@ def fit(
             first, last = result.losses
             fall = f", loss {first:.4g} -> {last:.4g} (means of the first and the last fifth of the steps)"
         say(f"done: {result.steps} steps{fall}{best}; use {result.folder / 'best.safetensors'}")
+        for line in what_next(config):
+            say(line)
 
 
 @main.command()

@@ -89,6 +89,13 @@ class ShardReader:
         self.files.clear()
 
 
+def inside_border(image: np.ndarray, border: tuple[int, int, int, int]) -> np.ndarray:
+    """A picture less its border (left, top, right, bottom), a view; all of it where nothing would be left."""
+    left, top, right, bottom = border
+    h, w = image.shape[:2]
+    return image[top : h - bottom, left : w - right] if left + right < w and top + bottom < h else image
+
+
 def picture_sizes(index: ShardIndex, most: int) -> list[tuple[int, int]]:
     """(width, height) of up to ``most`` blurred pictures spread over the samples, by their headers alone."""
     chosen = np.unique(

@@ -30,7 +30,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from deblur_train.config import AugmentKind, ConfigError
 from deblur_train.data.augment import Augment, redraw_noise
 from deblur_train.data.index import DataError, ShardIndex
-from deblur_train.data.pictures import DecodeError, ShardReader
+from deblur_train.data.pictures import DecodeError, ShardReader, inside_border
 
 
 class Batch(TypedDict):
@@ -247,7 +247,9 @@ class CropStream(IterableDataset):
                 own.bad.add(number)
                 self.fresh_faults.append(f"{own.index.paths[sample.shard].name}:{sample.key}: {e}")
                 continue
-            blur, sharp, *linear = (_at_least(_within(x, sample.border), self.options.crop) for x in pictures)
+            blur, sharp, *linear = (
+                _at_least(inside_border(x, sample.border), self.options.crop) for x in pictures
+            )
             return Frame(
                 blur,
                 sharp,
@@ -267,10 +269,3 @@ def _at_least(image: np.ndarray, size: int) -> np.ndarray:
         return image
     mode = cv2.BORDER_REFLECT_101 if min(h, w) > 1 else cv2.BORDER_REPLICATE
     return cv2.copyMakeBorder(image, 0, max(0, size - h), 0, max(0, size - w), mode)
-
-
-def _within(image: np.ndarray, border: tuple[int, int, int, int]) -> np.ndarray:
-    """A picture less its border (left, top, right, bottom); all of it where nothing would be left."""
-    left, top, right, bottom = border
-    h, w = image.shape[:2]
-    return image[top : h - bottom, left : w - right] if left + right < w and top + bottom < h else image

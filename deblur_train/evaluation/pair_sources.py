@@ -10,7 +10,7 @@ import numpy as np
 from blursynth.shards.layouts import find_pairs, match_folders
 from blursynth.shards.partners import PairSet, report
 from deblur_train.data.index import DataError, index_split
-from deblur_train.data.pictures import ShardReader
+from deblur_train.data.pictures import ShardReader, inside_border
 from deblur_train.media.pictures import ImageError, read_picture
 
 Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: (H, W, 3) RGB, both uint8 or both uint16
@@ -31,7 +31,8 @@ def _spread(n: int, limit: int | None) -> list[int]:
 
 
 def pairs_from_shards(folder: str, split: str, limit: int | None) -> PairSource:
-    """Samples of a split, evenly spread when limited. Raises DataError when there is none."""
+    """Samples of a split, evenly spread when limited, each clear of light from outside its frame
+    (``exposure.shake.border``). Raises DataError when there is none."""
     index = index_split(folder, split)
     if not index.samples:
         reason = f"; {index.report()[0]}" if index.faults else ""
@@ -41,7 +42,12 @@ def pairs_from_shards(folder: str, split: str, limit: int | None) -> PairSource:
         )
     chosen = [index.samples[i] for i in _spread(len(index.samples), limit)]
     reader = ShardReader(index.paths)
-    return PairSource([s.key for s in chosen], lambda i: reader.pair(chosen[i]), index.report())
+
+    def read(i: int) -> Pair:
+        blur, sharp = reader.pair(chosen[i])
+        return inside_border(blur, chosen[i].border), inside_border(sharp, chosen[i].border)
+
+    return PairSource([s.key for s in chosen], read, index.report())
 
 
 def pairs_from_folders(blur: str, sharp: str, limit: int | None) -> PairSource:

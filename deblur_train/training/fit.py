@@ -38,8 +38,8 @@ from deblur_train.training.run_folder import (
 )
 from deblur_train.training.schedule import backbone_frozen, learning_rate, norms_tracked
 from deblur_train.training.step import Learner, tune
-from deblur_train.training.validate import read_validation_frames, validate
-from deblur_train.training.words import first_and_last, introduction, resumed, small_frames
+from deblur_train.training.validate import read_validation_frames, strips, validate
+from deblur_train.training.words import first_and_last, forecast, introduction, resumed, small_frames
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def fit(
 
     ``config``: a config, or the name or file of one with ``options`` over it (keys of TrainConfig; a table as a dict).
     The run folder holds ``config.toml``, ``log.jsonl``, ``last.pt`` (the whole state), ``last.safetensors``,
-    ``best.safetensors`` (by validation PSNR) and, at the end, ``curves.png``. Raises ConfigError, DataError,
+    ``best.safetensors`` (by validation PSNR), ``val.png`` (frames of the last validation) and, at the end, ``curves.png``. Raises ConfigError, DataError,
     CheckpointError or TrainError, each in one line.
     """
     if isinstance(config, str):
@@ -149,6 +149,8 @@ def fit(
             fixed = norms_tracked(config.schedule, at.step, config.steps)
             means.add(learner.step(pairs, lr, frozen, fixed))
             at.step, at.batch = at.step + 1, at.batch + accumulate
+            if seconds := pace.measured(at.step, device):
+                meter.say(forecast(seconds, config.steps - at.step, bool(frames)))
 
             if pace.asks(at.step):
                 stopping = distributed.any_rank(stop(), device)  # ranks stop at the same step
@@ -185,11 +187,12 @@ def judge(
     log: Log,
     board: Board,
 ) -> str:
-    """Validate, keep the weights if they are the best so far, and say so in one line."""
-    scores, pictures = validate(learner, frames)
+    """Validate, show it in ``val.png``, keep the weights if they are the best so far, and say so in one line."""
+    scores, shown = validate(learner, frames)
     log.write({"step": at.step, **scores})
     board.numbers(at.step, scores)
-    board.pictures(at.step, pictures)
+    board.pictures(at.step, [np.concatenate(s, axis=1) for s in shown])
+    save_png(config.run_folder / "val.png", strips(shown))
     if at.best is None or scores["val_psnr"] > at.best:
         at.best = scores["val_psnr"]
         save_weights(config.run_folder / "best.safetensors", learner, config, at)

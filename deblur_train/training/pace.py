@@ -12,6 +12,8 @@ from torch import Tensor
 from deblur_train import distributed
 from deblur_train.config import TrainConfig
 
+WARM, MEASURED = 5, 20  # steps of a start: slow ones, and those after which the rate is told
+
 
 class Pace:
     """``samples_per_s`` is the rate of training alone: validation and saving stop the watch."""
@@ -20,6 +22,7 @@ class Pace:
         self.run, self.steps, self.ranks = config.run, config.steps, ranks
         self.samples_a_step = config.optim.accumulate * config.batch_size * ranks
         self.since, self.waited, self.marked = step, 0.0, time.perf_counter()
+        self.begun, self.other, self.clock = step, 0.0, 0.0
 
     def due(self, step: int, stopping: bool) -> tuple[bool, bool, bool]:
         """Whether to log, to validate and to save after step number ``step``; the last step does all three."""
@@ -46,6 +49,18 @@ class Pace:
         began = time.perf_counter()
         yield
         self.marked += time.perf_counter() - began
+        self.other += time.perf_counter() - began
+
+    def measured(self, step: int, device: torch.device) -> float | None:
+        """Seconds a step, told once: at step 20 of this start, over all but the first five, which are slower. None at
+        any other step, and where few steps are left to speak of."""
+        done = step - self.begun
+        if done not in (WARM, MEASURED) or self.steps - step < MEASURED:
+            return None
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # steps are only queued before
+        before, self.clock = self.clock, time.perf_counter() - self.other
+        return (self.clock - before) / (MEASURED - WARM) if done == MEASURED else None
 
     def lap(self, step: int) -> dict[str, float]:
         """The rate since the last lap, over all ranks, and the share of it that went by waiting for data."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 import torch
 
+from blursynth.common.text import counted, human_seconds
 from deblur_train import distributed
 from deblur_train.config import TrainConfig, load_config
 from deblur_train.data.index import ShardIndex
@@ -37,8 +40,8 @@ def introduction(
 ) -> Iterator[str]:
     samples, shards = sum(len(i.samples) for i in train), sum(len(i.paths) for i in train)
     yield (
-        f"{config.backbone} on {samples} samples in {shards} shards; {device}, {distributed.world_size()} rank(s), "
-        f"{workers} decoding worker(s)"
+        f"{config.backbone} on {samples} samples in {shards} shards; {device}, "
+        f"{counted(distributed.world_size(), 'rank')}, {counted(workers, 'decoding worker')}"
     )
     if config.workers and workers < config.workers:
         yield (
@@ -59,6 +62,27 @@ def introduction(
         why = "no usable val sample" if val.paths else "no val-*.tar shard"
         why = "val_frames is 0" if config.data.val_frames == 0 else why
         yield f"no validation: {why}; best.safetensors will be the last state"
+
+
+def forecast(seconds: float, left: int, validating: bool) -> str:
+    """What the steps that are left cost, and when they end by this machine's clock."""
+    end = datetime.now() + timedelta(seconds=seconds * left)
+    day = "" if end.date() == datetime.now().date() else f"{end:%Y-%m-%d} "
+    return (
+        f"{seconds:.2g} s a step: {left} more steps take about {human_seconds(seconds * left)} and end at about {day}{end:%H:%M}"
+        + (", validations not counted" if validating else "")
+    )
+
+
+def what_next(config: TrainConfig) -> list[str]:
+    """The commands that use what a run made."""
+    best = quote(str(config.run_folder / "best.safetensors"))
+    data = quote(config.val_shards or (config.shards[0] if config.shards else "DATA"))
+    return [
+        "next:",
+        f"  deblur-train eval --checkpoint {best} --shards {data}   # PSNR and SSIM on the val split",
+        f"  deblur-train predict photo.jpg --checkpoint {best}      # restores a photo or a video",
+    ]
 
 
 def resumed(config: TrainConfig, folder: Path, at: Progress) -> str:

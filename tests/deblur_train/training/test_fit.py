@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,15 +21,19 @@ from safetensors.torch import load_file
 
 from deblur_train import load_generator
 from deblur_train.cli.main import main
-from deblur_train.config import ConfigError, TrainConfig
+from deblur_train.config import ConfigError, TrainConfig, dump_config
+from deblur_train.data.index import index_split
+from deblur_train.evaluation.pair_sources import pairs_from_shards
 from deblur_train.models.checkpoint import CheckpointError, read_state
 from deblur_train.models.pretrained import VGGFeatures
 from deblur_train.training.fit import fit
+from deblur_train.training.pace import Pace
 from deblur_train.training.run_folder import Log, TrainError, load_initial
 from deblur_train.training.step import Learner
-from deblur_train.training.words import first_and_last
+from deblur_train.training.validate import read_validation_frames
+from deblur_train.training.words import first_and_last, forecast
 from tests.helpers.golden import image
-from tests.helpers.train_shards import make_data, sample, write_tar
+from tests.helpers.train_shards import encode, make_data, meta, sample, scene, write_tar
 
 TINY = {
     "name": "tiny",
@@ -106,6 +112,7 @@ def test_the_run_folder(straight):
         "last.safetensors",
         "best.safetensors",
         "curves.png",
+        "val.png",
     }
     rows = [json.loads(line) for line in (straight / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "loss_g" in r] == [2, 4, 6]
@@ -579,3 +586,58 @@ def test_first_and_last_loss_are_means_over_fifths_of_the_steps(tmp_path):
         log.write({"step": step, "loss_g": loss})
     assert first_and_last(log) == (4.0, pytest.approx((9 + 50) / 51))
     assert first_and_last(Log(tmp_path / "none.jsonl", True)) is None
+
+
+def test_the_cost_is_told_once_in_a_run_long_enough(data, tmp_path, monkeypatch):
+    """Steps of a known length: the watch leaves out the slow first ones and what is paused; the words add up."""
+    config = tiny(tmp_path, data, steps=100)
+    pace, told, now = Pace(config, 10, 1), [], [0.0]
+    monkeypatch.setattr("deblur_train.training.pace.time.perf_counter", lambda: now[0])
+    for step in range(11, 101):
+        now[0] += 7.0 if step <= 15 else 2.0
+        if seconds := pace.measured(step, torch.device("cpu")):
+            told.append((step, seconds))
+        with pace.paused():
+            now[0] += 50.0
+    assert told == [(30, pytest.approx(2.0))]
+    assert "2 s a step: 70 more steps take about 2.3 min and end at about " in forecast(2.0, 70, False)
+    short = Pace(tiny(tmp_path, data, steps=30), 0, 1)
+    assert not any(short.measured(step, torch.device("cpu")) for step in range(1, 31))
+
+
+def test_a_run_says_its_cost_and_shows_its_validation(data, tmp_path):
+    said = io.StringIO()
+    config = tiny(tmp_path, data, steps=42, run={"val_every": 21, "log_every": 50, "save_every": 50})
+    fit(config, console=Console(file=said, width=200))
+    assert said.getvalue().count(" a step: 22 more steps take about ") == 1
+    assert "validations not counted" in said.getvalue()
+    shown = cv2.imread(str(tmp_path / "val.png"))
+    assert shown.shape == (26 + 24 + 72, 3 * 96, 3), (
+        "one frame of 96 x 72, pixel for pixel, under its caption"
+    )
+    blurred, sharp = shown[50:, :96], shown[50:, 192:]
+    assert (cv2.blur(sharp, (5, 1)).astype(int) - blurred)[8:-8, 8:-8].max() <= 1
+
+
+def test_what_to_type_next_stands_at_the_end(data, tmp_path):
+    config = tmp_path / "tiny.toml"
+    config.write_text(dump_config(tiny(tmp_path / "a run", data, steps=2)))
+    done = CliRunner().invoke(main, ["fit", "--config", str(config)])
+    assert done.exit_code == 0, done.output
+    best = f"'{tmp_path}/a run/best.safetensors'"
+    assert f"deblur-train eval --checkpoint {best} --shards {data} " in done.output
+    assert f"deblur-train predict photo.jpg --checkpoint {best} " in done.output
+
+
+def test_validation_and_eval_keep_clear_of_light_from_outside(tmp_path):
+    """Frames to validate and to measure on are cut by ``exposure.shake.border``: left, top, right, bottom."""
+    facts = meta("k")
+    facts["exposure"]["shake"] = {"px": 4.0, "path": [[0, 0, 0]], "border": [2, 3, 5, 7]}
+    blur, sharp = scene(1)
+    members = [("k.blur.png", encode(blur)), ("k.sharp.png", encode(sharp))]
+    write_tar(tmp_path / "val-000000.tar", [*members, ("k.json", json.dumps(facts).encode())])
+    cut = (slice(3, 72 - 7), slice(2, 96 - 5))
+    (seen,) = read_validation_frames(index_split(tmp_path, "val"), 1, print)
+    measured = pairs_from_shards(str(tmp_path), "val", None).read(0)
+    for frames in (seen, measured):
+        assert np.array_equal(frames[0], blur[cut]) and np.array_equal(frames[1], sharp[cut])
