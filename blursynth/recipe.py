@@ -20,6 +20,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from blursynth.common.errors import UsageError, did_you_mean, explain_validation
+from blursynth.shards.schema import KEPT
 
 Interp = Literal["deepflow", "deepflow-opencv", "dis", "rife", "none"]
 
@@ -296,9 +297,27 @@ class Recipe(Strict):
         return lo + u * (hi - lo)
 
     @property
+    def files(self) -> dict[str, Path]:
+        """Key -> the FILE.npy that it names, of the keys that name one."""
+        values = {key: getattr(self, key) for key in FILE_KEYS}
+        return {key: Path(v) for key, v in values.items() if v.endswith(".npy")}
+
+    def named(self, folder: Path | None = None) -> Recipe:
+        """The recipe with each FILE.npy under the name that its content has in DATA (`kept_name`), where it lies is left
+        out or is ``folder``. A file that cannot be read keeps its name."""
+        names = {}
+        for key, path in self.files.items():
+            name = path.name
+            if not KEPT.fullmatch(name):
+                with contextlib.suppress(OSError, ValueError):
+                    name = kept_name(key, path.read_bytes())
+            names[key] = name if folder is None else str(folder / name)
+        return self.model_copy(update=names) if names else self
+
+    @property
     def sha256(self) -> str:
-        """Hash of the settings that decide bytes; ``name`` and ``cite`` are for people and do not count."""
-        d = self.model_dump(exclude={"name", "cite"})
+        """Hash of the settings that decide bytes, files by content; ``name`` and ``cite`` are for people and do not count."""
+        d = self.named().model_dump(exclude={"name", "cite"})
         return hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest()
 
 
@@ -340,6 +359,15 @@ class RunOptions(Strict):
         if v != "local" and not v.startswith("dask://"):
             raise ValueError("must be local or dask://HOST:PORT")
         return v
+
+
+FILE_KEYS = ("crf", "crf_out", "profile")
+"""Keys whose value may be a FILE.npy."""
+
+
+def kept_name(key: str, data: bytes) -> str:
+    """The name under which a recipe's file lies in DATA: by its content, so that the folder it came from does not count."""
+    return f"{key}-{hashlib.sha256(data).hexdigest()[:12]}.npy"
 
 
 LEAST_SIDE = 16
@@ -403,6 +431,16 @@ def find_recipe(name: str) -> Path:
     return path
 
 
+def files_beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A recipe file's values, where a FILE.npy that lies beside the file is named by its whole path."""
+    names = {
+        k: v
+        for k in FILE_KEYS
+        if isinstance(v := values.get(k), str) and v.endswith(".npy") and "\0" not in v
+    }
+    return values | {k: str(folder / v) for k, v in names.items() if (folder / v).is_file()}
+
+
 def load_recipe(
     name: str | None = None, overrides: dict[str, Any] | None = None
 ) -> tuple[Recipe, RunOptions]:
@@ -416,6 +454,7 @@ def load_recipe(
     except (OSError, ValueError, RecursionError) as e:
         raise RecipeError(f"{path}: not a readable TOML recipe: {e}") from None
     merged.setdefault("name", path.stem)
+    merged = files_beside(merged, path.parent)
     given = {k: v for k, v in (overrides or {}).items() if v is not None}
     where = str(path) if name else "command line"
     merged.update(given)
@@ -434,6 +473,6 @@ def load_recipe(
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as TOML (unset keys left out), as it lies in DATA/recipe.toml."""
-    d = {k: v for k, v in recipe.model_dump().items() if v is not None}
+    """The resolved recipe as TOML (unset keys left out), as it lies in DATA/recipe.toml; files are named relative to it."""
+    d = {k: v for k, v in recipe.named().model_dump().items() if v is not None}
     return f"# resolved recipe, sha256 {recipe.sha256}\n" + tomli_w.dumps(d)

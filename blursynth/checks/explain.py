@@ -15,14 +15,14 @@ from blursynth import __version__
 from blursynth.checks.contact_sheet import contact_sheet
 from blursynth.checks.shard_files import ShardFiles
 from blursynth.common.errors import explain_validation
-from blursynth.recipe import Recipe, RecipeError
+from blursynth.recipe import Recipe, RecipeError, files_beside
 from blursynth.run.folder import OutputError
 from blursynth.run.outcome import PlanClip, Rejected, Run, WindowSpec
 from blursynth.run.report import RunLog
 from blursynth.run.task import default_synthesizer, sample_members
 from blursynth.run.windows import read_windows
 from blursynth.shards.picture import decode_image
-from blursynth.shards.schema import parse_sample_json
+from blursynth.shards.schema import KEPT, parse_sample_json
 from blursynth.shards.shard import ShardError, read_shard
 from blursynth.sources.find import Clip, SourceError, find_clips
 from blursynth.sources.splits import clip_sha256
@@ -98,9 +98,23 @@ def explain(
     if "packed" in meta:
         told.note = "a packed pair: it was not made here, and how it was taken is not known"
         return told
-    with files.at_hand("recipe.toml", "run.jsonl") as root:
+    with files.at_hand("recipe.toml", "run.jsonl", *filter(KEPT.fullmatch, files.names)) as root:
         recipe = read_recipe(root)
         start = RunLog.last_start(root / "run.jsonl") or {}
+        _make_again(told, sample, recipe, start, src, picture)
+    return told
+
+
+def _make_again(
+    told: Explanation,
+    sample: dict[str, Any],
+    recipe: Recipe,
+    start: dict[str, Any],
+    src: list[str] | None,
+    picture: str | None,
+) -> None:
+    """Find the source, fill in what it tells, and compare the sample with one made anew."""
+    key, meta = told.key, told.meta
     made_from = start.get("src")
     clip = _find_clip(
         meta,
@@ -109,17 +123,17 @@ def explain(
         told,
     )
     if clip is None:
-        return told
+        return
     told.source = clip.info.path
     s = meta["source"]
     if clip.info.frames and s["last"] >= clip.info.frames:
         told.rebuilt, told.note = False, f"its window ends at frame {s['last']} of {clip.info.frames}"
-        return told
+        return
     tile = meta.get("tile")
     window = str(tile.get("window", key)) if isinstance(tile, dict) else key
     still = clip.info.kind == "still"
     prefix, _, draw = window.rpartition("_s") if still else (window.rsplit("_", 2)[0], "", "0")
-    source = PlanClip(clip, shard.partition("-")[0], prefix, s["sha256"])
+    source = PlanClip(clip, told.shard.partition("-")[0], prefix, s["sha256"])
     spec = WindowSpec(0, s["first"], s["last"], 2**31, int(draw))
     from blursynth.exposure.shutter import load_profile
 
@@ -131,7 +145,7 @@ def explain(
     ]
     if reason is not None:
         told.rebuilt, told.note = False, f"its frames cannot be read as they were: {reason}"
-        return told
+        return
     maker = default_synthesizer(recipe, start.get("rife_weights"))
     try:
         again = dict(sample_members(recipe, source, spec, frames, maker)).get(key, {})
@@ -141,7 +155,6 @@ def explain(
     if picture is not None:
         told.picture = picture
         contact_sheet(Path(picture), [f.rgb for f in frames if f.rgb is not None], s, sample)
-    return told
 
 
 def find_sample(files: ShardFiles, key: str) -> tuple[str, dict[str, Any]]:
@@ -163,7 +176,7 @@ def read_recipe(root: Path) -> Recipe:
     """The recipe that the shards in ``root`` were made by. Raises RecipeError."""
     path = root / "recipe.toml"
     try:
-        return Recipe(**tomllib.loads(path.read_text(encoding="utf-8")))
+        return Recipe(**files_beside(tomllib.loads(path.read_text(encoding="utf-8")), root))
     except ValidationError as e:
         raise RecipeError(f"{path}: {explain_validation(e)}") from None
     except (OSError, ValueError, TypeError, RecursionError) as e:

@@ -71,6 +71,7 @@ class Synthesizer:
     def __init__(self, recipe: Recipe, rife_weights: str | None = None):
         """Raises RecipeError naming the setting that cannot be used (curve, gate, weights...)."""
         self.recipe = recipe
+        self.named = recipe.named()  # what samples tell: no folder of this machine
         try:
             self.curve = parse_curve(recipe.crf)
             if recipe.crf_out in HDR:
@@ -169,7 +170,7 @@ class Synthesizer:
             "stride": window.stride,
             "fps_up": recipe.fps_up,
             "interp": recipe.interp,
-            "profile": recipe.profile,
+            "profile": self.named.profile,
             "shutter_ms": round(1000 * light.spent / fps, 4) if fps else None,
             "duty": duty,
             "readout_ms": recipe.readout_ms,
@@ -216,7 +217,7 @@ class Synthesizer:
             "stride": 1,
             "fps_up": 1,
             "interp": "none",
-            "profile": self.recipe.profile,
+            "profile": self.named.profile,
             "shutter_ms": None,
             "duty": None,
             "readout_ms": 0.0,
@@ -240,10 +241,10 @@ class Synthesizer:
         )
 
     def _camera(self, draws: Draws, picture: Picture, transfer: str, restored: bool) -> dict[str, Any]:
-        curve = self.recipe.crf if self.curve.gammas is None else draws.response.name
+        curve = self.named.crf if self.curve.gammas is None else draws.response.name
         curve = transfer if curve == "auto" else curve
         return {
-            "crf": self.recipe.crf_out or curve,
+            "crf": self.named.crf_out or curve,
             "highlights": round(draws.highlight, 6) if draws.highlight and restored else None,
             "noise": picture.noise,
             "jpeg": draws.jpeg,

@@ -10,14 +10,16 @@ between, the bucket holds no sidecar for it, and the next run uploads what is st
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from blursynth.common.atomic import write_atomic
 from blursynth.recipe import Recipe
 from blursynth.run.folder import OWN_FILES, Output, OutputError
 from blursynth.run.plan import Plan
+from blursynth.shards.schema import KEPT
 from blursynth.shards.shard import SHARD_NAME, ShardError, parse_sidecar, read_sidecar, tar_matches
 from blursynth.shards.store import Store, StoreError, is_url, local_path, staging_folder
 
@@ -67,7 +69,7 @@ class RemoteOutput(Output):
             with contextlib.suppress(ShardError):  # not ours, or torn by hand; its shard is made again
                 self.sides[name[:-5]] = parse_sidecar(data, f"{self.label}/{name}")
         # The small files as they are there: what is not there must not be here from an earlier run either.
-        small = [*OWN_FILES, "README.md"]
+        small = [*OWN_FILES, "README.md", *filter(KEPT.fullmatch, self.sizes)]
         found = self.store.read([n for n in small if n in self.sizes])
         with contextlib.suppress(OSError):
             # A run that was stopped wrote on here and did not come to upload it.
@@ -80,10 +82,11 @@ class RemoteOutput(Output):
             else:
                 (self.path / name).unlink(missing_ok=True)
 
-    def begin(self, recipe: Recipe, plan: Plan) -> None:
+    def begin(self, recipe: Recipe, plan: Plan, kept: Mapping[str, bytes] = MappingProxyType({})) -> None:
         """Lay down the recipe there, upload what a killed run had made and not delivered, sweep the rest."""
-        super().begin(recipe, plan)
-        self._send("recipe.toml")
+        super().begin(recipe, plan, kept)
+        for name in (*kept, "recipe.toml"):
+            self._send(name)
         done = self.finished(plan)
         names = {p.stem for p in self.path.iterdir() if SHARD_NAME.fullmatch(p.stem)}
         for name in sorted(names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -10,8 +11,9 @@ import shutil
 import socket
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from blursynth import __version__
@@ -20,6 +22,7 @@ from blursynth.common.atomic import open_own, part_of, write_atomic
 from blursynth.common.errors import UsageError
 from blursynth.recipe import Recipe, dump_recipe
 from blursynth.run.plan import Plan
+from blursynth.shards.schema import KEPT
 from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
 
 OWN_FILES = {
@@ -110,7 +113,15 @@ class Output:
                     head = f.read(HEAD)
                 if head and mark not in head:
                     return name
-        return None
+        names = [p.name for p in self.path.iterdir() if KEPT.fullmatch(p.name)] if self.path.exists() else []
+        return next((name for name in sorted(names) if not self._keeps(name)), None)
+
+    def _keeps(self, name: str) -> bool:
+        """Whether this is a copy of a recipe's file: its content is what its name says."""
+        named, path = KEPT.fullmatch(name), self.path / name
+        if named is None or path.is_symlink() or not path.is_file():
+            return False
+        return hashlib.sha256(path.read_bytes()).hexdigest().startswith(named["sha12"])
 
     def refuse_mix(self, recipe: Recipe, plan: Plan) -> None:
         """Raises OutputError when shards of another recipe, version or source lie here, naming what differs."""
@@ -144,7 +155,7 @@ class Output:
             old = tomllib.loads((self.path / "recipe.toml").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return "its recipe.toml is gone or torn"
-        new = {k: v for k, v in recipe.model_dump().items() if v is not None}
+        new = {k: v for k, v in recipe.named().model_dump().items() if v is not None}
         keys = sorted(k for k in (old.keys() | new.keys()) - {"name", "cite"} if old.get(k) != new.get(k))
         return (
             ", ".join(f"{k}: {old.get(k, 'unset')} there, {new.get(k, 'unset')} now" for k in keys)
@@ -165,9 +176,14 @@ class Output:
             or "a file the recipe names changed"
         )
 
-    def begin(self, recipe: Recipe, plan: Plan) -> None:
-        """Sweep what a killed run left half-written; lay down the recipe before the first shard."""
+    def begin(self, recipe: Recipe, plan: Plan, kept: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Sweep what a killed run left half-written; lay down the recipe, and the files it names, before the first shard.
+
+        kept: name -> content of those files.
+        """
         self.sweep()
+        for name, data in kept.items():
+            write_atomic(self.path / name, data)
         write_atomic(self.path / "recipe.toml", dump_recipe(recipe).encode())
         write_atomic(
             self.state / "plan.json",
@@ -198,7 +214,7 @@ class Output:
                     self._remove(name)
         owned = {*OWN_FILES, "README.md"} if self.owns_card() else set(OWN_FILES)
         for name in names:
-            if name in owned or is_own_part(name):
+            if name in owned or is_own_part(name) or KEPT.fullmatch(name):
                 self._remove(name)
         for name in ("plan.json", "sources.json"):
             (self.state / name).unlink(missing_ok=True)
@@ -290,6 +306,7 @@ def is_own_part(name: str) -> bool:
     return (
         whole in OWN_FILES
         or whole == "README.md"
+        or bool(KEPT.fullmatch(whole))
         or (ext in ("tar", "json") and bool(SHARD_NAME.fullmatch(stem)))
     )
 

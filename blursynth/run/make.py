@@ -20,7 +20,7 @@ from blursynth.common.errors import explain_validation
 from blursynth.common.progress import Meter
 from blursynth.common.stop import Terminated, term_interrupts
 from blursynth.common.text import counted
-from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
+from blursynth.recipe import Recipe, RecipeError, RunOptions, kept_name, load_recipe
 from blursynth.run.bucket import open_output
 from blursynth.run.estimate import estimate
 from blursynth.run.folder import Output, OutputError
@@ -29,6 +29,7 @@ from blursynth.run.outcome import EngineError, Outcome, ShardTask, fill_outcome
 from blursynth.run.plan import Plan, make_plan
 from blursynth.run.report import RunLog, Summary
 from blursynth.run.task import make_shard
+from blursynth.shards.schema import KEPT
 from blursynth.sources.find import Clip, Reject, SourceError, find_clips
 from blursynth.sources.fingerprint import fingerprint
 from blursynth.sources.manifest import load_manifest
@@ -64,16 +65,19 @@ def make(
     recipe, run = resolve(src, out, recipe, options)
     check_recipe(recipe, run)
     output = open_output(run.out)
+    kept = read_files(recipe)  # now: --overwrite may remove the folder that they are read from
+    files = recipe_files(recipe, run, kept)
     if run.dry_run:
-        plan, unused, warnings = prepare(recipe, run)
+        plan, unused, warnings = prepare(recipe, run, files)
         return estimate(plan, run, unused, output, warnings)
     with term_interrupts(), output.lock():
         try:
             if run.overwrite:
                 output.clear()
-            plan, unused, warnings = prepare(recipe, run, cache=output.state / "sources.json")
+            plan, unused, warnings = prepare(recipe, run, files, cache=output.state / "sources.json")
             output.refuse_mix(recipe, plan)
-            output.begin(recipe, plan)
+            output.begin(recipe, plan, kept)
+            plan.recipe = recipe.named(output.path.absolute())
             summary = _run(plan, run, unused, output, quiet, task)
             summary.warnings += warnings
             return summary
@@ -128,7 +132,7 @@ def check_recipe(recipe: Recipe, run: RunOptions) -> None:
 
 
 def prepare(
-    recipe: Recipe, run: RunOptions, cache: Path | None = None
+    recipe: Recipe, run: RunOptions, files: dict[str, str], cache: Path | None = None
 ) -> tuple[Plan, list[Reject], list[str]]:
     """Find the clips, hash them, plan; the sources that give nothing; and where the recipe goes against a file.
 
@@ -148,7 +152,7 @@ def prepare(
         clips, prints = fingerprint(clips, cache)
         hashes, stamps = prints.sha256, prints.stamps
         unused += prints.rejects
-    plan = make_plan(clips, splits, recipe, hashes, stamps, recipe_files(recipe, run))
+    plan = make_plan(clips, splits, recipe, hashes, stamps, files)
     unused += plan.short
     if not plan.samples:
         raise SourceError(
@@ -172,20 +176,37 @@ def long_exposures(clips: Sequence[Clip], recipe: Recipe) -> list[str]:
     ]
 
 
-def recipe_files(recipe: Recipe, run: RunOptions) -> dict[str, str]:
+def read_files(recipe: Recipe) -> dict[str, bytes]:
+    """The recipe's FILE.npy values, by the names they get in DATA. Raises RecipeError."""
+    kept = {}
+    for key, path in recipe.files.items():
+        data = _read(key, path)
+        named = KEPT.fullmatch(path.name)
+        # One file may serve two keys, so the name of a kept file says its content, not its key.
+        if named and named["sha12"] != hashlib.sha256(data).hexdigest()[:12]:
+            raise RecipeError(
+                f"{key}: {path}: its content is not what its name says; give the original another name"
+            )
+        kept[path.name if named else kept_name(key, data)] = data
+    return kept
+
+
+def recipe_files(recipe: Recipe, run: RunOptions, kept: dict[str, bytes]) -> dict[str, str]:
     """sha256 of the files a recipe names: another file under the same name is another recipe. Raises RecipeError."""
-    paths = {k: v for k, v in recipe.model_dump().items() if isinstance(v, str) and v.endswith(".npy")}
+    found = {name.partition("-")[0]: hashlib.sha256(data).hexdigest() for name, data in kept.items()}
     if recipe.interp == "rife":
         from blursynth.exposure.rife import find_weights
 
-        paths["rife_weights"] = str(find_weights(run.rife_weights))
-    found = {}
-    for key, path in paths.items():
-        try:
-            found[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        except OSError as e:
-            raise RecipeError(f"{key}: {path}: {e.strerror or e}") from None
+        weights = find_weights(run.rife_weights)
+        found["rife_weights"] = hashlib.sha256(_read("rife_weights", Path(weights))).hexdigest()
     return found
+
+
+def _read(key: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise RecipeError(f"{key}: {path}: {e.strerror or e}") from None
 
 
 def _run(
@@ -259,7 +280,7 @@ def _run(
     output.save_failures(failed)
     finished = output.finished(plan)
     made = Made(
-        plan.recipe,
+        plan.recipe.named(),
         plan.sha256,
         shards={name: finished.get(name) for name in plan.shards},
         sources=[p.identity() for p in plan.clips],

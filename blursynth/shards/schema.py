@@ -15,6 +15,8 @@ FORMATS = ("png", "webp")
 MAX_JSON = 1 << 20
 """Bytes; a sample's JSON is a few kB."""
 SHA256 = r"^[0-9a-f]{64}$"
+KEPT = re.compile(r"(crf|crf_out|profile)-(?P<sha12>[0-9a-f]{12})\.npy")
+"""The name that a recipe's FILE.npy has beside the shards: the key, and the beginning of its content's sha256."""
 
 
 class _Part(BaseModel):

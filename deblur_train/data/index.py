@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.common.errors import UserError
-from blursynth.shards.schema import FORMATS, KEY, MAX_JSON, problem_with
+from blursynth.shards.schema import FORMATS, KEPT, KEY, MAX_JSON, problem_with
 from blursynth.shards.store import StoreError, is_url, local_path
 from blursynth.shards.tar import Member, TarFault, walk
 from deblur_train.data.remote import fetch_shards
@@ -135,7 +135,7 @@ def _sample(
     if problem:
         faults.append(Fault(where, problem))
         return None
-    quality = meta["camera"].get("jpeg")
+    quality, crf = meta["camera"].get("jpeg"), str(meta["camera"]["crf"])
     return Sample(
         number,
         key,
@@ -143,7 +143,7 @@ def _sample(
         images["sharp"],
         images.get("linear"),
         clip=str(meta["source"]["clip"]),
-        crf=str(meta["camera"]["crf"]),
+        crf=str(path.parent / crf) if KEPT.fullmatch(crf) else crf,  # the curve lies beside the shards
         border=shaken_border(meta),
         jpeg=quality if type(quality) is int and 1 <= quality <= 100 else None,
     )

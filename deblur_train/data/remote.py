@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from blursynth.common.atomic import part_beside, write_atomic
+from blursynth.shards.schema import KEPT
 from blursynth.shards.store import Store, StoreError
 
 FETCHERS = 4  # shards at a time
@@ -63,6 +64,9 @@ def fetch_shards(url: str, split: str) -> tuple[list[Path], list[str]]:
                 )
             with ThreadPoolExecutor(FETCHERS) as pool:
                 list(pool.map(lambda n: _fetch(store, folder / n, want[n]), missing))
+            for name in filter(KEPT.fullmatch, listed):  # a response curve; its name says its content
+                if not (folder / name).exists():
+                    write_atomic(folder / name, store.read([name])[name])
             for old in folder.iterdir():
                 name = old.name if old.suffix == ".tar" else f"{old.stem}.tar"
                 if old.suffix == ".part" or (shard.fullmatch(name) and name not in want):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import blursynth
+from blursynth.checks.explain import explain
 from blursynth.checks.verify import verify
 from blursynth.common.atomic import part_name
 from blursynth.recipe import Recipe, RecipeError
@@ -324,8 +325,63 @@ def test_a_changed_curve_under_the_same_name_is_another_plan(src, tmp_path):
     np.save(tmp_path / "crf.npy", curve**2.2)
     run(src, tmp_path / "a", crf=str(tmp_path / "crf.npy"))
     np.save(tmp_path / "crf.npy", curve**1.8)
-    with pytest.raises(OutputError, match="a file the recipe names changed"):
+    with pytest.raises(OutputError, match=r"another recipe \(crf: crf-\w{12}.npy there, crf-\w{12}.npy now"):
         run(src, tmp_path / "a", crf=str(tmp_path / "crf.npy"))
+
+
+def samples(out):
+    return [(s["__key__"], s) for t in sorted(Path(out).glob("*.tar")) for s in read_shard(t)]
+
+
+def test_data_with_a_curve_from_a_file_is_made_again_from_any_folder(src, tmp_path, monkeypatch):
+    """The curve and the profile go with the data: neither their folder nor the working folder counts."""
+    first, again, elsewhere = tmp_path / "first", tmp_path / "again", tmp_path / "elsewhere"
+    for folder in (first, elsewhere, tmp_path / "moved"):
+        folder.mkdir()
+    curve = np.linspace(0, 1, 256) ** 1.7
+    np.save(first / "curve.npy", curve)
+    np.save(first / "pulse.npy", np.array([0.0, 1.0, 0.5]))
+    options = {"task": make_shard, "interp": "dis", "max_samples": 3}
+    monkeypatch.chdir(first)
+    run(src, "data", crf="curve.npy", profile="pulse.npy", **options)
+    resumed = run(src, "data", recipe="data/recipe.toml", **options)
+    assert resumed.made == 0 and resumed.samples == 3
+    before = digests(first / "data")
+    (first / "curve.npy").unlink()
+    (first / "pulse.npy").unlink()
+    monkeypatch.chdir(elsewhere)
+    resumed = run(src, first / "data", recipe=str(first / "data" / "recipe.toml"), **options)
+    assert (resumed.made, resumed.samples, digests(first / "data")) == (0, 3, before)
+    assert explain(first / "data", samples(first / "data")[0][0], [str(src)]).rebuilt
+    shutil.move(first / "data", tmp_path / "moved" / "data")
+    run(src, again, recipe=str(tmp_path / "moved" / "data" / "recipe.toml"), **options)
+    assert digests(again) == before
+    assert samples(again) == samples(tmp_path / "moved" / "data")
+    told = json.loads(samples(again)[0][1]["json"])
+    assert re.fullmatch(r"crf-[0-9a-f]{12}\.npy", told["camera"]["crf"])
+    assert told["exposure"]["profile"].startswith("profile-")
+    # Over its own folder too, whose files go first.
+    run(src, again, recipe=str(again / "recipe.toml"), overwrite=True, **options)
+    assert digests(again) == before
+
+
+def test_the_content_of_a_curve_decides_and_not_its_name(tmp_path):
+    np.save(tmp_path / "a.npy", np.linspace(0, 1, 256) ** 2.2)
+    shutil.copy(tmp_path / "a.npy", tmp_path / "b.npy")
+    np.save(tmp_path / "c.npy", np.linspace(0, 1, 256) ** 1.8)
+    a, b, c = (Recipe(crf=str(tmp_path / f"{n}.npy")) for n in "abc")
+    assert a.sha256 == b.sha256 != c.sha256
+
+
+def test_a_kept_curve_that_was_changed_is_refused(src, tmp_path):
+    np.save(tmp_path / "a.npy", np.linspace(0, 1, 256) ** 2.2)
+    run(src, tmp_path / "d", crf=str(tmp_path / "a.npy"))
+    (kept,) = (tmp_path / "d").glob("crf-*.npy")
+    np.save(kept, np.linspace(0, 1, 256))
+    with pytest.raises(RecipeError, match="its content is not what its name says"):
+        run(src, tmp_path / "e", recipe=str(tmp_path / "d" / "recipe.toml"))
+    with pytest.raises(OutputError, match=f"holds a {kept.name} that blursynth did not write"):
+        run(src, tmp_path / "d", crf=str(tmp_path / "a.npy"))
 
 
 @pytest.mark.parametrize(

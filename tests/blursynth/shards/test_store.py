@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -138,6 +140,22 @@ def test_a_bucket_holds_the_bytes_a_folder_would(src, bucket, tmp_path):
     assert remote_digests(f"{bucket}/data") == digests(tmp_path / "here")
     staged = {p.suffix for p in staging_folder(f"{bucket}/data").iterdir()}
     assert ".tar" not in staged, "what is delivered is not kept"
+
+
+def test_a_curve_goes_to_the_bucket_and_to_who_trains_from_there(src, bucket, tmp_path):
+    np.save(tmp_path / "curve.npy", np.linspace(0, 1, 256) ** 2.2)
+    here, url = tmp_path / "here", f"{bucket}/data"
+    for out in (here, url):
+        make(src, out, crf=str(tmp_path / "curve.npy"), interp="none", max_samples=2, workers=1, quiet=True)
+    assert remote_digests(url) == digests(here)
+    (tmp_path / "curve.npy").unlink()
+    (curve,) = (p.name for p in here.glob("crf-*.npy"))
+    samples = index_split(url, "train").samples
+    assert [s.crf for s in samples] == [str(cache_folder(url) / curve)] * len(samples) and samples
+    assert Path(samples[0].crf).read_bytes() == (here / curve).read_bytes()
+    assert explain(url, samples[0].key, [str(src)]).rebuilt
+    make(src, url, recipe=str(here / "recipe.toml"), overwrite=True, workers=1, quiet=True)
+    assert remote_digests(url) == digests(here)
 
 
 def test_the_bucket_alone_says_what_is_done(src, bucket, tmp_path):
