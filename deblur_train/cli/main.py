@@ -164,6 +164,11 @@ def configs(name: str | None) -> None:
     help="Fit each picture to the sharp one first, in light and place: RealBlur's protocol; PSNR and SSIM only.",
 )
 @click.option("--lpips", is_flag=True, help="Also LPIPS (extra: lpips).")
+@click.option(
+    "--y-channel",
+    is_flag=True,
+    help="Also PSNR of the Y channel (BT.601, 16 to 235), as papers with MATLAB's or BasicSR's rgb2ycbcr report it.",
+)
 @TILE
 @NORM_STATS
 @DEVICE
@@ -180,33 +185,32 @@ def evaluate_command(
     limit: int | None,
     align: Any,
     lpips: bool,
+    y_channel: bool,
     norm_stats: Any,
     device: str,
 ) -> None:
     """Measure a checkpoint: PSNR, SSIM and edge retention on whole frames, beside the blurred input."""
-    from deblur_train.distributed import choose_device
     from deblur_train.evaluation.evaluate import evaluate
-    from deblur_train.evaluation.pair_sources import pairs_from_folders, pairs_from_shards, pairs_from_tree
 
-    folders = (blur is not None) + (sharp is not None)
-    if (shards is not None) + (pairs is not None) + (folders > 0) != 1 or folders == 1:
-        raise click.UsageError("give one of --shards DATA, --pairs ROOT, or both --blur DIR and --sharp DIR")
-    if shards:
-        source = pairs_from_shards(shards, split, limit)
-    elif pairs:
-        source = pairs_from_tree(pairs, split, limit)
-    else:
-        source = pairs_from_folders(str(blur), str(sharp), limit)
+    if align and (lpips or y_channel):
+        raise click.UsageError("--align ecc measures PSNR and SSIM alone; leave out --lpips and --y-channel")
     result = evaluate(
-        source,
+        None,
         checkpoint,
-        Path(report) if report else None,
+        report,
         norm_stats,
-        choose_device(device),
+        device,
         lpips,
         align=align,
         tile=tile,
         restored=restored,
+        y_channel=y_channel,
+        shards=shards,
+        pairs=pairs,
+        blur=blur,
+        sharp=sharp,
+        split=split,
+        limit=limit,
     )
     mean = result["mean"]
     say(
@@ -215,6 +219,7 @@ def evaluate_command(
     say(f"{'':16}{'blurred':>10}{'restored':>10}{'change':>10}")
     for metric, words in (
         ("psnr", "PSNR, dB"),
+        ("psnr_y", "PSNR of Y, dB"),
         ("ssim", "SSIM"),
         ("edge_retention", "edge retention"),
         ("lpips", "LPIPS"),

@@ -14,25 +14,28 @@ import numpy as np
 from rich.console import Console
 
 from blursynth.common.atomic import write_atomic
+from blursynth.common.errors import UsageError
 from blursynth.common.progress import Meter
 from deblur_train.data.pictures import DecodeError
+from deblur_train.distributed import choose_device
 from deblur_train.evaluation.align import align as align_pictures
 from deblur_train.evaluation.align import aligned_psnr, aligned_ssim
-from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, ssim, to_8_bits
-from deblur_train.evaluation.pair_sources import PairSource, require_pairs
+from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, psnr_y, ssim, to_8_bits
+from deblur_train.evaluation.pair_sources import PairSource, choose_pairs, require_pairs
 from deblur_train.evaluation.plot import contact_sheet, save_png
 from deblur_train.evaluation.restored import Answer, answers_from_folder
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.media.pictures import ImageError
+from deblur_train.models.checkpoint import shipped_checkpoint
 from deblur_train.models.norm import NormStats
 
 PSNR_CAP = 100.0  # dB, stands for equal images in means
 
 
 def evaluate(
-    source: PairSource,
-    checkpoint: str,
-    report: Path | None = None,
+    source: PairSource | None = None,
+    checkpoint: str | Path | None = None,
+    report: str | Path | None = None,
     norm_stats: NormStats = "tracked",
     device: str = "cpu",
     lpips: bool = False,
@@ -40,19 +43,41 @@ def evaluate(
     align: Literal["ecc"] | None = None,
     tile: Tile = "auto",
     restored: str | Path | None = None,
+    y_channel: bool = False,
+    *,
+    shards: str | Path | None = None,
+    pairs: str | Path | None = None,
+    blur: str | Path | None = None,
+    sharp: str | Path | None = None,
+    split: str = "val",
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Measure; returns (and writes to ``report``, with a CSV and a contact sheet beside it) per-image and mean values.
 
     Means are over images; ``left_out`` names the pairs that could not be measured, and why. Each metric stands as
     ``psnr`` (restored), ``psnr_blurred`` (input) and ``psnr_delta``. ``align="ecc"`` is RealBlur's protocol, PSNR and SSIM
-    alone; see ``align``.
+    alone; see ``align``. ``evaluate(shards="data")`` and ``evaluate(checkpoint="best.safetensors", pairs="GOPRO_Large")`` are
+    the command's calls from Python.
 
     Args:
-        checkpoint: of ours, an official one, or an exported file.
+        source: what to measure on, or one of ``shards``, ``pairs``, or ``blur`` and ``sharp``, with ``split`` and ``limit``.
+        checkpoint: of ours, an official one, or an exported file; None: the model that comes with the package.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        y_channel: also ``psnr_y``, PSNR of BT.601 luma.
         tile: as in ``predict``: large pictures in tiles, where free memory asks for it.
         restored: a folder of pictures that another method made, measured instead of the checkpoint's.
     """
-    measure = _aligned if align else _plain(lpips, device)
+    if align not in (None, "ecc"):
+        raise UsageError(f"align: must be 'ecc' or None, not {align!r}")
+    if align and (lpips or y_channel):
+        raise UsageError("align: measures PSNR and SSIM alone; leave out lpips and y_channel")
+    if source is None:
+        source = choose_pairs(shards, pairs, blur, sharp, split, limit)
+    elif shards or pairs or blur or sharp:
+        raise UsageError("source: given beside shards, pairs, blur or sharp; give one")
+    checkpoint = checkpoint or shipped_checkpoint()
+    device = choose_device(device)
+    measure = _aligned if align else _plain(lpips, y_channel, device)
     restorer = None if restored else load_restorer(checkpoint, norm_stats, tile, device)
     answer: Answer = (
         answers_from_folder(restored, source.names)
@@ -66,8 +91,8 @@ def evaluate(
             meter.say(f"warning: {remark}")
         for i, name in enumerate(source.names):
             try:
-                blur, sharp = source.read(i)
-                afters, befores = measure(answer(name, blur), sharp), measure(blur, sharp)
+                blurred, target = source.read(i)
+                afters, befores = measure(answer(name, blurred), target), measure(blurred, target)
             except (DecodeError, ImageError) as e:
                 left_out.append(f"{name}: {e}")
                 meter.say(f"warning: {left_out[-1]}; not measured")
@@ -93,6 +118,7 @@ def evaluate(
         "per_image": rows,
     }
     if report is not None:
+        report = Path(report)
         write_atomic(report, (json.dumps(result, indent=1) + "\n").encode())
         table = io.StringIO()
         writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
@@ -107,8 +133,10 @@ Measure = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 """(picture, sharp) to values by name."""
 
 
-def _plain(lpips: bool, device: str) -> Measure:
+def _plain(lpips: bool, y_channel: bool, device: str) -> Measure:
     metrics = {"psnr": _capped_psnr, "ssim": ssim, "edge_retention": edge_retention}
+    if y_channel:
+        metrics["psnr_y"] = lambda a, b: min(psnr_y(a, b), PSNR_CAP)
     if lpips:
         metrics["lpips"] = lpips_metric(device)
     return lambda picture, sharp: {name: f(picture, sharp) for name, f in metrics.items()}

@@ -16,6 +16,20 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float("inf") if error == 0 else 10 * float(np.log10(_peak(a) ** 2 / error))
 
 
+LUMA = (65.481, 128.553, 24.966)  # of R, G, B in 0..1: ITU-R BT.601 in 16..235, as MATLAB's rgb2ycbcr has it
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """Y of BT.601, ``(H, W)`` float64 in 16..235 and not rounded, as BasicSR's ``rgb2ycbcr(y_only=True)`` of floats."""
+    return image.astype(np.float64) / _peak(image) @ np.array(LUMA) + 16
+
+
+def psnr_y(a: np.ndarray, b: np.ndarray) -> float:
+    """PSNR in dB of ``luma`` alone, peak 255, as BasicSR's ``test_y_channel`` without a cropped border."""
+    error = float(np.mean((luma(a) - luma(b)) ** 2))
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
 def _peak(image: np.ndarray) -> float:
     return 65535.0 if image.dtype == np.uint16 else 255.0
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from blursynth.common.errors import UsageError
 from blursynth.shards.layouts import find_pairs, match_folders
 from blursynth.shards.partners import PairSet, report
 from deblur_train.data.index import DataError, index_split
@@ -28,6 +30,27 @@ class PairSource:
 def _spread(n: int, limit: int | None) -> list[int]:
     """At most ``limit`` of the numbers 0..n-1, evenly spread."""
     return [int(i) for i in np.unique(np.linspace(0, n - 1, min(limit or n, n)).round())]
+
+
+def choose_pairs(
+    shards: str | Path | None,
+    pairs: str | Path | None,
+    blur: str | Path | None,
+    sharp: str | Path | None,
+    split: str = "val",
+    limit: int | None = None,
+) -> PairSource:
+    """The source that is given. Raises UsageError unless that is one, and what the source's own function raises."""
+    if split not in ("train", "val"):
+        raise UsageError(f"split: must be 'train' or 'val', not {split!r}")
+    folders = (blur is not None) + (sharp is not None)
+    if (shards is not None) + (pairs is not None) + (folders > 0) != 1 or folders == 1:
+        raise UsageError("give one of shards, pairs, or both blur and sharp")
+    if shards is not None:
+        return pairs_from_shards(str(shards), split, limit)
+    if pairs is not None:
+        return pairs_from_tree(str(pairs), split, limit)
+    return pairs_from_folders(str(blur), str(sharp), limit)
 
 
 def pairs_from_shards(folder: str, split: str, limit: int | None) -> PairSource:

@@ -11,11 +11,12 @@ import statistics
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
 from blursynth.common.atomic import write_atomic
+from blursynth.common.errors import did_you_mean
 from deblur_train.evaluation.bench import count, model_of, time_in_turn
 from deblur_train.exporting.check import RealFrames, parity, psnr_change, read_frames, synthetic, to_input
 from deblur_train.exporting.graph import Portable, describe
@@ -30,7 +31,7 @@ from deblur_train.inference.runtimes import (
     torch_runner,
 )
 from deblur_train.inference.signature import Dtype, ExportError, Signature, Size, UnsupportedExport
-from deblur_train.models.checkpoint import load_generator
+from deblur_train.models.checkpoint import load_generator, shipped_checkpoint
 
 Format = Literal["onnx", "tflite", "pt2"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -65,6 +66,27 @@ class ExportOptions:
             return self.tolerance
         rounding = HALF_CODE if self.io == "uint8" and self.precision != "int8" else 0.0
         return TOLERANCE[self.precision] + rounding
+
+
+def options_from(options: ExportOptions | None, settings: dict[str, Any], out: Path) -> ExportOptions:
+    """The options that a call names, checked by name and value. Raises UnsupportedExport."""
+    if options is not None:
+        if settings:
+            raise UnsupportedExport(f"{', '.join(settings)}: given beside options; put it into them")
+        return options
+    kinds = get_type_hints(ExportOptions)
+    for key, value in settings.items():
+        if key not in kinds:
+            raise UnsupportedExport(f"{key}: no option of export{did_you_mean(key, kinds)}")
+        choices = get_args(kinds[key]) if get_origin(kinds[key]) is Literal else ()
+        if choices and value not in choices:
+            raise UnsupportedExport(f"{key}: must be one of {', '.join(choices)}, not {value!r}")
+    told = out.suffix.lower().removeprefix(".")
+    if "format" not in settings and told not in get_args(Format):
+        raise UnsupportedExport(
+            f"{out}: must end in {', '.join('.' + f for f in get_args(Format))}, or give format="
+        )
+    return ExportOptions(**{"format": told, **settings})
 
 
 def check_options(options: ExportOptions, out: Path) -> None:
@@ -151,12 +173,23 @@ def verdict(report: dict[str, Any], options: ExportOptions) -> str | None:
     return f"differs from the checkpoint by {largest:.2e}, more than {options.limit:g}"
 
 
-def export(checkpoint: str, out: Path, options: ExportOptions) -> dict[str, Any]:
+def export(
+    checkpoint: str | Path | None,
+    out: str | Path,
+    options: ExportOptions | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
     """Write ``out`` and ``out.json`` and return what the JSON holds.
+
+    ``export("best.safetensors", "model.onnx", precision="int8", calib="data")`` is the command's call from Python: the
+    keys of ExportOptions, the format by the name of ``out`` where it is not given. ``checkpoint`` None is the model that
+    comes with the package.
 
     Raises UnsupportedExport for impossible options, ImportError (naming the extra), CheckpointError, DataError, and
     ExportError when the result differs from the checkpoint by more than the tolerance: then nothing is written.
     """
+    out, checkpoint = Path(out), str(checkpoint or shipped_checkpoint())
+    options = options_from(options, settings, out)
     check_options(options, out)
     if options.format == "onnx":
         require_onnx()
@@ -175,7 +208,7 @@ def export(checkpoint: str, out: Path, options: ExportOptions) -> dict[str, Any]
         "file": out.name,
         "bytes": len(model),
         "sha256": hashlib.sha256(model).hexdigest(),
-        "checkpoint": str(checkpoint),
+        "checkpoint": checkpoint,
         "format": options.format,
         "precision": options.precision,
         "backbone": generator.backbone_name,

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deblur_train.evaluation.metrics import edge_retention, psnr, ssim
+from deblur_train.evaluation.metrics import edge_retention, luma, psnr, psnr_y, ssim
 from deblur_train.evaluation.plot import contact_sheet, curves
 from tests.helpers.train_shards import scene
 
@@ -15,6 +15,26 @@ def test_psnr_known_values():
     assert psnr(np.full_like(a, 250), np.full_like(a, 10)) == psnr(
         np.full_like(a, 10), np.full_like(a, 250)
     ), "no wrap-around"
+
+
+def test_luma_is_bt601_in_16_to_235():
+    """MATLAB's rgb2ycbcr of black, white, red, green, blue; 16 bits alike; one step of all channels is 219/255 of Y."""
+    primaries = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    want = [[16, 235, 81.481, 144.553, 40.966]]
+    np.testing.assert_allclose(luma(primaries), want, atol=1e-9)
+    np.testing.assert_allclose(luma(primaries.astype(np.uint16) * 257), want, atol=1e-9)
+    a = np.full((8, 8, 3), 100, np.uint8)
+    assert psnr_y(a, a) == float("inf")
+    assert psnr_y(a, a + 1) == pytest.approx(20 * np.log10(255 / (219 / 255)), abs=1e-9)
+
+
+def test_psnr_of_luma_equals_skimage():
+    color = pytest.importorskip("skimage.color")
+    blur, sharp = scene(3)
+    y = [color.rgb2ycbcr(x)[..., 0] for x in (blur, sharp)]
+    want = 10 * np.log10(255**2 / np.mean((y[0] - y[1]) ** 2))
+    assert psnr_y(blur, sharp) == pytest.approx(want, abs=1e-6)
+    assert psnr_y(blur, sharp) != pytest.approx(psnr(blur, sharp), abs=0.1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
+from blursynth.common.errors import UsageError
 from blursynth.shards.layouts import LayoutError
-from deblur_train import build_generator
+from deblur_train import build_generator, evaluate
 from deblur_train.cli.main import main
-from deblur_train.evaluation.metrics import psnr, ssim
+from deblur_train.evaluation.metrics import psnr, psnr_y, ssim
 from deblur_train.evaluation.pair_sources import pairs_from_folders, pairs_from_tree
 from deblur_train.media.pictures import ImageError, read_picture
 from deblur_train.models.checkpoint import save_generator
@@ -120,3 +122,33 @@ def test_usage(tmp_path, checkpoint):
     assert run(checkpoint, "--pairs", tmp_path, "--shards", tmp_path).exit_code == 2
     done = run(checkpoint, "--pairs", tmp_path)
     assert done.exit_code == 1 and "no pairs in a layout that is known" in done.stderr
+
+
+def test_the_y_channel_stands_beside_the_others(tmp_path, checkpoint):
+    root = realblur(tmp_path / "set", 2, 2)
+    done = run(checkpoint, "--pairs", root, "--json", tmp_path / "r.json", "--y-channel")
+    assert done.exit_code == 0 and "PSNR of Y, dB" in done.output
+    row = json.loads((tmp_path / "r.json").read_text())["per_image"][0]
+    blur, sharp = pairs_from_tree(str(root), "val", None).read(0)
+    assert row["psnr_y_blurred"] == pytest.approx(psnr_y(blur, sharp), abs=1e-6)
+    assert row["psnr_y_delta"] == pytest.approx(row["psnr_y"] - row["psnr_y_blurred"], abs=2e-6)
+    done = run(checkpoint, "--pairs", root, "--y-channel", "--align", "ecc")
+    assert done.exit_code == 2 and "PSNR and SSIM alone" in done.stderr
+
+
+def test_from_python_by_the_names_of_the_options(tmp_path, checkpoint):
+    root = realblur(tmp_path / "set", 2, 2)
+    asked = {"checkpoint": checkpoint, "console": Console(quiet=True)}
+    whole = evaluate(pairs=root, report=tmp_path / "r.json", y_channel=True, device="auto", **asked)
+    assert whole["images"] == 4 and (tmp_path / "r.csv").exists()
+    one = evaluate(blur=root / "scene001" / "blur", sharp=root / "scene001" / "gt", limit=1, **asked)
+    assert one["images"] == 1 and one["mean"]["psnr"] == whole["per_image"][0]["psnr"]
+    for wrong, words in (
+        ({}, "give one of"),
+        ({"pairs": root, "shards": root}, "give one of"),
+        ({"pairs": root, "split": "test"}, "split: must be"),
+        ({"pairs": root, "align": "foo"}, "align: must be"),
+        ({"pairs": root, "align": "ecc", "lpips": True}, "leave out lpips"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            evaluate(**wrong, **asked)

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from deblur_train import build_generator, load_generator
 from deblur_train.cli.main import main
 from deblur_train.exporting.check import RealFrames, fit, psnr_change, synthetic, to_image, to_input
+from deblur_train.exporting.export import ExportOptions, export
 from deblur_train.exporting.graph import Portable, _extend
 from deblur_train.exporting.to_pt2 import pt2_runner
 from deblur_train.inference.restorer import load_restorer
 from deblur_train.inference.runtimes import Runner, open_any, open_exported, torch_runner
-from deblur_train.inference.signature import ExportError, Signature, signature_from_words
+from deblur_train.inference.signature import ExportError, Signature, UnsupportedExport, signature_from_words
 from deblur_train.inference.tiles import restore
 from deblur_train.models.base import reflect_to, start_near_identity
 from deblur_train.models.checkpoint import CheckpointError, export_official
@@ -398,3 +399,24 @@ def test_a_checkpoint_of_another_kind_of_file(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"x")
     with pytest.raises(ExportError, match="not an exported file"):
         open_exported(tmp_path / "x.bin")
+
+
+@pytest.mark.parametrize(
+    ("out", "settings", "words"),
+    [
+        ("m.onnx", {"precison": "int8"}, "precison: no option of export .did you mean 'precision'"),
+        ("m.onnx", {"precision": "int4"}, "precision: must be one of fp32, fp16, int8, not 'int4'"),
+        ("m.onnx", {"format": "tflite"}, "must end in .tflite"),
+        ("m.bin", {}, "must end in .onnx, .tflite, .pt2, or give format="),
+        ("m.onnx", {"options": ExportOptions("onnx"), "opset": 19}, "opset: given beside options"),
+    ],
+)
+def test_export_from_python_names_the_callers_own_argument(tmp_path, checkpoint, out, settings, words):
+    with pytest.raises(UnsupportedExport, match=words):
+        export(checkpoint, tmp_path / out, **settings)
+    assert not (tmp_path / out).exists()
+
+
+def test_export_from_python_by_the_names_of_the_options(tmp_path, checkpoint):
+    report = export(str(checkpoint), str(tmp_path / "m.pt2"), size=(64, 64), precision="fp32")
+    assert report["format"] == "pt2" and (tmp_path / "m.pt2").exists()
