@@ -66,6 +66,8 @@ class Exposure:
         if max_steps < 1 or not (path is None or (path.ndim == 2 and path.shape[1] == 3 and len(path) > 1)):
             raise ValueError("max_steps must be positive, and a camera's path (P, 3) with P of at least 2")
         self.acc = np.zeros((height, width, 4), np.float32)
+        self.held = np.zeros(0 if path is None else height * width, np.float32)
+        self.after: int | None = None
         self.shutter = shutter
         self.open = Open(
             shutter.start,
@@ -88,9 +90,12 @@ class Exposure:
         backward: np.ndarray,
     ) -> None:
         """Interval i: linear light of its two frames, their `quasi` versions (all float32 (H, W, 4), the
-        fourth channel one), both flows."""
+        fourth channel one), both flows. Under a shaking camera the intervals come in turn."""
         if np.max(self.shutter.stop) <= i or np.min(self.shutter.start) >= i + 1:
             return
+        if self.held.size and self.after not in (None, i):
+            raise ValueError(f"under a shaking camera interval {self.after} comes next, got {i}")
+        self.after = i + 1
         h, w = self.acc.shape[:2]
         for a, lanes in (
             (light[0], 4),
@@ -106,12 +111,16 @@ class Exposure:
             np.ascontiguousarray(a).reshape(-1) for a in (*light, *smooth, forward, backward)
         )
         pair = Pair(light0, light1, quasi0, quasi1, fwd, bwd, w, h)
-        steps, longest = accumulate(self.acc.reshape(-1), pair, self.open, i, self.max_steps)
+        steps, longest = accumulate(self.acc.reshape(-1), self.held, pair, self.open, i, self.max_steps)
         self.steps += steps
         self.longest = max(self.longest, longest)
 
     def linear(self) -> np.ndarray:
         """Mean light of the exposure, float32 (H, W, 3). Raises ValueError where a pixel collected none."""
+        if self.held.size and not (self.after and self.after >= self.shutter.stop.max()):
+            raise ValueError(
+                f"under a shaking camera interval {self.after or 0} and those after it are missing"
+            )
         check_collected(self.acc[..., 3].min())
         return mean(self.acc)
 

@@ -421,8 +421,11 @@ def _add_steps(steps, reach, pair, hot, y, span, kmax):
 
 
 @njit(cache=True, error_model="numpy")
-def accumulate(acc, pair, shutter, i, kmax):
+def accumulate(acc, held, pair, shutter, i, kmax):
     """Add interval i's share of every row's exposure to acc, flat (H * W * 4); at most kmax sub-steps a pixel.
+
+    held, flat (H * W), of a shaking camera: weight of the interval's last frame that the next interval takes the light
+    of, together with its own.
 
     Returns the sub-steps taken in all, and the most by one pixel.
     """
@@ -450,10 +453,13 @@ def accumulate(acc, pair, shutter, i, kmax):
         hi = min(max(shutter.stop[y] - np.float32(i), zero), one)
         if hi <= lo:
             continue
+        planned = shaken and y % 2 == 1 and was == (opened, length, lo, hi)
         if was != (opened, length, lo, hi):  # rows of a rolling shutter have times of their own
             was = (opened, length, lo, hi)
             nodes.known[:] = False
-        if shaken:
+        if planned:
+            pass  # of two rows that are open at the same times the first decides for both
+        elif shaken:
             _plan_shaken_row(steps, reach, pair, shutter, y, lo, hi, opened, length, kmax)
         else:
             _plan_row(steps, reach, pair.fwd, pair.bwd, y * w, w, hi - lo, shutter.fine, kmax)
@@ -465,7 +471,7 @@ def accumulate(acc, pair, shutter, i, kmax):
                 _add_steps(steps, reach, pair, hot, y, hi - lo, kmax)
         if shaken:
             k, most = _collect_shaken_row(
-                acc, pair, shutter, nodes, steps, disputed, y, lo, hi, opened, length, margin
+                acc, held, pair, shutter, nodes, steps, disputed, y, i, lo, hi, opened, length, margin
             )
         else:
             k, most = _collect_row(
@@ -563,11 +569,16 @@ def _farthest(pair, path):
 
 
 @njit(cache=True, error_model="numpy")
-def _collect_shaken_row(acc, pair, shutter, nodes, steps, disputed, y, lo, hi, opened, length, margin):
+def _collect_shaken_row(
+    acc, held, pair, shutter, nodes, steps, disputed, y, i, lo, hi, opened, length, margin
+):
     """Row y of `accumulate` under a shaking camera: at each node the pixel looks elsewhere, and meets the motion there."""
     w, h = pair.w, pair.h
     quasi0, quasi1, fwd, bwd = pair.quasi0, pair.quasi1, pair.fwd, pair.bwd
     half = np.float32(0.5)
+    goes_on = shutter.stop[y] > np.float32(
+        i + 1
+    )  # the frame at the end is the next interval's first: sampled once
     first, after = (1 if lo == 0 else 0), (0 if hi == 1 else 1)
     last_x, last_y = np.float32(w - 1), np.float32(h - 1)
     xx0, yy = np.float32(-0.5) * last_x, np.float32(y) - np.float32(0.5) * last_y
@@ -585,7 +596,8 @@ def _collect_shaken_row(acc, pair, shutter, nodes, steps, disputed, y, lo, hi, o
         s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
         if lo == 0:  # frame 0 itself, wherever the camera points
             qx, qy = _look(nodes, k, 0, xx, yy, px, py, w, h, inside)
-            s0, s1, s2, s3 = _sample4(_clamped, quasi0, w, h, qx, qy, nodes.weight[U(k), U(0)])
+            wt = nodes.weight[U(k), U(0)] + held[p // U(4)]
+            s0, s1, s2, s3 = _sample4(_clamped, quasi0, w, h, qx, qy, wt)
         for n in range(first, k + after):
             t, wt = nodes.time[U(k), U(n)], nodes.weight[U(k), U(n)]
             qx, qy = _look(nodes, k, n, xx, yy, px, py, w, h, inside)
@@ -604,7 +616,9 @@ def _collect_shaken_row(acc, pair, shutter, nodes, steps, disputed, y, lo, hi, o
             s1 += a1
             s2 += a2
             s3 += a3
-        if hi == 1:
+        if goes_on:
+            held[p // U(4)] = nodes.weight[U(k), U(k)]
+        elif hi == 1:
             qx, qy = _look(nodes, k, k, xx, yy, px, py, w, h, inside)
             a0, a1, a2, a3 = _sample4(_clamped, quasi1, w, h, qx, qy, nodes.weight[U(k), U(k)])
             s0 += a0

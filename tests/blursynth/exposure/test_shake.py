@@ -192,6 +192,21 @@ def test_steps_follow_the_sum_of_both_motions():
         assert e.longest == most
 
 
+def test_intervals_of_a_shaken_exposure_come_in_turn_and_all():
+    """A frame between two intervals is sampled once, with the weights of both."""
+    frame, flow = pad4(texture(9, 48, 64)), constant_flow(48, 64, 0, 0)
+    e = ex.Exposure(48, 64, make_shutter(48, 3), 16, draw_path(np.random.default_rng(0), 4, 64, 48))
+    e.add(0, (frame, frame), (frame, frame), *flow)
+    with pytest.raises(ValueError, match="interval 1 comes next, got 2"):
+        e.add(2, (frame, frame), (frame, frame), *flow)
+    with pytest.raises(ValueError, match="interval 1 and those after it are missing"):
+        e.linear()
+    for i in (1, 2):
+        e.add(i, (frame, frame), (frame, frame), *flow)
+    assert e.linear().shape == (48, 64, 3)
+    assert np.allclose(e.acc[..., 3], 3, atol=1e-4)  # every pixel has collected all of three intervals
+
+
 @pytest.mark.parametrize("readout", [0.0, 0.6])
 def test_torch_gives_what_numba_gives(readout):
     torch.set_num_threads(1)
