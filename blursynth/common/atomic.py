@@ -35,7 +35,7 @@ def part_beside(path: Path) -> Iterator[Path]:
     the block raises: ``path`` is never half a file. What writes it may open it by name, as an encoder does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_name(path)
-    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
+    open_new(part).close()
     try:
         yield part
         with part.open("r+b") as f:
@@ -56,6 +56,11 @@ def part_of(name: str) -> str | None:
     """The name of the file that a half-written file was to become; None for a file that is no ``part_name``."""
     found = _PART.fullmatch(name)
     return found["name"] if found else None
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """Open a file for writing that must not be there yet, under this name or behind a link. Raises FileExistsError."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666), "wb")
 
 
 def open_own(path: Path, mode: str = "a") -> IO[Any]:

@@ -16,6 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from blursynth import __version__
+from blursynth.common.text import one_line
 from blursynth.preview.pictures import (
     DIFFERENCE_GAIN,
     encode_cards,
@@ -77,7 +78,8 @@ def _bounded(value: Any) -> Any:
         return value
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     text = text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    # What `printable` lets through and a browser would lay out or cannot show.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(text))
 
 
 def _views(card: Card) -> list[tuple[str, str]]:

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.table import Table
 
 from blursynth.common.errors import UserError
+from blursynth.common.text import one_line
 
 
 class InspectError(UserError):
@@ -152,6 +153,11 @@ def spread(values: np.ndarray) -> str:
         return "–"
     low, mid, high = np.percentile(v, [5, 50, 95])
     return f"median {number(mid, 2)}, 5–95 % {number(low, 2)}–{number(high, 2)}"
+
+
+def escape(text: str) -> str:
+    """A string from the data as rich prints it: one line, no markup, nothing that a terminal obeys."""
+    return without_markup(one_line(text))
 
 
 def print_report(report: InspectReport, console: Console | None = None) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from blursynth.common.atomic import part_name, sync_folder, write_atomic
+from blursynth.common.atomic import open_new, part_name, sync_folder, write_atomic
 from blursynth.common.errors import UserError
 from blursynth.shards.schema import KEY, SCHEMA
 from blursynth.shards.tar import Member, TarFault, walk
@@ -71,7 +71,8 @@ class ShardWriter:
 
     def _open(self) -> None:
         self.part = part_name(self.tar_path)
-        self.file = self.part.open("wb")
+        # A new file, never one that is there or that a link leads to.
+        self.file = open_new(self.part)
         self.tee = _Tee(self.file)
         self.tar = tarfile.open(fileobj=self.tee, mode="w|", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from blursynth.common.atomic import part_beside, write_atomic
+from blursynth.common.atomic import open_own, part_beside, write_atomic
 from blursynth.shards.schema import KEPT
 from blursynth.shards.store import Store, StoreError
 
@@ -123,7 +123,7 @@ def _check_room(url: str, folder: Path, need: int) -> None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One process fetches; the other ranks of the machine wait, and then find all there."""
-    with (folder / "lock").open("a") as f:
+    with open_own(folder / "lock") as f:
         with contextlib.suppress(
             ImportError, OSError
         ):  # Windows, or a network folder: fetched twice at worst

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from blursynth.common.progress import Meter
 from blursynth.common.stop import stop_asked
+from blursynth.common.text import printable
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.inference.tiles import RestoreError
 from deblur_train.media.pictures import (
@@ -90,7 +91,7 @@ def predict(
         raise ImageError(f"{out}: cannot be made a folder for the results: {e.strerror}") from None
     result = PredictResult()
     for note in found.notes:
-        console.print(note, highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(note), highlight=False, soft_wrap=True, markup=False)
     began = time.monotonic()
     with stop_asked() as asked, Meter("restoring", len(targets), unit="file", console=console) as meter:
 
@@ -112,7 +113,9 @@ def predict(
             meter.advance("")
     result.seconds = time.monotonic() - began
     if restorer.warning():
-        console.print(f"warning: {restorer.warning()}", highlight=False, soft_wrap=True, markup=False)
+        console.print(
+            printable(f"warning: {restorer.warning()}"), highlight=False, soft_wrap=True, markup=False
+        )
     return result
 
 

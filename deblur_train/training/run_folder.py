@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from blursynth import __version__
-from blursynth.common.atomic import write_atomic
+from blursynth.common.atomic import open_own, write_atomic
 from blursynth.common.errors import UserError
 from deblur_train import distributed
 from deblur_train.config import TrainConfig, dump_config
@@ -153,7 +153,7 @@ class Log:
 
     def write(self, row: dict[str, Any]) -> None:
         if self.writing:
-            with self.path.open("a", encoding="utf-8") as f:
+            with open_own(self.path) as f:
                 f.write(
                     json.dumps({k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in row.items()})
                     + "\n"

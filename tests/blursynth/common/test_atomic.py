@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blursynth.common.atomic import open_own, part_beside, part_name, part_of, write_atomic
+from blursynth.common.atomic import open_new, open_own, part_beside, part_name, part_of, write_atomic
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -86,3 +86,14 @@ def test_an_encoder_may_open_the_part_by_name(tmp_path):
         part.write_bytes(b"film")
         assert not (tmp_path / "new" / "film.mp4").exists()
     assert (tmp_path / "new" / "film.mp4").read_bytes() == b"film"
+
+
+def test_a_new_file_takes_no_other_ones_place(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"keep")
+    (tmp_path / "link").symlink_to(precious)
+    (tmp_path / "dangling").symlink_to(tmp_path / "made")
+    for name in ("precious", "link", "dangling"):
+        with pytest.raises(FileExistsError):
+            open_new(tmp_path / name)
+    assert precious.read_bytes() == b"keep" and not (tmp_path / "made").exists()

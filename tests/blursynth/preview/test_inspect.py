@@ -14,6 +14,7 @@ from rich.console import Console
 
 from blursynth.pairs.flow_thumb import encode_flow_thumb
 from blursynth.preview.inspect import InspectError, inspect, print_report
+from blursynth.preview.page import page
 from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours, difference_map, encode_cards
 from blursynth.preview.report import histogram, number, pick_ranks, rank_name
 from blursynth.shards.picture import image_size as picture_size
@@ -221,7 +222,7 @@ class Tags(HTMLParser):
 
 
 def test_hostile_names_never_become_markup_and_nothing_is_fetched(tmp_path):
-    evil = '"><img src=x onerror=alert(1)><script>alert(2)</script>\u202e'
+    evil = '"><img src=x onerror=alert(1)><script>alert(2)</script>\u202e\x1b]0;owned\x07'
     doc = meta("k", 3.0, clip=evil)
     doc["quality"] = {"score": evil, "flags": [evil]}
     doc["source"]["dataset"] = evil
@@ -244,8 +245,15 @@ def test_hostile_names_never_become_markup_and_nothing_is_fetched(tmp_path):
     for _, attrs in tags.seen:
         for name in ("src", "href"):
             assert attrs.get(name, "#").startswith(("data:image/", "#"))
-    assert not re.search(r"url\(|@import|https?://", html) and "\u202e" not in html
-    print_report(report, Console(file=io.StringIO(), width=80))
+    assert not re.search(r"url\(|@import|https?://", html) and not {"\u202e", "\x1b", "\x07"} & {*html}
+    report.target += evil
+    assert r"\u202e" in page(report).split("<title>")[1].split("</title>")[0]
+    console = Console(file=io.StringIO(), width=400)
+    print_report(report, console)
+    assert (
+        not {"\u202e", "\x1b", "\x07"} & {*console.file.getvalue()}
+        and r"\x1b]0;owned\x07" in console.file.getvalue()
+    )
 
 
 def test_a_truncated_shard_is_named_and_counted_and_the_rest_goes_on(data, tmp_path):

@@ -641,3 +641,12 @@ def test_validation_and_eval_keep_clear_of_light_from_outside(tmp_path):
     measured = pairs_from_shards(str(tmp_path), "val", None).read(0)
     for frames in (seen, measured):
         assert np.array_equal(frames[0], blur[cut]) and np.array_equal(frames[1], sharp[cut])
+
+
+def test_a_log_is_not_written_through_a_link(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    (tmp_path / "log.jsonl").symlink_to(precious)
+    with pytest.raises(FileExistsError, match="is a link"):
+        Log(tmp_path / "log.jsonl", True).write({"step": 1})
+    assert precious.read_text() == "keep"
