@@ -27,6 +27,24 @@ QUESTIONS = {
 """A datasheet's questions (Gebru et al. 2021), by the RAI field that answers each."""
 
 
+def _loading(recipe: Recipe, splits: list[str]) -> list[str]:
+    """How to read the splits that hold shards; nothing where none does."""
+    if not splits:
+        return []
+    first = "train" if "train" in splits else splits[0]
+    files = ", ".join(f'"{s}": "{s}-*.tar"' for s in splits)
+    return [
+        "",
+        "```python",
+        "from glob import glob",
+        "import webdataset as wds",
+        f'for s in wds.WebDataset(sorted(glob("{first}-*.tar")), shardshuffle=False).decode("rgb"):',
+        f'    blur, sharp, how = s["blur.{recipe.format}"], s["sharp.{recipe.format}"], s["json"]',
+        "```",
+        f'Or `datasets.load_dataset("webdataset", data_files={{{files}}})`.',
+    ]
+
+
 def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
     """README.md as text, out of the recipe and what stands in dataset.json."""
     licences = sorted({str(d.get("licence")) for d in index["provenance"].values() if d.get("licence")})
@@ -51,19 +69,8 @@ def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
     ]
     if recipe.store == "linear16":
         lines.append("`KEY.linear.png` is the blur in linear light, 16 bits, without noise.")
-    lines += ["", "```python", "import webdataset as wds"]
-    glob = f"train-{{000000..{max(len(index['splits'].get('train', {}).get('shards', [])) - 1, 0):06d}}}.tar"
-    lines += [
-        f'for s in wds.WebDataset("{glob}", shardshuffle=False).decode("rgb"):',
-        f'    blur, sharp, how = s["blur.{recipe.format}"], s["sharp.{recipe.format}"], s["json"]',
-        "```",
-    ]
-    lines += [
-        'Or `datasets.load_dataset("webdataset", data_files={"train": "train-*.tar", "val": "val-*.tar"})`.',
-        "",
-        "## Provenance and licence",
-        "",
-    ]
+    lines += _loading(recipe, [n for n, s in index["splits"].items() if s["shards"]])
+    lines += ["", "## Provenance and licence", ""]
     for name, d in sorted(index["provenance"].items()):
         lines.append(f"- {name}: {d.get('home', 'home unknown')}; licence {d.get('licence', 'unknown')}")
     if unknown:

@@ -7,11 +7,13 @@ import glob
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 from pydantic import ValidationError
 
 from blursynth import __version__
@@ -35,7 +37,8 @@ from blursynth.sources.fingerprint import fingerprint
 from blursynth.sources.manifest import load_manifest
 from blursynth.sources.splits import assign_splits
 from blursynth.video.clip import decode_with, read_as
-from blursynth.video.verdict import HIGH_RATE, WINDOW, low_rate
+from blursynth.video.packets import packet_index
+from blursynth.video.verdict import HIGH_RATE, WINDOW, known_undecoded, low_rate
 
 
 def make(
@@ -144,6 +147,7 @@ def prepare(
         info, against = read_as(clip.info, recipe)
         clips[n] = replace(clip, info=decode_with(info, run.decoder))
         warnings += against
+    warnings += film_warnings(clips)
     warnings += long_exposures([c for c in clips if c.info.kind != "still"], recipe)
     splits = assign_splits(clips, recipe.val_fraction, recipe.seed)
     hashes, stamps = None, None
@@ -162,6 +166,32 @@ def prepare(
     return plan, unused, warnings
 
 
+def film_warnings(clips: Sequence[Clip]) -> list[str]:
+    """What ``audit`` says of videos by their headers and time stamps alone; nothing is decoded for it."""
+    told: dict[str, list[str]] = {}
+    for clip in clips:
+        if clip.info.kind != "video":
+            continue
+        try:
+            timing = packet_index(clip.info.path).timing
+        except (OSError, IndexError, av.error.FFmpegError):
+            continue  # told where its frames are read
+        breaks = Counter(timing.breaks.values())
+        for words in known_undecoded(
+            clip.info.frames, breaks["gap"], breaks["rate"], timing.jitter, clip.info.transfer
+        ):
+            told.setdefault(words, []).append(clip.rel)
+    return _by_clips(told)
+
+
+def _by_clips(told: dict[str, list[str]]) -> list[str]:
+    """A line a warning: the one clip that it is of, or how many."""
+    return [
+        f"{names[0] if len(names) == 1 else counted(len(names), 'clip')}: {why}"
+        for why, names in told.items()
+    ]
+
+
 def long_exposures(clips: Sequence[Clip], recipe: Recipe) -> list[str]:
     """What ``audit`` says of films whose rate is too low for the window, once for all clips of a rate."""
     told: dict[str, list[str]] = {}
@@ -170,10 +200,7 @@ def long_exposures(clips: Sequence[Clip], recipe: Recipe) -> list[str]:
         # A camera's exposure is a moment: as long as the default window lasts at the rate where films become "high".
         if fps and fps < HIGH_RATE and (most - 1) * recipe.draw_duty(1.0) / fps > (WINDOW - 1) / HIGH_RATE:
             told.setdefault(low_rate(fps, most), []).append(clip.rel)
-    return [
-        f"{names[0] if len(names) == 1 else counted(len(names), 'clip')}: {why}"
-        for why, names in told.items()
-    ]
+    return _by_clips(told)
 
 
 def read_files(recipe: Recipe) -> dict[str, bytes]:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from blursynth.common.text import counted
+
 WINDOW = 9  # the default window
 HIGH_RATE = 90.0  # frames per second from which the default window is an exposure that cameras have
 Verdict = Literal["ok", "warn", "reject"]
@@ -60,6 +62,24 @@ def low_rate(fps: float, window: int) -> str:
     return f"{fps:.4g} fps is no high rate: {window} frames last {lasts:.0f} ms; use a short --window"
 
 
+def known_undecoded(
+    frames: int, gaps: int, rate_changes: int, rate_jitter: float | None, transfer: str
+) -> list[str]:
+    """Advice on what a file's header and time stamps say: ``make`` gives it too, which decodes nothing for it."""
+    found = []
+    if gaps:
+        found.append(f"{counted(gaps, 'place')} where frames are missing (timestamps or file numbers)")
+    if rate_jitter is not None and rate_jitter > 0.25 and frames > 2:
+        found.append("variable frame rate: each sample has the rate of its own stretch of film")
+    if rate_changes:
+        found.append(
+            f"the rate changes in {counted(rate_changes, 'place')}: windows across {'it' if rate_changes == 1 else 'them'} are left out"
+        )
+    if transfer != "srgb":
+        found.append(f"{transfer} film: its light above white is kept; --crf auto, the default, reads it so")
+    return found
+
+
 def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
     """Verdict and advice out of the figures. "reject": nothing good comes of this clip as it is."""
     stop, warn = [], []
@@ -95,14 +115,7 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         )
     if "interlaced" in a.faults:
         warn.append(f"{a.faults['interlaced']} frames are interlaced: add --deinterlace")
-    if a.gaps:
-        warn.append(f"{len(a.gaps)} places where frames are missing (timestamps or file numbers)")
-    if a.rate_jitter is not None and a.rate_jitter > 0.25 and a.read > 2:
-        warn.append("variable frame rate: each sample has the rate of its own stretch of film")
-    if a.rate_changes:
-        warn.append(f"the rate changes in {len(a.rate_changes)} places: windows across them are left out")
-    if a.transfer != "srgb":
-        warn.append(f"{a.transfer} film: its light above white is kept; --crf auto, the default, reads it so")
+    warn += known_undecoded(a.read, len(a.gaps), len(a.rate_changes), a.rate_jitter, a.transfer)
     if a.soft_share > 0.2:
         warn.append(
             f"{a.soft_share:.0%} of the frames are blurred already: use --gate default, or a faster shutter"

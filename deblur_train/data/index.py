@@ -15,6 +15,7 @@ from typing import Any
 
 from blursynth.common.errors import UserError
 from blursynth.shards.schema import FORMATS, KEPT, KEY, MAX_JSON, problem_with
+from blursynth.shards.shard import ShardError, read_sidecar
 from blursynth.shards.store import StoreError, is_url, local_path
 from blursynth.shards.tar import Member, TarFault, walk
 from deblur_train.data.remote import fetch_shards
@@ -181,8 +182,36 @@ def require_samples(index: ShardIndex, folder: str | Path, split: str) -> None:
     if index.samples:
         return
     if not index.paths:
-        raise DataError(f"{folder}: holds no {split}-*.tar shard; make some with 'blursynth make'")
+        raise DataError(f"{folder}: {_why_empty(Path(folder), split)}")
     why = index.faults[0] if index.faults else Fault(index.paths[0].name, "empty")
     raise DataError(
         f"{folder}: no usable sample in {len(index.paths)} {split} shard(s); first fault: {why.where}: {why.reason}"
     )
+
+
+def _why_empty(folder: Path, split: str) -> str:
+    """Why there is no shard of a split, out of the sidecars (of a URL's none are here), and what helps."""
+    sides = [side for path in sorted(folder.glob(f"{split}-*.json")) if (side := _sidecar(path))]
+    rejects: Counter[str] = Counter()
+    for side in sides:
+        rejects.update(side["counts"].get("rejected") or {})
+    if rejects:
+        why = ", ".join(f"{reason} {n}" for reason, n in rejects.most_common(3))
+        loosen = (
+            "a looser --gate, or --gate off"
+            if any(r.startswith("gate:") for r in rejects)
+            else "a shorter --window (blursynth audit tells where the film breaks)"
+        )
+        return f"every {split} sample was rejected ({why}): make it again with {loosen} and --overwrite"
+    other = "val" if split == "train" else "train"
+    if any(folder.glob(f"{other}-*.tar")):
+        more = "a smaller" if split == "train" else "a larger"
+        return f"holds {other} shards only: make it again from more clips, or with {more} --val-fraction, and --overwrite"
+    return f"holds no {split}-*.tar shard; make some with 'blursynth make VIDEO --out {folder}'"
+
+
+def _sidecar(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_sidecar(path)
+    except ShardError:
+        return None

@@ -10,7 +10,7 @@ import pytest
 
 from blursynth import make
 from blursynth.card.croissant import responsible
-from blursynth.card.dataset_card import QUESTIONS
+from blursynth.card.dataset_card import QUESTIONS, dataset_card
 from blursynth.recipe import Recipe
 from tests.helpers.films import moving, write_frames
 
@@ -86,3 +86,13 @@ def test_the_card_has_a_question_for_every_answer(data):
     assert set(QUESTIONS) == set(responsible(Recipe(), index))
     card = (data / "README.md").read_text()
     assert all(q in card for q in QUESTIONS.values())
+
+
+@pytest.mark.parametrize("splits", [[], ["val"], ["train"], ["train", "val"]], ids=str)
+def test_the_card_names_only_shards_that_are_there(splits):
+    shard = {"file": "x", "samples": 1, "bytes": 1, "sha256": "0"}
+    table = {s: {"samples": 1, "bytes": 1, "shards": [shard] * (s in splits)} for s in ("train", "val")}
+    index = {"splits": table, "rejected": {}, "not_used": [], "sources": [], "provenance": {}, "plan_sha256": "0" * 64}  # fmt: skip
+    card = dataset_card(Recipe(), index)
+    assert {s for s in ("train", "val") if f"{s}-*.tar" in card} == set(splits)
+    assert ("import webdataset" in card) == bool(splits) and "000000" not in card

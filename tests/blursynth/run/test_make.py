@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import blursynth
+from blursynth.checks.audit import audit_source
 from blursynth.checks.explain import explain
 from blursynth.checks.verify import verify
 from blursynth.common.atomic import part_name
@@ -24,8 +25,9 @@ from blursynth.run.make import make
 from blursynth.run.task import make_shard
 from blursynth.shards.shard import read_shard, read_sidecar
 from blursynth.sources.find import Reject, SourceError
-from blursynth.video.verdict import low_rate
+from blursynth.video.verdict import known_undecoded, low_rate
 from tests.helpers import make_fakes
+from tests.helpers.films import moving, write_video
 from tests.helpers.make_fakes import frames_folder
 
 STATE = {"run.jsonl", ".blursynth"}
@@ -566,3 +568,18 @@ def test_make_warns_of_long_exposures_as_audit_does(src, tmp_path, fps, window, 
     summary = run(src, tmp_path / "a", fps=fps, window=window)
     wanted = [f"3 clips: {low_rate(fps, window)}"] if warned else []
     assert [w for w in summary.warnings if "no high rate" in w] == wanted
+
+
+def test_make_says_of_a_films_time_stamps_what_audit_says(tmp_path):
+    """A phone's slow motion, 30 then 240 fps with a hole: the same advice, before anything is decoded."""
+    pts = [0, 8, 16, 24, 32, 40, 48, *range(56, 76), *range(96, 116)]
+    film = write_video(tmp_path / "slow.mp4", moving(len(pts)), fps=240, pts=pts)
+    (audited,) = audit_source([film]).clips
+    said = known_undecoded(
+        audited.read, len(audited.gaps), len(audited.rate_changes), audited.rate_jitter, "srgb"
+    )
+    assert said and set(said) <= set(audited.advice)
+    summary = run(film, tmp_path / "a", window=3, recipe=Recipe())
+    assert [f"slow.mp4: {words}" for words in said] == [
+        w for w in summary.warnings if "no high rate" not in w
+    ]

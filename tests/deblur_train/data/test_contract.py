@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from blursynth.shards.schema import REQUIRED, problem_with
-from deblur_train.data.index import index_shard, index_split
+from blursynth.shards.shard import ShardWriter
+from deblur_train.data.index import DataError, index_shard, index_split, require_samples
 from deblur_train.data.pictures import DecodeError, ShardReader
 from tests.helpers.train_shards import encode, meta, sample, scene, write_tar
 
@@ -142,3 +143,25 @@ def test_damaged_images_raise_and_never_give_pixels(tmp_path):
     for s in samples:
         with pytest.raises(DecodeError):
             reader.pair(s)
+
+
+@pytest.mark.parametrize(
+    ("rejected", "other", "words"),
+    [
+        ({"gate:soft": 3}, True, ["every train sample was rejected (gate:soft 3)", "looser --gate"]),
+        ({"cut": 2}, False, ["rejected (cut 2)", "shorter --window"]),
+        (None, True, ["holds val shards only", "more clips", "smaller --val-fraction"]),
+        (None, False, ["holds no train-*.tar", "make VIDEO"]),
+    ],
+)
+def test_an_empty_train_split_is_told_with_what_helps(tmp_path, rejected, other, words):
+    if rejected is not None:
+        with ShardWriter(tmp_path, "train-000000") as writer:
+            writer.commit(
+                {"recipe_sha256": "r", "plan_sha256": "p", "counts": {"written": 0, "rejected": rejected}}
+            )
+    if other:
+        (tmp_path / "val-000000.tar").write_bytes(b"")
+    with pytest.raises(DataError) as e:
+        require_samples(index_split(tmp_path, "train"), tmp_path, "train")
+    assert all(w in str(e.value) for w in words), str(e.value)
