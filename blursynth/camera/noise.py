@@ -276,9 +276,25 @@ def _kernel(power: np.ndarray) -> np.ndarray:
     return (kernel / np.sqrt((kernel**2).sum())).astype(np.float32)
 
 
+def _add_normal(linear: np.ndarray, normal: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """linear + sqrt(a * linear + b) * normal, (H, W, 3), channel by channel; light at white or above stays (a sensor
+    clips there). Raises ValueError for arrays of other shapes: the compiled loop trusts them."""
+    if (
+        linear.ndim != 3
+        or linear.shape[2] != 3
+        or normal.shape != linear.shape
+        or a.shape != (3,)
+        or b.shape != (3,)
+    ):
+        raise ValueError(
+            f"noise needs light and normal numbers (H, W, 3), a and b (3,), got {linear.shape}, {normal.shape}, "
+            f"{a.shape}, {b.shape}"
+        )
+    return _add(linear, normal, a, b)
+
+
 @njit(cache=True, error_model="numpy")
-def _add_normal(linear, normal, a, b):
-    """linear + sqrt(a * linear + b) * normal, channel by channel; light at white or above stays (a sensor clips there)."""
+def _add(linear, normal, a, b):
     h, w = linear.shape[0], linear.shape[1]
     out = np.empty((h, w, 3), np.float32)
     for y in range(h):

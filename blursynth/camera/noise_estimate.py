@@ -101,6 +101,10 @@ def _measure(
     light: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n, 3) mean light, (n, 3, RINGS) power, -1 where clipped, and (n,) slope of the smoothed picture, of blocks."""
+    if light.ndim != 3 or light.shape[2] != 3 or low.shape != (3,) or high.shape != (3,):
+        raise ValueError(  # the compiled loop trusts them
+            f"noise is measured in light (H, W, 3) between limits (3,), got {light.shape}, {low.shape}, {high.shape}"
+        )
     h, w = light.shape[:2]
     if min(h, w) < 2 * BLOCK:
         return np.zeros((0, 3)), np.zeros((0, 3, RINGS)), np.zeros(0)

@@ -23,6 +23,7 @@ from blursynth.checks.measure import (
     phase_contrast,
     soft_frames,
 )
+from blursynth.recipe import LEAST_SIDE
 from blursynth.sources.find import Clip, find_clips
 from blursynth.video.clip import Frame, read_frames
 from blursynth.video.intervals import IntervalChecker, luma, thumbnail
@@ -42,9 +43,20 @@ def audit_source(
     ``max_frames`` looks at the first so many frames of each clip; ``window``: frames of the windows that are counted; ``progress(clip, index)`` is called per frame.
     """
     clips, rejects = find_clips(srcs, fps)
+    small = [c for c in clips if min(c.info.width, c.info.height) < LEAST_SIDE]
     return AuditReport(
-        clips=[audit_clip(c, max_frames, progress, window) for c in clips],
-        rejects=[RejectedItem(what=r.what, reason=r.reason, detail=r.detail) for r in rejects],
+        clips=[audit_clip(c, max_frames, progress, window) for c in clips if c not in small],
+        rejects=[
+            *(RejectedItem(what=r.what, reason=r.reason, detail=r.detail) for r in rejects),
+            *(
+                RejectedItem(
+                    what=c.rel,
+                    reason="too small",
+                    detail=f"{c.info.width}x{c.info.height} px; a source needs {LEAST_SIDE} px a side",
+                )
+                for c in small
+            ),
+        ],
     )
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from blursynth.exposure.gpu import check_device
 from blursynth.exposure.ifnet import IFNet, load_ifnet, pad, warp
 from blursynth.exposure.integrate import check_collected
-from blursynth.exposure.loop import SHORT_PATH, SHORT_PX, STEP_PX
+from blursynth.exposure.loop import HOT_STEP_PX, HOT_STEPS, SHORT_PATH, SHORT_PX, STEP_PX
 from blursynth.exposure.shutter import Shutter
 from blursynth.recipe import RecipeError
 
@@ -183,6 +183,7 @@ class RifeExposure:
         )
         fine = self.shutter.fine
         k = count_steps(forward, backward, float(span.max()), self.max_steps, sway, fine)
+        k = max(k, self._steps_of_lamps(light, forward, backward, float(span.max()), sway))
         self.steps += k * int((span > 0).sum()) * self.size[1]
         self.longest = max(self.longest, k)
         still = not (forward.any() or backward.any())
@@ -200,6 +201,24 @@ class RifeExposure:
                 self.acc += self._rows(weight) * value
                 self.weight += weight
         self.encoded.pop(i, None)
+
+    def _steps_of_lamps(
+        self, light: tuple[np.ndarray | Tensor, np.ndarray | Tensor], forward: np.ndarray, backward: np.ndarray,
+        span: float, sway: np.ndarray,
+    ) -> int:  # fmt: skip
+        """Sub-steps that light above white needs so that it draws a streak and no dashes, by the fastest of it; 1 where
+        all of it moves less than `max_steps` steps of STEP_PX reach."""
+        camera, way = sway[:2].astype(np.float32), 0.0
+        for lamp, flow, sign in ((light[0], forward, 1), (light[1], backward, -1)):
+            planes = _planes(lamp, self.net.device)
+            hot = (planes[0].amax(0) > 1).cpu().numpy()
+            if hot.any():
+                way = max(
+                    way, float(np.linalg.norm(flow[hot] * span + sign * camera, axis=1).max() + sway[2])
+                )
+        if way <= self.max_steps * self.shutter.fine * STEP_PX:
+            return 1
+        return int(min(np.ceil(way / HOT_STEP_PX), HOT_STEPS))
 
     def _node(
         self, i: int, t: np.ndarray, slow: np.ndarray, ends: list[Tensor], inside: list[Tensor],

@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 
 from blursynth.camera.bayer import PATTERNS, demosaic, mosaic, srgb_to_camera
-from blursynth.camera.noise import ISO_GAIN, RSBLUR, add_noise, camera_variance, parse_noise, raw_noise
-from blursynth.camera.noise_estimate import COUNTS, estimate_noise
+from blursynth.camera.noise import (
+    ISO_GAIN,
+    RSBLUR,
+    _add_normal,
+    add_noise,
+    camera_variance,
+    parse_noise,
+    raw_noise,
+)
+from blursynth.camera.noise_estimate import COUNTS, estimate_noise, measure_noise
 from blursynth.camera.response import CameraError, jpeg, load_response
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
@@ -352,3 +360,19 @@ def test_detail_survives_iso_and_restoring_but_not_the_published_pipeline(settin
         errors.append((meta.get("b1", 1.0), np.abs(SRGB.decode(noisy)[..., :3] - linear).mean()))
     least_noise, error = min(errors)
     assert least_noise < 2e-4 and (error < 0.012) == kept, (least_noise, error)
+
+
+def test_the_compiled_loops_refuse_arrays_of_other_shapes():
+    light, three = np.full((32, 32, 3), 0.5, np.float32), np.zeros(3)
+    for parts in (
+        (light[..., 0], light, three, three),
+        (light, light[:-1], three, three),
+        (light, light[..., :2], three, three),
+        (light, light, three[:1], three),
+        (light, light, three, three[:2]),
+    ):
+        with pytest.raises(ValueError, match="noise needs light and normal numbers"):
+            _add_normal(*parts)
+    for parts in ((light[..., :2], three, three), (light, three[:2], three), (light, three, three[:1])):
+        with pytest.raises(ValueError, match="noise is measured in light"):
+            measure_noise([parts[0]], *parts[1:])

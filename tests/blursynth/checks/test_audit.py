@@ -337,3 +337,13 @@ def test_windows_are_counted_by_the_length_asked_for_and_the_csv_says_the_same(f
         (row,) = csv.DictReader(io.StringIO(report.to_csv()))
         assert row["clip"] == c.clip and int(row["windows"]) == c.windows and float(row["fps"]) == 240
     assert "too short for a window of 13" in " ".join(c.advice)
+
+
+def test_a_source_below_16_px_a_side_is_named(tmp_path):
+    for name, size in (("thin", (15, 64)), ("whole", (32, 64))):
+        write_frames(tmp_path / name, [np.full((*size, 3), 40 * i, np.uint8) for i in range(4)])
+    report = audit_source([tmp_path])
+    assert [c.clip for c in report.clips] == ["whole"]
+    assert [(r.what, r.reason, r.detail) for r in report.rejects] == [
+        ("thin", "too small", "64x15 px; a source needs 16 px a side")
+    ]
