@@ -124,10 +124,16 @@ def restore_run(path: Path, learner: Learner) -> Progress:
         missing.add("config")
     if missing:
         raise CheckpointError(f"{path}: a damaged run: {', '.join(sorted(missing))} cannot be read from it")
-    for key, now in (("backbone", learner.config.backbone), ("batch_size", learner.config.batch_size)):
-        if old.get(key) != now:
+    config, model = learner.config, old.get("model") or {}
+    kept: list[tuple[str, Any, Any]] = [("backbone", old.get("backbone"), config.backbone)]
+    if config.backbone == "nafnet":
+        kept += [(f"model.{key}", model.get(key, now), now) for key, now in config.model.shape.items()]
+    kept.append(("batch_size", old.get("batch_size"), config.batch_size))
+    for key, before, now in kept:
+        now = list(now) if isinstance(now, tuple) else now
+        if before != now:
             raise CheckpointError(
-                f"{path}: the run has {key} = {old.get(key)!r}, not {now!r}; leave that option out to resume it"
+                f"{path}: the run has {key} = {before!r}, not {now!r}; leave that option out to resume it"
             )
     if state["ranks"] != distributed.world_size():
         raise CheckpointError(

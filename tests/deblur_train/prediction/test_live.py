@@ -253,7 +253,7 @@ def test_live_between_pipes_stops_on_ctrl_c(tmp_path, checkpoint):
             process.stdin.flush()
             assert process.stdout.read(len(frame)) == frame
         process.send_signal(2)
-        _, words = process.communicate(timeout=60)
+        _, words = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 0 and b"3 frames restored, 0 dropped of 3" in words, words

@@ -91,6 +91,13 @@ def test_nafnet_without_a_gan_learns_resumes_and_starts_from_its_file(data, tmp_
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     fit(tiny(whole, data, **small), console=quiet())
     fit(tiny(halves, data, steps=3, **small), console=quiet())
+    for key, other, words in (
+        ("width", 8, "model.width = 4, not 8"),
+        ("dec", (1, 2), r"model.dec = \[1, 1\], not \[1, 2\]"),
+    ):
+        changed = small | {"model": small["model"] | {key: other}}
+        with pytest.raises(CheckpointError, match=words):
+            fit(tiny(halves, data, **changed), resume=True, console=quiet())
     assert fit(tiny(halves, data, **small), resume=True, console=quiet()).steps == 6
     rows = Log(whole / "log.jsonl", False).rows()
     assert "fft" in rows[0] and not {"loss_d", "adversarial"} & rows[0].keys()
@@ -202,7 +209,7 @@ ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def wait_for_step(log: Path, step: int, process: subprocess.Popen) -> None:
-    for _ in range(1200):
+    for _ in range(6000):
         if log.exists() and any(r["step"] >= step for r in Log(log, False).rows()):
             return
         assert process.poll() is None, process.communicate()[1]
@@ -259,7 +266,7 @@ def test_a_signal_saves_and_exits_cleanly(data, tmp_path, number, to):
     )
     wait_for_step(tmp_path / "run" / "log.jsonl", 3, process)
     to(process.pid, number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "Traceback" not in err + out
     assert "stopped after step" in err and "--resume" in err
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
