@@ -20,6 +20,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from blursynth.common.errors import UsageError, did_you_mean, explain_validation
+from blursynth.common.text import printable
 from blursynth.shards.schema import KEPT
 
 Interp = Literal["deepflow", "deepflow-opencv", "dis", "rife", "none"]
@@ -451,9 +452,14 @@ def load_recipe(
     path = find_recipe(name or DEFAULT)
     try:
         merged = tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as e:
+        raise RecipeError(
+            f"{path}: not UTF-8, as TOML must be ({e.reason} at byte {e.start}); a file name that is not UTF-8 goes on "
+            "the command line"
+        ) from None
     except (OSError, ValueError, RecursionError) as e:
         raise RecipeError(f"{path}: not a readable TOML recipe: {e}") from None
-    merged.setdefault("name", path.stem)
+    merged.setdefault("name", printable(path.stem))  # it is written as UTF-8
     merged = files_beside(merged, path.parent)
     given = {k: v for k, v in (overrides or {}).items() if v is not None}
     where = str(path) if name else "command line"
