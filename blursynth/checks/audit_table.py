@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from blursynth.common.text import counted
 from blursynth.video.verdict import ClipAudit
 
 _PLACES = 12  # cuts or repeats of one clip that are spelled out
@@ -108,7 +109,7 @@ def audit_view(report: AuditReport) -> RenderableType:
     v = report.verdicts
     parts.append(
         Text(
-            f"{len(report.clips)} clips: {v['ok']} ok, {v['warn']} with warnings, {v['reject']} to leave out"
+            f"{counted(len(report.clips), 'clip')}: {v['ok']} ok, {v['warn']} with warnings, {v['reject']} to leave out"
         )
     )
     return Group(*parts)

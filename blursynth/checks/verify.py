@@ -18,6 +18,7 @@ import numpy as np
 
 from blursynth.checks.lookalikes import near_duplicates, picture_hash
 from blursynth.checks.shard_files import ShardFiles
+from blursynth.common.text import counted
 from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import parse_sample_json
 from blursynth.shards.shard import ShardError, read_shard, read_sidecar
@@ -48,7 +49,10 @@ class Report:
         splits = ", ".join(f"{n} {s}" for s, n in sorted(self.splits.items()))
         verdict = f"{len(self.problems)} problems" if self.problems else "sound"
         return "\n".join(
-            [*lines, f"{self.data}: {self.samples} samples ({splits}) in {self.shards} shards: {verdict}"]
+            [
+                *lines,
+                f"{self.data}: {counted(self.samples, 'sample')} ({splits}) in {counted(self.shards, 'shard')}: {verdict}",
+            ]
         )
 
 
@@ -146,7 +150,9 @@ def _check_shard(root: Path, name: str, decode: bool) -> _Shard:
     except ShardError as e:
         shard.problems.append(str(e))
     if shard.samples != side["samples"]:
-        shard.problems.append(f"{tar}: {shard.samples} samples, its sidecar says {side['samples']}")
+        shard.problems.append(
+            f"{tar}: {counted(shard.samples, 'sample')}, its sidecar says {side['samples']}"
+        )
     return shard
 
 

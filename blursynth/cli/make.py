@@ -84,8 +84,8 @@ def generated_options() -> list[click.Parameter]:
             flag = field.annotation is bool
             known = field.get_default(call_default_factory=True)
             value = usual.get(key, known)
-            told = str(field.description)
-            show = not (value is None or value == "" or value == [] or flag) and "default:" not in told
+            told, _, otherwise = str(field.description).partition("; default: ")
+            usually = otherwise if value is None or value in ("", []) else value
             options.append(
                 RecipeOption(
                     [f"--{key.replace('_', '-')}"],
@@ -95,7 +95,10 @@ def generated_options() -> list[click.Parameter]:
                     default=None,
                     multiple=key == "src",
                     metavar=METAVARS.get(key) or _choices(field.annotation),
-                    help=told[0].upper() + told[1:] + "." + (f"  [default: {value}]" if show else ""),
+                    help=told[0].upper()
+                    + told[1:]
+                    + "."
+                    + ("" if flag or (not usually and usually != 0) else f"  [default: {usually}]"),
                 )
             )
     return sorted(options, key=lambda p: p.name not in ("src", "out"))
@@ -119,7 +122,8 @@ def _choices(annotation: Any) -> str | None:
     "make",
     cls=Grouped,
     params=generated_options(),
-    epilog=f"Without --recipe the recipe is {DEFAULT}, and the defaults are its. 'blursynth recipes' lists the others.",
+    epilog=f"Defaults are those of the recipe {DEFAULT}. 'blursynth recipes' lists the others; 'blursynth recipes gopro' "
+    "shows what gopro sets.",
 )
 @click.argument("paths", metavar="[SRC]...", nargs=-1)
 @click.option(
@@ -127,7 +131,7 @@ def _choices(annotation: Any) -> str | None:
     cls=RecipeOption,
     group="Files",
     metavar="NAME|FILE.toml",
-    help="Built-in recipe, or a file; the other options win over it.",
+    help=f"Built-in recipe, or a file of yours; the other options win over it.  [default: {DEFAULT}]",
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -140,7 +144,16 @@ def make_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make blurred and sharp pairs from the film in SRC: videos, folders, or globs. Running it again resumes."""
+    """Make blurred and sharp pairs from film, as WebDataset shards.
+
+    SRC: videos, folders, or globs. Where a run was stopped, the same command goes on.
+
+    \b
+    blursynth make clip.mp4
+    blursynth make films/ --out data --dry-run
+    blursynth make GOPRO_Large_all --recipe gopro --out pairs/gopro
+    blursynth make photos/ --stills --shake 4-30 --tile 256
+    """
     from blursynth.run.make import make
 
     summary = make([*paths, *src] or None, out, recipe, quiet=quiet, **options)
@@ -151,7 +164,10 @@ def make_command(
 @click.command("recipes", cls=Command)
 @click.argument("name", required=False)
 def recipes_command(name: str | None) -> None:
-    """List the built-in recipes, or show what one of them (or FILE.toml) sets."""
+    """List the built-in recipes, or show what one of them sets.
+
+    NAME: a built-in recipe or a FILE.toml. Example: blursynth recipes gopro
+    """
     if name is None:
         known = {n: tomllib.loads(p.read_text(encoding="utf-8")) for n, p in builtin_recipes().items()}
         width = max(map(len, known))
@@ -167,7 +183,7 @@ def recipes_command(name: str | None) -> None:
         if key not in ("name", "cite"):
             about = fields[key].description if key in fields else "unknown key"
             say(_hanging(f"  --{key.replace('_', '-')} {value}  ", f"{about}"))
-    say("Everything else has its default; see blursynth make --help.")
+    say("A setting that is not listed has the default of its key; docs/recipes.md lists those.")
 
 
 def _hanging(head: str, text: str) -> str:

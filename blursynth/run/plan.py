@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blursynth.common.text import counted
 from blursynth.exposure.shake import widest_border
 from blursynth.recipe import LEAST_SIDE, Recipe
 from blursynth.run.outcome import PlanClip, Run, ShardTask, WindowSpec
@@ -139,7 +140,9 @@ def _windows(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
     count = max(min(info.frames, info.frames if end is None else end + 1) - begin, 0)
     if count < lo:
         within = f" within {recipe.frames}" if recipe.frames else ""
-        return none, Reject(p.clip.rel, "too short", f"{count} frames{within}, a window needs {lo}")
+        return none, Reject(
+            p.clip.rel, "too short", f"{counted(count, 'frame')}{within}, a window needs {lo}"
+        )
     if not tiles:
         small = f"{info.width}x{info.height} is smaller than a tile of {recipe.tile}"
         if recipe.shake:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.common.atomic import open_own
-from blursynth.common.text import human_bytes, human_seconds
+from blursynth.common.text import counted, human_bytes, human_seconds
 from blursynth.run.outcome import ClipCounts, Outcome
 from blursynth.sources.find import Reject
 
@@ -135,7 +135,7 @@ class Summary:
 
     def _dry_lines(self) -> list[str]:
         lines = [
-            f"would make at most {self.planned} samples in {self.shards} shards from {self.clips} clips ({_splits(self.splits)})"
+            f"would make at most {counted(self.planned, 'sample')} in {counted(self.shards, 'shard')} from {counted(self.clips, 'clip')} ({_splits(self.splits)})"
         ]
         if self.estimate_bytes is None:
             lines.append(f"disk and time cannot be told: {self.no_estimate}")
@@ -145,15 +145,17 @@ class Summary:
             if self.free_bytes is not None and self.free_bytes < self.estimate_bytes:
                 lines.append(f"  too little space in {self.out}")
         if self.estimate_s is not None:
-            lines.append(f"time about {human_seconds(self.estimate_s)} with {self.workers} workers")
+            lines.append(
+                f"time about {human_seconds(self.estimate_s)} with {counted(self.workers, 'worker')}"
+            )
         return lines
 
     def _run_lines(self) -> list[str]:
         rate = f", {self.made / self.seconds:.2f} samples/s" if self.made and self.seconds else ""
         lines = [
-            f"{self.samples} samples ({_splits(self.splits)}) in {self.shards_done} of {self.shards} shards, {human_bytes(self.bytes)}, in {self.out}"
+            f"{counted(self.samples, 'sample')} ({_splits(self.splits)}) in {self.shards_done} of {counted(self.shards, 'shard')}, {human_bytes(self.bytes)}, in {self.out}"
         ]
-        lines.append(f"  this run: {self.made} samples in {human_seconds(self.seconds)}{rate}")
+        lines.append(f"  this run: {counted(self.made, 'sample')} in {human_seconds(self.seconds)}{rate}")
         if self.rejects:
             total = sum(self.rejects.values())
             lines.append(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from blursynth.common.errors import UsageError
+from blursynth.common.text import counted
 from blursynth.shards.partners import both_in_one
 from blursynth.shards.sides import role_of, twin_of
 from blursynth.sources.formats import VIDEOS, unread
@@ -209,7 +210,9 @@ def _clip(
         return Reject(str(path), e.kind, e.reason)
     if info.frames < MIN_FRAMES and holds != "still":
         return Reject(
-            str(path), "too-short", f"{path}: {info.frames} frame(s); a blur needs at least {MIN_FRAMES}"
+            str(path),
+            "too-short",
+            f"{path}: {counted(info.frames, 'frame')}; a blur needs at least {MIN_FRAMES}",
         )
     name = path.name if holds == "frames" else path.stem
     rel = path.relative_to(root).as_posix() if path != root else path.name

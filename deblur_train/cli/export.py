@@ -10,6 +10,7 @@ import click
 
 from blursynth.common.atomic import write_atomic
 from blursynth.common.command import Command, say
+from blursynth.common.text import counted
 from deblur_train.cli.shared import checkpoint_option
 
 
@@ -75,7 +76,7 @@ def export_command(
         )
     took = report["latency"]
     say(
-        f"{took['height']} x {took['width']}, {took['threads']} threads: {took['median_ms']:.1f} ms, "
+        f"{took['height']} x {took['width']}, {counted(took['threads'], 'thread')}: {took['median_ms']:.1f} ms, "
         f"{took['speedup']:.2f}x eager torch's speed"
     )
     say(f"written: {out} ({report['bytes'] / 1e6:.2f} MB) and {out}.json")
@@ -160,7 +161,7 @@ def bench_command(
     counted = {" ".join(model).strip(): count(*model) for model in models}
     for name, (macs, parameters) in counted.items():
         say(f"{name}: {macs / 1e3:.1f} kMAC a pixel, {parameters / 1e6:.2f} M parameters used")
-    say(f"{used} threads, median of {rounds} rounds; speed-up over the first file of its size")
+    say(f"{counted(used, 'thread')}, median of {rounds} rounds; speed-up over the first file of its size")
     if report:
         held = {
             "threads": used,

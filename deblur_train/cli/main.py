@@ -107,7 +107,7 @@ def fit(
         if result.losses:
             first, last = result.losses
             fall = f", loss {first:.4g} -> {last:.4g} (means of the first and the last fifth of the steps)"
-        say(f"done: {result.steps} steps{fall}{best}; use {result.folder / 'best.safetensors'}")
+        say(f"done: {counted(result.steps, 'step')}{fall}{best}; use {result.folder / 'best.safetensors'}")
         for line in what_next(config):
             say(line)
 
@@ -214,7 +214,8 @@ def evaluate_command(
     )
     mean = result["mean"]
     say(
-        f"{result['images']} images" + (f" of {restored}" if restored else f", norm statistics: {norm_stats}")
+        f"{counted(result['images'], 'image')}"
+        + (f" of {restored}" if restored else f", norm statistics: {norm_stats}")
     )
     say(f"{'':16}{'blurred':>10}{'restored':>10}{'change':>10}")
     for metric, words in (

@@ -9,6 +9,7 @@ import click
 
 from blursynth.common.command import Command, say
 from blursynth.common.errors import UserError
+from blursynth.common.text import counted
 from deblur_train.cli.shared import DEVICE, NORM_STATS, TILE, checkpoint_option
 
 
@@ -110,4 +111,4 @@ def predict_command(
         kinds = [f"{len(result.failed)} failed"] if result.failed else []
         kinds += [f"{len(result.damaged)} damaged"] if result.damaged else []
         whole = len(result.written) + len(result.failed)
-        raise UserError(f"{' and '.join(kinds)} of {whole} inputs; first: {bad[0]}")
+        raise UserError(f"{' and '.join(kinds)} of {counted(whole, 'input')}; first: {bad[0]}")

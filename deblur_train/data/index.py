@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.common.errors import UserError
+from blursynth.common.text import counted
 from blursynth.shards.schema import FORMATS, KEPT, KEY, MAX_JSON, problem_with
 from blursynth.shards.shard import ShardError, read_sidecar
 from blursynth.shards.store import StoreError, is_url, local_path
@@ -185,7 +186,7 @@ def require_samples(index: ShardIndex, folder: str | Path, split: str) -> None:
         raise DataError(f"{folder}: {_why_empty(Path(folder), split)}")
     why = index.faults[0] if index.faults else Fault(index.paths[0].name, "empty")
     raise DataError(
-        f"{folder}: no usable sample in {len(index.paths)} {split} shard(s); first fault: {why.where}: {why.reason}"
+        f"{folder}: no usable sample in {counted(len(index.paths), f'{split} shard')}; first fault: {why.where}: {why.reason}"
     )
 
 

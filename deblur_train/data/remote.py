@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from blursynth.common.atomic import open_own, part_beside, write_atomic
+from blursynth.common.text import counted
 from blursynth.shards.schema import KEPT
 from blursynth.shards.store import Store, StoreError
 
@@ -59,7 +60,7 @@ def fetch_shards(url: str, split: str) -> tuple[list[Path], list[str]]:
             if missing:
                 size = sum(listed[n] for n in missing) / 1e6
                 print(
-                    f"fetching {len(missing)} {split} shards ({size:.1f} MB) of {url} to {folder}",
+                    f"fetching {counted(len(missing), f'{split} shard')} ({size:.1f} MB) of {url} to {folder}",
                     file=sys.stderr,
                 )
             with ThreadPoolExecutor(FETCHERS) as pool:

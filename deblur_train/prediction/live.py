@@ -30,6 +30,7 @@ from torch import nn
 
 from blursynth.common.atomic import part_beside
 from blursynth.common.stop import stop_asked
+from blursynth.common.text import counted
 from deblur_train.inference.restorer import Restorer
 from deblur_train.inference.tiles import restore
 from deblur_train.media.pictures import ImageError
@@ -184,7 +185,7 @@ def words(stats: LiveStats) -> str:
         return f"no frame restored of {stats.captured}"
     return (
         f"latency median {stats.latency(50) * 1e3:.0f} ms, p95 {stats.latency(95) * 1e3:.0f} ms; "
-        f"{stats.processed} frames restored, {stats.dropped} dropped of {stats.captured}"
+        f"{counted(stats.processed, 'frame')} restored, {stats.dropped} dropped of {stats.captured}"
     )
 
 

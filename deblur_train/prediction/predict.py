@@ -12,7 +12,7 @@ from rich.console import Console
 
 from blursynth.common.progress import Meter
 from blursynth.common.stop import stop_asked
-from blursynth.common.text import printable
+from blursynth.common.text import counted, printable
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.inference.tiles import RestoreError
 from deblur_train.media.pictures import (
@@ -43,9 +43,11 @@ class PredictResult:
     def summary(self) -> str:
         parts = []
         if self.images or not self.frames:
-            parts.append(f"{self.images} images")
+            parts.append(counted(self.images, "image"))
         if self.frames:
-            parts.append(f"{len(self.written) - self.images} videos ({self.frames} frames)")
+            parts.append(
+                f"{counted(len(self.written) - self.images, 'video')} ({counted(self.frames, 'frame')})"
+            )
         rate = (self.images + self.frames) / max(self.seconds, 1e-9)
         return f"{' and '.join(parts)} restored in {self.seconds:.1f} s, {rate:.3g} frames/s"
 

@@ -13,6 +13,7 @@ import torch
 from blursynth import __version__
 from blursynth.common.atomic import open_own, write_atomic
 from blursynth.common.errors import UserError
+from blursynth.common.text import counted
 from deblur_train import distributed
 from deblur_train.config import TrainConfig, dump_config
 from deblur_train.models.base import Generator
@@ -137,7 +138,7 @@ def restore_run(path: Path, learner: Learner) -> Progress:
             )
     if state["ranks"] != distributed.world_size():
         raise CheckpointError(
-            f"{path}: the run has {state['ranks']} rank(s), not {distributed.world_size()}; resume it with as many"
+            f"{path}: the run has {counted(state['ranks'], 'rank')}, not {distributed.world_size()}; resume it with as many"
         )
     try:
         learner.load_state_dict(state)

@@ -40,7 +40,7 @@ def introduction(
 ) -> Iterator[str]:
     samples, shards = sum(len(i.samples) for i in train), sum(len(i.paths) for i in train)
     yield (
-        f"{config.backbone} on {samples} samples in {shards} shards; {device}, "
+        f"{config.backbone} on {counted(samples, 'sample')} in {counted(shards, 'shard')}; {device}, "
         f"{counted(distributed.world_size(), 'rank')}, {counted(workers, 'decoding worker')}"
     )
     if config.workers and workers < config.workers:

@@ -319,7 +319,7 @@ def test_the_report_is_json_and_text_and_lists_what_was_refused(tmp_path, frame_
     assert AuditReport.model_validate(json.loads(report.to_json())) == report
     text = str(report)
     assert (
-        all(s in text for s in ("clip", "9/12", "96x64", "not a readable video", "1 clips"))
+        all(s in text for s in ("clip", "9/12", "96x64", "not a readable video", "1 clip:"))
         and report.exit_code == 1
     )
 

@@ -88,7 +88,7 @@ def test_a_missing_or_misshapen_answer_is_named_and_ends_with_1(tmp_path):
     put(tmp_path / "out" / "blur_1.png", rgb("1"))
     put(tmp_path / "out" / "blur_2.png", rgb("2", size=(40, 24)))
     done = CliRunner().invoke(main, ["eval", "--restored", str(tmp_path / "out"), "--pairs", str(root)])
-    assert done.exit_code == 1 and "1 images" in done.output and "2 pairs left out" in done.stderr
+    assert done.exit_code == 1 and "1 image" in done.output and "2 pairs left out" in done.stderr
     assert "40x24" in done.stderr and "32x24" in done.stderr and "no picture of that name" in done.output
 
 

@@ -147,7 +147,7 @@ def test_formats_are_checked_before_work_begins(tmp_path):
         main, ["predict", str(tmp_path), "--device", "cpu", "--out", str(tmp_path / "out")]
     )
     words = " ".join(result.output.split())
-    assert result.exit_code == 0 and "1 images restored" in words, result.output
+    assert result.exit_code == 0 and "1 image restored" in words, result.output
     assert "left out 1 .heic: not supported; convert to PNG" in words and "left out 1 .xyz" in words
     (tmp_path / "x.png").write_bytes((tmp_path / "a.heic").read_bytes())
     result = CliRunner().invoke(

@@ -43,7 +43,7 @@ def test_sound_times_and_pictures_come_through(tmp_path, checkpoint):
     film = write_film(tmp_path / "a film.mp4", panning(8), pts, sound="aac")
     result = invoke("predict", film, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "1 videos (8 frames) restored" in result.output and "frames/s" in result.output
+    assert "1 video (8 frames) restored" in result.output and "frames/s" in result.output
     before, sound, a = read_film(film)
     after, sound_after, b = read_film(tmp_path / "out" / "a film.mp4")
     assert [s.pts * a.time_base for s in before] == [s.pts * b.time_base for s in after]
@@ -216,7 +216,7 @@ def test_what_is_no_video_ends_in_one_line(tmp_path, checkpoint, kind):
         path.write_text(text[kind])
     result = invoke("predict", path, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
-    assert "x y.mp4: " in result.output and "1 failed of 1 inputs" in result.output
+    assert "x y.mp4: " in result.output and "1 failed of 1 input;" in result.output
     assert not list((tmp_path / "out").iterdir())
     if kind == "sound only":
         assert "no video stream" in result.output

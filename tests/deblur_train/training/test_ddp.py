@@ -73,7 +73,7 @@ def test_fit_on_two_ranks_ends_validates_and_resumes(tmp_path):
     common = ["-m", "deblur_train.cli.main", "fit", "--shards", str(data), "--config", str(config)]
     done = launch(2, *common, "--out", str(tmp_path / "a"))
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "2 rank(s)" in done.stdout and done.stdout.count("done: 5 steps") == 1
+    assert "2 ranks" in done.stdout and done.stdout.count("done: 5 steps") == 1
     rows = Log(tmp_path / "a" / "log.jsonl", False).rows()
     assert [r["step"] for r in rows if "loss_g" in r] == [2, 4, 5] and [
         r["step"] for r in rows if "val_psnr" in r

@@ -341,7 +341,7 @@ def test_broken_shards_are_named_and_the_rest_is_used(tmp_path):
     [
         (["--shards", "{t}/missing"], 1, "no such folder"),
         (["--shards", "{t}/empty"], 1, "holds no train-*.tar"),
-        (["--shards", "{t}/bad"], 1, "no usable sample in 1 train shard(s)"),
+        (["--shards", "{t}/bad"], 1, "no usable sample in 1 train shard"),
         (["--shards", "{d}", "--config", "nope"], 2, "no config named 'nope'"),
         (["--shards", "{d}", "--crop", "50"], 2, "multiple of 32"),
         (["--shards", "{d}", "--batch-size", "0"], 2, "batch-size"),
