@@ -158,15 +158,15 @@ def bench_command(
             f"{row.frames_per_s:10.2f}{row.megapixels_per_s:8.2f}{row.speedup:9.2f}x{gmacs:>8}",
         )
     models = sorted({model_of(r) for _, r in runners if r.info.get("backbone")})
-    counted = {" ".join(model).strip(): count(*model) for model in models}
-    for name, (macs, parameters) in counted.items():
+    costs = {" ".join(model).strip(): count(*model) for model in models}
+    for name, (macs, parameters) in costs.items():
         say(f"{name}: {macs / 1e3:.1f} kMAC a pixel, {parameters / 1e6:.2f} M parameters used")
     say(f"{counted(used, 'thread')}, median of {rounds} rounds; speed-up over the first file of its size")
     if report:
         held = {
             "threads": used,
             "rounds": rounds,
-            "models": {n: {"kmacs_per_pixel": m / 1e3, "parameters": p} for n, (m, p) in counted.items()},
+            "models": {n: {"kmacs_per_pixel": m / 1e3, "parameters": p} for n, (m, p) in costs.items()},
             "rows": as_json(rows),
         }
         text = json.dumps(held, indent=1) + "\n"
