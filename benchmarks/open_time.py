@@ -91,7 +91,7 @@ def draw(figure: Path, open_for: list[float], rows: dict[float, np.ndarray], met
             cv2.polylines(picture, [np.array(points)], False, colour, thick, cv2.LINE_AA)
             for point in points:
                 cv2.circle(picture, point, thick + 4, colour, -1, cv2.LINE_AA)
-        write(f"{speed:g} px a frame: {method} thick, plain mean thin", 720, top + 34 + 34 * n, colour)
+        write(f"{speed:g} px a frame: {method} thick, plain mean thin", 690, h - bottom - 96 + 34 * n, colour)
     cv2.imwrite(str(figure), cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
 
 
