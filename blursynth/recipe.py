@@ -98,6 +98,11 @@ class Recipe(Strict):
         ge=32,
         description="cut samples into squares of this many pixels a side, at least 32; default: whole frames",
     )
+    layers: str = Field(
+        "0",
+        description="pieces of other pictures of the split that move over a still, each on its own: N, or LO-HI drawn "
+        "per sample, at most 8, for example 1-3; with stills",
+    )
 
     # The light between the frames.
     interp: Interp = Field(
@@ -257,6 +262,14 @@ class Recipe(Strict):
                 raise ValueError("must be PX or LO-HI with 0 < LO <= HI")
         return v
 
+    @field_validator("layers")
+    @classmethod
+    def _layers(cls, v: str) -> str:
+        lo, hi = _range(v)
+        if not 0 <= lo <= hi <= MOST_LAYERS:
+            raise ValueError(f"must be N or LO-HI with 0 <= LO <= HI <= {MOST_LAYERS}")
+        return v
+
     @field_validator("labels")
     @classmethod
     def _labels(cls, v: str) -> str:
@@ -314,6 +327,8 @@ class Recipe(Strict):
             raise ValueError("blur_px needs interpolated light: choose --interp deepflow or dis")
         if self.interp == "none" and self.shake and not self.stills:
             raise ValueError("shake needs interpolated light: choose --interp deepflow or dis")
+        if self.layers_range[1] and not self.stills:
+            raise ValueError("layers lie over stills: add stills, or leave layers out")
         if self.stills and not (self.shake or self.blur_px):
             raise ValueError("stills have no motion of their own: add shake, for instance --shake 4-30")
         return self
@@ -327,6 +342,11 @@ class Recipe(Strict):
     def shake_range(self) -> tuple[float, float] | None:
         """Least and most px of the camera's path; None: at rest."""
         return None if self.shake is None else _span(self.shake)
+
+    @property
+    def layers_range(self) -> tuple[int, int]:
+        """Least and most moving layers over a still."""
+        return _range(self.layers)
 
     @property
     def window_range(self) -> tuple[int, int]:
@@ -369,8 +389,9 @@ class Recipe(Strict):
 
     @property
     def sha256(self) -> str:
-        """Hash of the settings that decide bytes, files by content; ``name`` and ``cite`` are for people and do not count."""
-        d = self.named().model_dump(exclude={"name", "cite"})
+        """Hash of the settings that decide bytes, files by content; ``name`` and ``cite`` are for people and do not count,
+        nor does ``layers`` where there are none: data made before it was known keeps its hash."""
+        d = self.named().model_dump(exclude={"name", "cite"} | ({"layers"} if self.layers == "0" else set()))
         return hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest()
 
 
@@ -439,6 +460,9 @@ LEAST_SIDE = 16
 
 MOST_SHAKE_PX = 500.0
 """Longest path of a shaking camera that can be asked for."""
+
+MOST_LAYERS = 8
+"""Most moving layers over a still that can be asked for."""
 
 HINT_FALLBACK = "11"
 """Window of a clip without a hint: GoPro's commonest (1808 of the 2103 pairs of its training set)."""

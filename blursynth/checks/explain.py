@@ -55,6 +55,8 @@ class Explanation:
         ]
         if s["first"] is not None:
             lines.append(f"  frames    {s['first']}..{s['last']}, target {s['target']}")
+        for layer in s.get("layers") or ():
+            lines.append(f"  layer     {layer['path']} ({layer['clip']}), sha256 {layer['sha256'][:16]}...")
         for f in self.frames:
             time = f"{f['time_s']:.4f} s" if f["time_s"] is not None else "no time"
             mark = "  <- sharp" if f["number"] == s["target"] else ""
@@ -116,13 +118,12 @@ def _make_again(
     """Find the source, fill in what it tells, and compare the sample with one made anew."""
     key, meta = told.key, told.meta
     made_from = start.get("src")
-    clip = _find_clip(
-        meta,
-        src or ([s for s in made_from if isinstance(s, str)] if isinstance(made_from, list) else []),
-        recipe,
-        told,
-    )
-    if clip is None:
+    srcs = src or ([s for s in made_from if isinstance(s, str)] if isinstance(made_from, list) else [])
+    clips = _find_clips(srcs, recipe, told)
+    clip = _pick(clips, meta["source"], meta["source"], srcs, recipe, told)
+    layers = meta["source"].get("layers") or ()
+    donated = [d for s in layers if clip and (d := _pick(clips, s, meta["source"], srcs, recipe, told))]
+    if clip is None or len(donated) < len(layers):
         return
     told.source = clip.info.path
     s = meta["source"]
@@ -134,7 +135,8 @@ def _make_again(
     still = clip.info.kind == "still"
     prefix, _, draw = window.rpartition("_s") if still else (window.rsplit("_", 2)[0], "", "0")
     source = PlanClip(clip, told.shard.partition("-")[0], prefix, s["sha256"])
-    spec = WindowSpec(0, s["first"], s["last"], 2**31, int(draw))
+    donors = tuple(PlanClip(d, source.split, "", layer["sha256"]) for d, layer in zip(donated, layers))
+    spec = WindowSpec(0, s["first"], s["last"], 2**31, int(draw), donors)
     from blursynth.exposure.shutter import load_profile
 
     frames, reason, times = _read(source, spec)
@@ -183,21 +185,31 @@ def read_recipe(root: Path) -> Recipe:
         raise RecipeError(f"{path}: not a readable recipe ({e})") from None
 
 
-def _find_clip(meta: dict[str, Any], srcs: list[str], recipe: Recipe, told: Explanation) -> Clip | None:
-    s = meta["source"]
+def _find_clips(srcs: list[str], recipe: Recipe, told: Explanation) -> list[Clip]:
     try:
-        clips, _ = find_clips(srcs, recipe.fps or recipe.fps_unknown, recipe.deinterlace, recipe.stills)
+        return find_clips(srcs, recipe.fps or recipe.fps_unknown, recipe.deinterlace, recipe.stills)[0]
     except SourceError as e:
         told.note = f"{e}; tell with --src where the source lies now"
-        return None
+        return []
+
+
+def _pick(
+    clips: list[Clip],
+    s: dict[str, Any],
+    source: dict[str, Any],
+    srcs: list[str],
+    recipe: Recipe,
+    told: Explanation,
+) -> Clip | None:
+    """The clip that ``s``, a sample's source or the donor of one of its layers, names."""
     # The path first, but the bytes decide: a source that was moved or renamed is still the source.
     for clip in sorted(clips, key=lambda c: (c.rel != s["path"], c.name != s["clip"], c.rel)):
         try:
             if clip_sha256(clip.info) == s["sha256"]:
                 info = replace(
-                    read_as(clip.info, recipe)[0], fps=s["fps"]
+                    read_as(clip.info, recipe)[0], fps=source["fps"]
                 )  # a known set's rate: from where it lay
-                return replace(clip, info=info, name=s["clip"], rel=s["path"], dataset=s["dataset"])
+                return replace(clip, info=info, name=s["clip"], rel=s["path"], dataset=source["dataset"])
         except OSError:
             continue
         if clip.rel == s["path"]:

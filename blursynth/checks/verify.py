@@ -175,7 +175,8 @@ def _check_sample(shard: _Shard, side: dict[str, Any], sample: dict[str, Any], d
         shard.problems.append(f"{where}.json: says its key is {meta.key}")
     if meta.recipe_sha256 != side["recipe_sha256"]:
         shard.problems.append(f"{where}.json: is of another recipe than its shard")
-    shard.sources[meta.source.sha256] = meta.source.path
+    for picture in (meta.source, *(meta.source.layers or ())):
+        shard.sources[picture.sha256] = picture.path
     if not decode:
         return
     try:

@@ -30,6 +30,7 @@ METAVARS = {
     "out": "DIR|URL",
     "window": "N|N-M|hint",
     "frames": "A-B",
+    "layers": "N|LO-HI",
     "tile": "PX",
     "profile": "box|triangle|FILE.npy",
     "duty": "S|LO-HI",

@@ -8,6 +8,7 @@ pixels that its light comes from, so that a crop of a large picture costs what t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from blursynth.exposure.integrate import quasi
+from blursynth.exposure.layered import Layer, flat, walk_layers
 from blursynth.exposure.loop import _clamped, _sample4
 
 STEP_PX = 0.7
@@ -32,18 +34,23 @@ class StillExposure(NamedTuple):
     noise_left: float
 
 
-def places(path: np.ndarray, points: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
+def places(
+    path: np.ndarray, points: np.ndarray, centre: tuple[float, float], motion: np.ndarray | None = None
+) -> np.ndarray:
     """Where content of the target stands over the exposure.
 
     Args:
         path: (P, 3) x, y, roll of `shake.draw_path`.
         points: (N, 2) x, y in the target.
         centre: x, y that the roll turns about: the middle of the whole picture.
+        motion: (P, 2) of a `Layer`, where the content is its.
     Returns:
         (P, N, 2) float64.
     """
     turn = np.radians(path[:, 2])[:, None]
     x, y = (points - centre).T
+    if motion is not None:
+        x, y = x + motion[:, :1], y + motion[:, 1:]
     return np.stack(
         [
             np.cos(turn) * x - np.sin(turn) * y + centre[0] + path[:, :1],
@@ -53,9 +60,11 @@ def places(path: np.ndarray, points: np.ndarray, centre: tuple[float, float]) ->
     )
 
 
-def path_lengths(path: np.ndarray, points: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
+def path_lengths(
+    path: np.ndarray, points: np.ndarray, centre: tuple[float, float], motion: np.ndarray | None = None
+) -> np.ndarray:
     """(N,) px: how far content at ``points`` (N, 2) travels over the exposure; arguments as in `places`."""
-    return np.linalg.norm(np.diff(places(path, points, centre), axis=0), axis=2).sum(axis=0)
+    return np.linalg.norm(np.diff(places(path, points, centre, motion), axis=0), axis=2).sum(axis=0)
 
 
 def reach(
@@ -84,6 +93,7 @@ def expose_still(
     path: np.ndarray,
     centre: tuple[float, float],
     profile: np.ndarray | None = None,
+    layers: Sequence[Layer] = (),
 ) -> StillExposure:
     """Mean light of ``part`` over the exposure.
 
@@ -93,9 +103,10 @@ def expose_still(
         box, part: left, top, right, bottom in the picture, the last two not in.
         path, centre: as in `places`.
         profile: (P,) weight of the light over the exposure, equally spaced; None for a box.
+        layers: what lies over the picture, later ones over earlier ones; their motions have the path's P places.
     """
     left, top, right, bottom = part
-    times, weights = _samples(path, part, centre, profile)
+    times, weights = _samples(path, part, centre, profile, layers)
     at = np.stack([np.interp(times, np.linspace(0, 1, len(path)), axis) for axis in path.T], axis=1)
     cos, sin = np.cos(np.radians(at[:, 2])), np.sin(np.radians(at[:, 2]))
     # Pixel (j, i) of the part has its light from (cos j + sin i + x, cos i - sin j + y) of the box.
@@ -105,8 +116,37 @@ def expose_still(
     out = np.empty((bottom - top, right - left, 4), np.float32)
     kernels = [np.array([-v, 1 + 2 * v, -v], np.float32) for v in _phases(nodes, out.shape[:2])]
     h, w = light.shape[:2]
-    _walk(out, quasi(light, kernels=kernels).reshape(-1), w, h, nodes)
+    smooth = quasi(light, kernels=kernels).reshape(-1)
+    if layers:
+        _walk_all(out, smooth, w, h, nodes, times, layers, box)
+    else:
+        _walk(out, smooth, w, h, nodes)
     return StillExposure(out, len(nodes), _noise_left(nodes, out.shape[:2], kernels))
+
+
+def _walk_all(
+    out: np.ndarray,
+    light: np.ndarray,
+    w: int,
+    h: int,
+    nodes: np.ndarray,
+    times: np.ndarray,
+    layers: Sequence[Layer],
+    box: tuple[int, int, int, int],
+) -> None:
+    """`walk_layers` of what `_walk` takes: each layer filtered for the places that its own motion gives it."""
+    shifts = np.empty((len(nodes), len(layers), 2), np.float32)
+    filtered = []
+    for k, layer in enumerate(layers):
+        moments = np.linspace(0, 1, len(layer.motion))
+        for axis in range(2):
+            moved = np.interp(times, moments, layer.motion[:, axis])
+            shifts[:, k, axis] = box[axis] - layer.corner[axis] - moved
+        own = nodes.copy()
+        own[:, 2:4] += shifts[:, k]
+        kernels = [np.array([-v, 1 + 2 * v, -v], np.float32) for v in _phases(own, out.shape[:2])]
+        filtered.append(quasi(layer.light, kernels=kernels))
+    walk_layers(out, light, w, h, nodes, *flat(filtered), shifts)
 
 
 def _phases(nodes: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
@@ -153,13 +193,18 @@ def _samples(
     part: tuple[int, int, int, int],
     centre: tuple[float, float],
     profile: np.ndarray | None,
+    layers: Sequence[Layer] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Moments (0 to 1) at which the path is sampled, equally far apart along it, and the share of light of each.
 
     Between two samples the light is taken as linear in the way gone: a hand that lingers gives its place the weight.
     """
     corners = np.array([(x, y) for x in (part[0], part[2]) for y in (part[1], part[3])], np.float64)
-    moves = np.linalg.norm(np.diff(_sources(path, corners, centre), axis=0), axis=2).max(axis=1)
+    came = _sources(path, corners, centre)
+    moves = np.linalg.norm(np.diff(came, axis=0), axis=2).max(axis=1)
+    for layer in layers:  # the faster of all that can be seen at that time
+        own = np.linalg.norm(np.diff(came - layer.motion[:, None], axis=0), axis=2).max(axis=1)
+        moves = np.maximum(moves, own)
     way = np.concatenate([[0.0], np.cumsum(moves)])
     count = max(math.ceil(way[-1] / STEP_PX), 1)
     moments = np.linspace(0, 1, len(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from blursynth.camera.highlights import Highlights
 from blursynth.camera.response import Response
+from blursynth.exposure.layered import Layer, compose, topmost
 from blursynth.exposure.shake import border, describe, draw_path
 from blursynth.exposure.still import StillExposure, expose_still, path_lengths, places, reach
+from blursynth.pairs.layers import Cut, cut_layer, draw_cut
 from blursynth.pairs.light import Draws
 from blursynth.recipe import Recipe
 from blursynth.video.sharpness import SOFT, steepness
@@ -38,6 +41,10 @@ class StillLight:
     blur_px: float
     content: tuple[np.ndarray, np.ndarray] | None
     """As `labels.content_motion`, where labels are asked for."""
+    layers: list[dict[str, Any]]
+    """What moves over the still, as `exposure.layers` of the sample's JSON."""
+    donated: tuple[bool, ...]
+    """Of each layer, whether its donor gave it; else the still itself did."""
 
 
 class StillReject(Exception):
@@ -51,10 +58,17 @@ class Stills:
         self.recipe, self.highlights, self.profile = recipe, highlights, profile
         self._codes: np.ndarray | None = None
 
-    def collect(self, codes: np.ndarray, draws: Draws, rng: np.random.Generator) -> StillLight:
+    def collect(
+        self,
+        codes: np.ndarray,
+        draws: Draws,
+        rng: np.random.Generator,
+        donors: Sequence[np.ndarray | None] = (),
+    ) -> StillLight:
         """The light of one sample of a picture, RGB uint8 or uint16 (H, W, 3).
 
-        Raises StillReject: "soft", or "too small" for the tile inside the shake's border.
+        donors: a picture like it for each moving layer; where one is None, or soft as `gate` leaves out, the picture
+        itself gives the layer. Raises StillReject: "soft", or "too small" for the tile inside the shake's border.
         """
         self._look_at(codes)
         height, width = codes.shape[:2]
@@ -64,42 +78,103 @@ class Stills:
         path = draw_path(draws.shake, px, width, height)
         part = self._crop(path, width, height, rng)
         left, top, right, bottom = part
-        if (
-            self.recipe.blur_range
-        ):  # roll moves what lies off the middle further: never less than the path's length
-            path *= min(px / max(_blur_px(path, part, middle), 1e-9), 1.0)
+        cuts, layers, donated = self._layers(codes, donors, part, draws, rng)
+        scene = _Scene(part, middle, layers)
+        if self.recipe.blur_range:  # roll moves what lies off the middle further: never more than was drawn
+            less = min(px / max(scene.blur_px(path), 1e-9), 1.0)
+            path *= less
+            cuts = [c._replace(px=c.px * less) for c in cuts]
+            scene.layers = layers = [v._replace(motion=v.motion * less) for v in layers]
         corner = None
         if self.recipe.tile:
             # The stored path is that of the stored picture: its roll turns about the crop's middle.
             corner = left, top
             own = ((left + right - 1) / 2, (top + bottom - 1) / 2)
-            path, middle = _about(path, middle, own), own
-        box = reach(path, part, middle)
-        light = draws.response.decode(_cut(self._eight, box), self._excess(box, draws.highlight))
-        if codes.dtype == np.uint16:
-            light[..., :3] += _finer(draws.response, _cut(codes, box))
-        done = expose_still(light, box, part, path, middle, self.profile)
+            path, scene.middle = _about(path, middle, own), own
+        box = reach(path, part, scene.middle)
+        light = self._light(codes, box, draws, self._lamps)
+        done = expose_still(light, box, part, path, scene.middle, self.profile, layers)
         shake = describe(path, right - left, bottom - top)
         if self.recipe.tile:
             shake["border"] = [0, 0, 0, 0]
+        sharp = np.ascontiguousarray(self._eight[top:bottom, left:right])
+        if layers:
+            sharp = self._covered(sharp, self._light(codes, part, draws, self._lamps), layers, part, draws)
         return StillLight(
             linear=done.light[..., :3],
-            sharp=np.ascontiguousarray(self._eight[top:bottom, left:right]),
+            sharp=sharp,
             near=self._near(part),
             corner=corner,
             effective_frames=1 / done.noise_left,
             exposure=done,
             shake=shake,
-            blur_px=round(_blur_px(path, part, middle), 3),
-            content=_content(path, part, middle) if self.recipe.labels else None,
+            blur_px=round(scene.blur_px(path), 3),
+            content=scene.content(path) if self.recipe.labels else None,
+            layers=[c.facts(left, top) for c in cuts],
+            donated=donated,
         )
+
+    def _layers(
+        self,
+        codes: np.ndarray,
+        donors: Sequence[np.ndarray | None],
+        part: tuple[int, int, int, int],
+        draws: Draws,
+        rng: np.random.Generator,
+    ) -> tuple[list[Cut], list[Layer], tuple[bool, ...]]:
+        """A layer of each donor over a part, and whether the donor itself could give it."""
+        if not donors:
+            return [], [], ()
+        own = rng.spawn(1)[0]  # a stream of its own: a sample without layers draws what it drew
+        range_px = self.recipe.shake_range or self.recipe.blur_range or (0.0, 0.0)
+        cuts, layers, donated = [], [], []
+        for stream, donor in zip(own.spawn(len(donors)), donors):
+            usable = donor is not None and not (self.recipe.gate != "off" and _is_soft(to_8_bits(donor)))
+            picture = donor if donor is not None and usable else codes
+            cut = draw_cut(stream, part, (picture.shape[1], picture.shape[0]), range_px)
+            lamps = self._lamps if picture is codes else self.highlights.excess(to_8_bits(picture), 1.0)
+            layers.append(cut_layer(cut, self._light(picture, cut.region, draws, lamps)))
+            cuts.append(cut)
+            donated.append(usable)
+        return cuts, layers, tuple(donated)
+
+    def _light(
+        self, codes: np.ndarray, box: tuple[int, int, int, int], draws: Draws, lamps: float | np.ndarray
+    ) -> np.ndarray:
+        """Linear light (h, w, 4) of a box of a picture. lamps: its light above white, per unit of the draw's."""
+        over = (
+            _cut(lamps, box) * np.float32(draws.highlight)
+            if isinstance(lamps, np.ndarray)
+            else lamps * draws.highlight
+        )
+        eight = self._eight if codes is self._codes else None
+        light = draws.response.decode(
+            _cut(eight, box) if eight is not None else to_8_bits(_cut(codes, box)), over
+        )
+        if codes.dtype == np.uint16:
+            light[..., :3] += _finer(draws.response, _cut(codes, box))
+        return light
+
+    def _covered(
+        self,
+        sharp: np.ndarray,
+        light: np.ndarray,
+        layers: list[Layer],
+        part: tuple[int, int, int, int],
+        draws: Draws,
+    ) -> np.ndarray:
+        """``sharp`` with the layers in place; what they do not cover keeps its codes."""
+        corner = part[:2]
+        composed = compose(light[..., :3], layers, corner)
+        covered = compose(np.zeros_like(composed), [_alone(v) for v in layers], corner)[..., :1] > 0
+        return np.where(covered, draws.response.encode(composed), sharp)
 
     def _look_at(self, codes: np.ndarray) -> None:
         """What all samples of a picture share: its 8-bit codes, its lamps, whether it is sharp."""
         if codes is not self._codes:
             self._codes, self._eight = codes, to_8_bits(codes)
             self._lamps = self.highlights.excess(self._eight, 1.0)  # scales with the light above white
-            self._soft = self.recipe.gate != "off" and steepness(self._eight) < SOFT
+            self._soft = self.recipe.gate != "off" and _is_soft(self._eight)
         if self._soft:
             raise StillReject("soft")
 
@@ -117,11 +192,6 @@ class Stills:
             raise StillReject("too small")
         x, y = left + int(u * (room_x + 1)), top + int(v * (room_y + 1))
         return x, y, x + side, y + side
-
-    def _excess(self, box: tuple[int, int, int, int], highlight: float) -> float | np.ndarray:
-        if isinstance(self._lamps, np.ndarray):
-            return _cut(self._lamps, box) * np.float32(highlight)
-        return self._lamps * highlight
 
     def _near(self, part: tuple[int, int, int, int]) -> np.ndarray:
         left, top, right, bottom = part
@@ -157,19 +227,50 @@ def _finer(response: Response, codes: np.ndarray) -> np.ndarray:
     return np.stack([table[codes[..., c], c] for c in range(3)], -1).astype(np.float32)
 
 
-def _content(
-    path: np.ndarray, part: tuple[int, int, int, int], middle: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel's content goes from the exposure's start to its end, (h, w, 2), and how far in all, (h, w)."""
-    left, top, right, bottom = part
-    y, x = np.mgrid[top:bottom, left:right].astype(np.float64)
-    points = np.stack([x.ravel(), y.ravel()], 1)
-    start, end = places(path[[0, -1]], points, middle)
-    return (end - start).reshape(*x.shape, 2), path_lengths(path, points, middle).reshape(x.shape)
+def _is_soft(eight: np.ndarray) -> bool:
+    return steepness(eight) < SOFT
 
 
-def _blur_px(path: np.ndarray, part: tuple[int, int, int, int], middle: tuple[float, float]) -> float:
-    """95th percentile over a part of how far its content travels, px."""
-    left, top, right, bottom = part
-    x, y = np.meshgrid(np.linspace(left, right - 1, 12), np.linspace(top, bottom - 1, 12))
-    return float(np.percentile(path_lengths(path, np.stack([x.ravel(), y.ravel()], 1), middle), 95))
+def _alone(layer: Layer) -> Layer:
+    """A layer of white light: composed over black it gives the coverage."""
+    return layer._replace(light=np.repeat(layer.light[..., 3:], 4, axis=2))
+
+
+@dataclass
+class _Scene:
+    """What moves in a part of a still: all of it with the camera, and layers with motions of their own."""
+
+    part: tuple[int, int, int, int]
+    middle: tuple[float, float]
+    layers: list[Layer]
+
+    def content(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where each pixel's content goes from the exposure's start to its end, (h, w, 2), and how far in all, (h, w)."""
+        left, top, right, bottom = self.part
+        y, x = (v.ravel() for v in np.mgrid[top:bottom, left:right])
+        flow, length = self._ways(path, x, y)
+        return flow.reshape(bottom - top, right - left, 2), length.reshape(bottom - top, right - left)
+
+    def blur_px(self, path: np.ndarray) -> float:
+        """95th percentile over the part of how far its content travels, px."""
+        left, top, right, bottom = self.part
+        x, y = np.meshgrid(np.linspace(left, right - 1, 12), np.linspace(top, bottom - 1, 12))
+        return float(np.percentile(self._ways(path, x.ravel(), y.ravel())[1], 95))
+
+    def _ways(self, path: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 2) and (N,): end minus start, and length of the way, of what shows at places of the target."""
+        points = np.stack([x, y], 1).astype(np.float64)
+        left, top, right, bottom = self.part
+        seen = topmost(self.layers, (bottom - top, right - left), (left, top))
+        of = seen[np.rint(y).astype(int) - top, np.rint(x).astype(int) - left]
+        flow, length = np.empty(points.shape), np.empty(len(points))
+        for n in range(-1, len(self.layers)):
+            mine = of == n
+            if mine.any():
+                motion = self.layers[n].motion if n >= 0 else None
+                start, end = places(
+                    path[[0, -1]], points[mine], self.middle, None if motion is None else motion[[0, -1]]
+                )
+                flow[mine] = end - start
+                length[mine] = path_lengths(path, points[mine], self.middle, motion)
+        return flow, length

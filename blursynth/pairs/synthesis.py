@@ -48,6 +48,8 @@ class Sample:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     """flow: float16 (H, W, 2), and mask: uint8 (H, W), as the recipe asks (`labels`)."""
     corner: tuple[int, int] | None = None  # of a crop of a still: its x, y in the picture
+    donated: tuple[bool, ...] = ()
+    """Of each layer over a still, whether its donor gave it; else the still itself did."""
 
     @classmethod
     def left_out(cls, reason: str) -> Sample:
@@ -112,12 +114,14 @@ class Synthesizer:
         picture = self._photograph(frames, draws, light)
         return self._describe(window, draws, light, picture, transfer)
 
-    def still(self, codes: np.ndarray, rng: np.random.Generator) -> Sample:
+    def still(
+        self, codes: np.ndarray, rng: np.random.Generator, donors: Sequence[np.ndarray | None] = ()
+    ) -> Sample:
         """A pair of one picture under a drawn shake; codes: RGB uint8 or uint16 (H, W, 3), the same array for all
-        samples of a picture."""
+        samples of a picture. donors: a picture for each layer that moves over it (`Stills.collect`)."""
         draws = self._draw(rng)
         try:
-            light = self.stills.collect(codes, draws, rng)
+            light = self.stills.collect(codes, draws, rng, donors)
         except StillReject as e:
             return Sample.left_out(str(e))
         picture = self._photograph([light.near], draws, light)
@@ -224,6 +228,7 @@ class Synthesizer:
             "substeps": {"mean": float(light.exposure.samples), "max": light.exposure.samples},
             "blur_px": light.blur_px,
             "shake": light.shake,
+            **({"layers": light.layers} if light.layers else {}),
         }
         clipped = clipped_share([light.sharp])
         scores: dict[str, Any] = {"score": 1.0, "heldout_db": None, "clipped": clipped}
@@ -237,6 +242,7 @@ class Synthesizer:
             quality=scores | {"flags": ["clipped"] if clipped > 0.02 else []},
             rejected=failed_gate(self.gates, scores),
             corner=light.corner,
+            donated=light.donated,
             labels=self._labels(light),
         )
 

@@ -18,7 +18,8 @@ TRIES = 3  # a task that takes its worker down this often is left out
 class WindowSpec:
     """Frames ``first..last``, both in, of clip number ``clip``; ``tiles`` of it at most become samples.
 
-    ``draw`` numbers the samples of a still, each with a shake and a crop of its own.
+    ``draw`` numbers the samples of a still, each with a shake and a crop of its own; ``donors`` are the stills that
+    its moving layers are cut from, one a layer.
     """
 
     clip: int
@@ -26,6 +27,7 @@ class WindowSpec:
     last: int
     tiles: int = 1
     draw: int = 0
+    donors: tuple[PlanClip, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -81,6 +83,13 @@ class Run:
 
     source: PlanClip
     windows: tuple[WindowSpec, ...]
+
+    @property
+    def sources(self) -> list[PlanClip]:
+        """Every clip that the run reads, once: the source, then the donors of its layers."""
+        return list(
+            {p.clip.rel: p for p in (self.source, *(d for w in self.windows for d in w.donors))}.values()
+        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +62,35 @@ class Plan:
         self, out: str | Path, only: set[str] | None = None, rife_weights: str | None = None
     ) -> Iterator[ShardTask]:
         """Shard tasks in order, made as they are asked for; ``only``: names of the shards wanted."""
+        stills = {s: [p for p in self.clips if p.split == s and p.still] for s in ("train", "val")}
         for name, split, parts in self._shards:
             if only is not None and name not in only:
                 continue
             runs = tuple(
-                Run(self.clips[c], tuple(WindowSpec(c, *map(int, row)) for row in self._arrays[c][begin:end]))
+                Run(
+                    self.clips[c],
+                    tuple(self._window(c, row, stills[split]) for row in self._arrays[c][begin:end]),
+                )
                 for c, begin, end in parts
             )
             yield ShardTask(name, split, str(out), runs, self.recipe, self.sha256, rife_weights)
+
+    def _window(self, c: int, row: np.ndarray, stills: Sequence[PlanClip]) -> WindowSpec:
+        first, last, tiles, draw = map(int, row)
+        w = WindowSpec(c, first, last, tiles, draw)
+        if not self.clips[c].still or not self.recipe.layers_range[1]:
+            return w
+        return replace(w, donors=choose_donors(self.clips[c], self.clips[c].key(w), stills, self.recipe))
+
+
+def choose_donors(
+    source: PlanClip, key: str, stills: Sequence[PlanClip], recipe: Recipe
+) -> tuple[PlanClip, ...]:
+    """The pictures that the layers of one sample are cut from: of its own split; its own where there is no other."""
+    rng = named_rng(recipe.seed, "layers", key)
+    low, high = recipe.layers_range
+    others = [p for p in stills if p.clip.rel != source.clip.rel] or [source]
+    return tuple(others[i] for i in rng.integers(0, len(others), int(rng.integers(low, high + 1))))
 
 
 def make_plan(

@@ -21,7 +21,7 @@ from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.folder import at_work
 from blursynth.run.outcome import ClipCounts, Outcome, PlanClip, Rejected, ShardTask, WindowSpec, fill_outcome
 from blursynth.run.plan import tile_corners
-from blursynth.run.windows import read_windows
+from blursynth.run.windows import read_donors, read_windows
 from blursynth.shards.picture import encode_flow, encode_image, encode_mask
 from blursynth.shards.shard import SCHEMA, ShardError, ShardWriter, dump_json, read_sidecar, tar_matches
 from blursynth.sources.fingerprint import SourceChanged, check_source
@@ -42,7 +42,9 @@ class SampleMaker(Protocol):
         transfer: str = "srgb",
         above: Sequence[np.ndarray | None] = (),
     ) -> Any: ...
-    def still(self, codes: np.ndarray, rng: np.random.Generator) -> Any: ...
+    def still(
+        self, codes: np.ndarray, rng: np.random.Generator, donors: Sequence[np.ndarray | None] = ()
+    ) -> Any: ...
     def forget(self, clip_id: str, before: int) -> None: ...
 
 
@@ -100,7 +102,8 @@ def _make(
             began = time.perf_counter()
             clip = run.source.clip
             counts = clips.setdefault(clip.rel, ClipCounts())
-            check_source(clip.info.path, run.source.stamp)
+            for read in run.sources:
+                check_source(read.clip.info.path, read.stamp)
             for window, frames, reason in read_windows(run):
                 try:
                     if reason is not None:
@@ -109,7 +112,8 @@ def _make(
                 except Rejected as e:
                     counts.rejected[e.reason] += window.tiles
                 maker.forget(clip.rel, window.first)
-            check_source(clip.info.path, run.source.stamp)  # else samples carry the hash of other bytes
+            for read in run.sources:  # else samples carry the hash of other bytes
+                check_source(read.clip.info.path, read.stamp)
             outcome.clip_seconds[clip.rel] = (
                 outcome.clip_seconds.get(clip.rel, 0.0) + time.perf_counter() - began
             )
@@ -125,7 +129,7 @@ def _make(
                     "rejected": dict(sorted(rejected.items())),
                     "clips": {rel: c.facts() for rel, c in sorted(clips.items())},
                 },
-                "sources": {r.source.clip.rel: r.source.sha256 for r in task.runs},
+                "sources": {p.clip.rel: p.sha256 for r in task.runs for p in r.sources},
                 "errors": outcome.errors,
             }
         )
@@ -171,7 +175,7 @@ def sample_members(
     pictures = [f.rgb for f in frames if f.rgb is not None]
     soft, rng = {}, sample_rng(recipe.seed, key)
     if source.still:
-        sample = maker.still(pictures[0], rng)
+        sample = maker.still(pictures[0], rng, read_donors(source, w, pictures[0]) if w.donors else ())
     else:
         soft = _softness(recipe, source, pictures[w.target - w.first])
         sample = maker.sample(clip.rel, pictures, w.first, fps, rng, **options)
@@ -193,6 +197,7 @@ def sample_members(
             "first": w.first,
             "last": w.last,
             "target": w.target,
+            **({"layers": _donors(source, w, sample)} if w.donors else {}),
         },
         "exposure": sample.exposure,
         "camera": sample.camera,
@@ -217,6 +222,12 @@ def sample_members(
         tile = {"x": x, "y": y, "size": recipe.tile, "window": key}
         name = f"{key}_t{n:04d}"
         yield name, _encode(recipe, cut, meta | {"key": name, "tile": tile})
+
+
+def _donors(source: PlanClip, w: WindowSpec, sample: Any) -> list[dict[str, Any]]:
+    """Where a sample's layers were cut from: `source.layers` of its JSON."""
+    used = [donor if other else source for donor, other in zip(w.donors, sample.donated)]
+    return [{"clip": p.clip.name, "path": p.clip.rel, "sha256": p.sha256} for p in used]
 
 
 def _softness(recipe: Recipe, source: PlanClip, target: np.ndarray) -> dict[str, float | None]:

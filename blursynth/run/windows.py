@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from blursynth.run.outcome import Run, WindowSpec
+import numpy as np
+
+from blursynth.run.outcome import PlanClip, Run, WindowSpec
 from blursynth.video.clip import Frame, read_frames
 from blursynth.video.intervals import IntervalChecker
 
@@ -54,6 +56,19 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[Frame], str | None
         # The reader promised every index; should it break that, say so instead of losing windows.
         for w in todo[n:]:
             yield w, [], _first_fault(w, held, faults, cuts) or "truncated"
+
+
+def read_donors(source: PlanClip, w: WindowSpec, picture: np.ndarray) -> list[np.ndarray | None]:
+    """The pictures of a window's donors, RGB uint8 or uint16 (H, W, 3); None for one that cannot be read.
+
+    picture: the source's own, which may be among them.
+    """
+    read: dict[str, np.ndarray | None] = {source.clip.rel: picture}
+    for donor in w.donors:
+        if donor.clip.rel not in read:
+            (frame,) = read_frames(donor.clip.info, 0, 0)
+            read[donor.clip.rel] = None if frame.fault else frame.rgb
+    return [read[donor.clip.rel] for donor in w.donors]
 
 
 def _passes(run: Run) -> Iterator[list[WindowSpec]]:

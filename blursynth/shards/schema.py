@@ -23,6 +23,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
 
 
+class Donor(_Part):
+    """A picture that a moving layer over a still was cut from."""
+
+    clip: str
+    path: str
+    sha256: str = Field(pattern=SHA256)
+
+
 class Source(_Part):
     dataset: str | None
     clip: str
@@ -32,6 +40,7 @@ class Source(_Part):
     first: int | None = Field(ge=0)
     last: int | None
     target: int | None
+    layers: list[Donor] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Source:
@@ -55,6 +64,16 @@ class Shake(_Part):
     border: list[int] = Field(min_length=4, max_length=4)  # left, top, right, bottom
 
 
+class Layer(_Part):
+    """Something that moves over a still: along an arc, px long, whose heading (degrees, 0 right, 90 down) at the
+    target's instant turns by ``turn`` over the exposure. box: left, top, right, bottom at that instant, in the pair."""
+
+    px: float = Field(ge=0)
+    heading: float
+    turn: float
+    box: list[int] = Field(min_length=4, max_length=4)
+
+
 class Exposure(_Part):
     """Null throughout for a pair that was not made here."""
 
@@ -69,6 +88,7 @@ class Exposure(_Part):
     substeps: Substeps | None
     blur_px: float | None = None
     shake: Shake | None = None
+    layers: list[Layer] | None = None
 
 
 class Camera(_Part):

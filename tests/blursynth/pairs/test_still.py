@@ -184,3 +184,96 @@ def test_labels_of_a_still_are_its_path():
     assert sample.labels["flow"].dtype == np.float16
     assert np.abs(sample.labels["flow"] - (ends[1] - ends[0])).max() < 0.02
     assert sample.labels["mask"].shape == (96, 96) and (sample.labels["mask"] == 255).all()
+
+
+def with_layers(codes, donors, seed=0, **options):
+    options = {"stills": True, "shake": "6-14", "gate": "off", "tile": 160, "layers": "1-8"} | options
+    return Synthesizer(Recipe(**options)).still(codes, np.random.default_rng(seed), donors)
+
+
+FLAT, PATCH = np.full((260, 300, 3), 60, np.uint8), np.full((200, 240, 3), 190, np.uint8)
+
+
+def test_sharp_shows_each_layer_in_its_place():
+    sample = with_layers(texture((400, 300), seed=8), [PATCH, PATCH])
+    plain = with_layers(texture((400, 300), seed=8), [])
+    assert sample.donated == (True, True) and sample.exposure["shake"] == plain.exposure["shake"]
+    covered = (sample.sharp_rgb != plain.sharp_rgb).any(2)
+    assert 0.01 < covered.mean() < 0.7
+    boxes = np.zeros_like(covered)
+    for x0, y0, x1, y1 in (v["box"] for v in sample.exposure["layers"]):
+        boxes[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
+    assert not (covered & ~boxes).any()
+    assert (sample.sharp_rgb[covered] == 190).mean() > 0.6, (
+        "within its edge a layer has its donor's own codes"
+    )
+
+
+def test_labels_know_the_layers():
+    """Flow where a layer shows is that of its arc, turned and moved with the camera."""
+    sample = with_layers(FLAT, [PATCH], labels="flow,mask", shake="8", seed=3)
+    (told,), path = sample.exposure["layers"], np.array(sample.exposure["shake"]["path"])
+    on = sample.sharp_rgb[..., 0] == 190
+    assert on.mean() > 0.02
+    u = (np.arange(64) + 0.5) / 64 - 0.5
+    angle = np.radians(told["heading"] + told["turn"] * u)
+    steps = np.stack([np.cos(angle), np.sin(angle)], 1) * told["px"] / 64
+    own = np.concatenate([-steps[:32].sum(0)[None], steps[32:].sum(0)[None]])
+    y, x = np.mgrid[:160, :160] - 79.5
+    ends = []
+    for (dx, dy, roll), (mx, my) in zip(path[[0, -1]], own):
+        c, s = np.cos(np.radians(roll)), np.sin(np.radians(roll))
+        ends.append(np.stack([c * (x + mx) - s * (y + my) + dx, s * (x + mx) + c * (y + my) + dy], 2))
+    assert np.abs(sample.labels["flow"] - (ends[1] - ends[0]))[on].max() < 0.03
+    assert told["px"] == 8 and sample.labels["mask"][on].all()
+    assert np.abs(sample.labels["flow"] - (ends[1] - ends[0]))[~on].max() > 1
+
+
+def test_a_lamp_in_a_layer_keeps_its_light():
+    lit = PATCH // 8
+    lit[::9, ::9] = 255
+    night = np.full((260, 300, 3), 12, np.uint8)
+    plain, bright = (with_layers(night, [lit] * 2, highlights=h, shake="12", seed=2) for h in ("off", "8"))
+    assert (plain.sharp_rgb != bright.sharp_rgb).mean() < 0.005, "but for lamps that an edge cuts"
+    assert bright.blur_rgb.max() > plain.blur_rgb.max() + 40
+
+
+def test_layers_do_not_change_what_else_is_drawn():
+    picture, maker = texture((300, 240), seed=4), Recipe(stills=True, shake="4-12", tile=96, noise="rsblur")
+    a = Synthesizer(maker).still(picture, np.random.default_rng(5))
+    b = Synthesizer(maker).still(picture, np.random.default_rng(5), [PATCH])
+    again = Synthesizer(maker).still(picture, np.random.default_rng(5), [PATCH])
+    assert a.exposure["shake"] == b.exposure["shake"] and a.corner == b.corner and a.camera == b.camera
+    assert "layers" not in a.exposure
+    assert np.array_equal(b.blur_rgb, again.blur_rgb) and not np.array_equal(a.blur_rgb, b.blur_rgb)
+
+
+def test_a_donor_that_is_soft_or_missing_is_replaced_by_the_still_and_told():
+    sharp = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 256, (40, 50, 3)), 6, 0), 6, 1)
+    sharp = sharp.astype(np.uint8)
+    soft = cv2.GaussianBlur(sharp, (0, 0), 3)
+    sample = with_layers(sharp, [soft, None, sharp[:180].copy()], gate="default", tile=128)
+    assert sample.rejected is None and sample.donated == (False, False, True)
+    assert with_layers(sharp, [soft], tile=128).donated == (True,)
+
+
+def test_blur_px_counts_the_layers():
+    for seed in range(6):
+        told = with_layers(texture((500, 400), seed=6), [PATCH] * 3, seed, shake=None, blur_px="9").exposure
+        assert told["blur_px"] <= 9.05
+        assert all(v["px"] <= 9 for v in told["layers"])
+
+
+def test_a_tiny_donor_gives_a_small_layer_and_16_bits_are_one_too():
+    tiny = np.full((18, 20, 3), 200, np.uint8)
+    deep = np.full((300, 300, 3), 190 * 257, np.uint16)
+    sample = with_layers(FLAT, [tiny, deep])
+    assert sample.rejected is None and (sample.sharp_rgb == 190).any()
+
+
+@pytest.mark.parametrize("bad", ["-1", "9", "3-1", "x"])
+def test_layers_are_a_small_count_over_stills(bad):
+    with pytest.raises(RecipeError, match="layers"):
+        load_recipe(None, {"stills": True, "shake": "4", "layers": bad})
+    with pytest.raises(RecipeError, match="stills"):
+        load_recipe(None, {"layers": "2"})

@@ -11,6 +11,7 @@ import pytest
 from blursynth.checks.explain import explain
 from blursynth.checks.verify import verify
 from blursynth.run.make import make
+from blursynth.run.task import make_shard
 from blursynth.shards.schema import parse_sample_json
 from blursynth.shards.shard import read_shard
 from blursynth.sources.find import SourceError, find_clips
@@ -116,3 +117,65 @@ def test_whole_pictures_keep_their_size_and_say_their_border(album, tmp_path):
         assert "tile" not in meta and max(meta["exposure"]["shake"]["border"]) > 0
         blur = cv2.imdecode(np.frombuffer(s["blur.png"], np.uint8), cv2.IMREAD_COLOR)
         assert min(blur.shape[:2]) >= 160 or min(blur.shape[:2]) == 60
+
+
+def test_layers_come_from_the_same_split_and_explain_makes_them_again(album, tmp_path):
+    (album / "tiny.png").unlink()  # gives layers and no sample
+    options = OPTIONS | {"layers": "1-3", "val_fraction": 0.5, "per_still": 3, "labels": "flow,mask"}
+    make(album, tmp_path / "d", "realistic", **options)
+    found = samples(tmp_path / "d")
+    split = {
+        json.loads(s["json"])["source"]["sha256"]: tar.name[:3]
+        for tar in sorted((tmp_path / "d").glob("*.tar"))
+        for s in read_shard(tar)
+    }
+    assert set(split.values()) == {"tra", "val"}
+    others = 0
+    for s in found.values():
+        source = json.loads(s["json"])["source"]
+        assert 1 <= len(source["layers"]) <= 3
+        assert {split[d["sha256"]] for d in source["layers"]} == {split[source["sha256"]]}
+        others += sum(d["sha256"] != source["sha256"] for d in source["layers"])
+    assert others > 0
+    for key in sorted(found)[::4]:
+        told = explain(tmp_path / "d", key)
+        assert told.rebuilt, told.note
+    assert verify(tmp_path / "d").exit_code == 0
+    make(album, tmp_path / "two", "realistic", **(options | {"workers": 2}))
+    assert samples(tmp_path / "two") == found
+
+
+def test_a_lone_still_gives_its_own_layers(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), texture((200, 160), seed=3))
+    make(tmp_path / "a.png", tmp_path / "d", "realistic", **(OPTIONS | {"layers": "2"}))
+    (only,) = samples(tmp_path / "d").values()
+    source = json.loads(only["json"])["source"]
+    assert [d["sha256"] for d in source["layers"]] == [source["sha256"]] * 2
+
+
+def test_a_donor_that_changes_during_the_run_fails_its_shards(album, tmp_path):
+    for torn in ("torn.jpg", "no.jpg", "copy.png", "tiny.png", "film.mp4"):
+        (album / torn).unlink()
+    changed = album / "IMG 3.png"
+
+    def change(task):
+        changed.write_bytes(cv2.imencode(".png", texture((200, 160), seed=77))[1].tobytes())
+        return make_shard(task)
+
+    summary = make(
+        album, tmp_path / "d", "realistic", task=change, **(OPTIONS | {"layers": "8", "val_fraction": 0.0})
+    )
+    assert summary.exit_code == 1 and len(summary.failed) == 4, "three of them only through their layers"
+    assert all("changed during the run" in why for why in summary.failed.values())
+
+
+def test_a_donor_that_is_gone_is_named_by_explain(album, tmp_path):
+    make(album, tmp_path / "d", "realistic", **(OPTIONS | {"layers": "3"}))
+    sources = {key: json.loads(s["json"])["source"] for key, s in samples(tmp_path / "d").items()}
+    key, other = next(
+        (key, d) for key, s in sources.items() for d in s["layers"] if d["sha256"] != s["sha256"]
+    )
+    (album / other["path"]).unlink()
+    (album / "copy.png").unlink()
+    told = explain(tmp_path / "d", key)
+    assert told.rebuilt is None and other["path"] in told.note
