@@ -1,6 +1,7 @@
 """What a 256 px pair of a still costs: its own light alone against the whole picture integrated and then cut.
 
     python benchmarks/stills.py [--size 4000x3000] [--shakes 4,12,30] [--rounds 5]
+    python benchmarks/stills.py --layers 1,3 [--size 1920x1280] [--shakes 12]: a pair with so many layers against one without
 
 In process, CPU seconds of one thread, the two in turn; no decoding and no encoding. The error is that of the crop
 against 1,000 moments of the same path, each sampled by a cubic from the picture at twice its size, in codes (rms).
@@ -21,6 +22,8 @@ from blursynth.camera.response import load_response
 from blursynth.exposure.shake import draw_path
 from blursynth.exposure.still import expose_still, reach
 from blursynth.pairs.still import _cut
+from blursynth.pairs.synthesis import Synthesizer
+from blursynth.recipe import Recipe
 
 SRGB = load_response("srgb")
 MOMENTS = 1000
@@ -61,15 +64,48 @@ def finely(rgb: np.ndarray, path: np.ndarray, part: tuple[int, int, int, int]) -
     return total / MOMENTS
 
 
+def layer_costs(rgb: np.ndarray, shakes: str, counts: list[int], rounds: int) -> None:
+    """CPU seconds of a 256 px pair under so many layers, the donors decoded from JPEG each time, against none."""
+    file = cv2.imencode(".jpg", rgb)[1]
+    table = Table(title=f"a pair of 256 px out of {rgb.shape[1]}x{rgb.shape[0]}, CPU s")
+    for name in ("shake px", "layers", "without", "with", "of it decoding", "with / without"):
+        table.add_column(name, justify="right")
+    for px in shakes.split(","):
+        maker = Synthesizer(
+            Recipe.model_validate({"stills": True, "shake": px, "tile": 256, "gate": "default"})
+        )
+        for count in counts:
+            spent: dict[str, list[float]] = {"without": [], "with": [], "decode": []}
+            for n in range(rounds + 1):  # the first compiles
+                for name in ("without", "with"):
+                    rng, began = np.random.default_rng(n), time.process_time()
+                    donors = [
+                        cv2.imdecode(file, cv2.IMREAD_COLOR) for _ in range(count if name == "with" else 0)
+                    ]
+                    decoded = time.process_time()
+                    maker.still(rgb, rng, donors)
+                    if n:
+                        spent[name].append(time.process_time() - began)
+                        if name == "with":
+                            spent["decode"].append(decoded - began)
+            a, b, c = (statistics.median(spent[k]) for k in ("without", "with", "decode"))
+            table.add_row(px, str(count), f"{a:.3f}", f"{b:.3f}", f"{c:.3f}", f"{b / a:.2f}")
+    Console().print(table)
+
+
 @click.command()
 @click.option("--size", default="4000x3000")
 @click.option("--shakes", default="4,12,30")
 @click.option("--rounds", default=5)
+@click.option("--layers", help="Counts of layers, in place of the table of crops.")
 @click.option("--finest", default=2, help="Finest detail of the picture, 2^N px.")
-def main(size: str, shakes: str, rounds: int, finest: int) -> None:
+def main(size: str, shakes: str, rounds: int, layers: str | None, finest: int) -> None:
     cv2.setNumThreads(1)
     width, height = map(int, size.split("x"))
     rgb = photograph(width, height, finest)
+    if layers is not None:
+        layer_costs(rgb, shakes, [int(n) for n in layers.split(",")], rounds)
+        return
     part = (width // 3, height // 3, width // 3 + 256, height // 3 + 256)
     table = Table(title=f"a crop of 256 px out of {size}, CPU s")
     for name in ("shake px", "crop", "whole", "whole / crop", "error, codes rms"):

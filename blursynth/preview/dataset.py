@@ -19,6 +19,7 @@ from blursynth.preview.index import (
     index_shards,
     parse_json,
     read_bounded,
+    read_labels,
     read_pictures,
     real,
     shards_named,
@@ -110,7 +111,10 @@ def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
     source, exposure, motion, quality = (group(meta, g) for g in ("source", "exposure", "flow", "quality"))
     frames = exposed_frames(meta)
     flow, note = decode_flow_thumb(motion), "mean motion of the window, from the sample's own thumbnail"
-    if source.get("kind") == "still":
+    labelled, mask = read_labels(entry, sharp.shape[:2])
+    if labelled is not None:
+        flow, note = labelled, "where content goes over the exposure, from the label KEY.flow.npy"
+    elif source.get("kind") == "still":
         note = "a still: the camera alone moves, along the path in the sample's JSON"
     elif flow is None:
         flow, note = sources.of(source, sharp)
@@ -155,6 +159,8 @@ def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
         ("Quality score", number(score) if np.isfinite(score) else "not recorded"),
         ("Flow", note),
     ]
+    if mask is not None:
+        facts.append(("Mask", f"{100 * float(np.mean(mask > 0)):.0f} % of the picture moves"))
     flags = quality.get("flags")
     return Card(
         title=entry.key,
@@ -166,6 +172,7 @@ def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
         difference_of="",
         flow=flow,
         flow_note=note,
+        flow_unit="px/frame" if labelled is None else "px",
         facts=facts,
         extent=entry.extent_p95,
         size=f"{sharp.shape[1]} × {sharp.shape[0]}",
@@ -216,6 +223,8 @@ def _figures(report: InspectReport, index: Index, folder: Path, dataset: dict[st
     report.headline = f"{total:,} samples in {sum(index.shards.values()):,} shards, {size_text(report.bytes)}"
     report.extent_median = np.array([e.extent for e in index.entries])
     report.extent_p95 = np.array([e.extent_p95 for e in index.entries])
+    if all(np.isfinite(e.blur_px) for e in index.entries):
+        report.fastest_name = "Length of the blur (blur_px)"
     report.sizes = dict(index.sizes)
     scores = np.array(index.scores)
     report.scores = scores[np.isfinite(scores)]

@@ -19,12 +19,14 @@ import cv2
 import numpy as np
 
 from blursynth.preview.report import InspectError
-from blursynth.shards.picture import MAX_PIXELS, image_size
+from blursynth.shards.picture import MAX_PIXELS, decode_flow, decode_mask, image_size
 from blursynth.shards.schema import FORMATS, KEY, MAX_JSON
-from blursynth.shards.shard import MAX_MEMBER
+from blursynth.shards.shard import MAX_MEMBER, ShardError
 from blursynth.shards.tar import Member, TarFault, walk
 
 _IMAGE_ROLES = {f"{role}.{ext}": role for role in ("blur", "sharp") for ext in FORMATS}
+_LABEL_ROLES = {"flow.npy": "flow", "mask.png": "mask"}
+_NEEDED = {"json", "blur", "sharp"}
 
 
 @dataclass(slots=True)
@@ -34,9 +36,10 @@ class Entry:
     shard: Path
     split: str
     key: str
-    at: dict[str, tuple[int, int]]  # "json", "blur", "sharp" -> (offset, bytes) in the shard
+    at: dict[str, tuple[int, int]]  # "json", "blur", "sharp" and labels -> (offset, bytes) in the shard
     extent: float  # px over the exposure, median of the picture; NaN when unknown
     extent_p95: float
+    blur_px: float  # length of the blur as recorded; NaN when it is not
     size_ratio: float  # bytes of the blurred PNG over the sharp one's: small when the blur is strong
 
 
@@ -92,11 +95,11 @@ def _index_one(shard: Path, split: str, file: Any, index: Index) -> str | None:
                 continue
             parts = pending.setdefault(key, {})
             parts[role] = (member.offset, member.size)
-            if len(parts) == 3:
+            if parts.keys() >= _NEEDED:
                 samples += _add(shard, split, key, pending.pop(key), file, index)
     except TarFault as e:
         fault = str(e)
-    index.oddities["incomplete sample"] += len(pending)
+    index.oddities["incomplete sample"] += sum(bool(parts.keys() & _NEEDED) for parts in pending.values())
     if fault:
         return f"{fault}; {samples} whole sample{'s' * (samples != 1)} before that" if size else fault
     return _against_sidecar(shard, samples, size)
@@ -111,9 +114,9 @@ def _role(member: Member, index: Index) -> tuple[str | None, str]:
         index.oddities["member with a path in its name"] += 1
         return None, ""
     key, _, ext = member.name.partition(".")
-    role = "json" if ext == "json" else _IMAGE_ROLES.get(ext)
+    role = "json" if ext == "json" else _IMAGE_ROLES.get(ext) or _LABEL_ROLES.get(ext)
     if role is None or not key:
-        return None, ""  # more members are allowed (linear16, flow...), they are just not shown
+        return None, ""  # more members are allowed (linear16...), they are just not shown
     if member.size > (MAX_JSON if role == "json" else MAX_MEMBER):
         index.oddities[f"{role} member larger than any real one"] += 1
         return None, ""
@@ -152,6 +155,7 @@ def _add(shard: Path, split: str, key: str, at: dict[str, tuple[int, int]], file
             at=at,
             extent=real(flow.get("median_px")) * frames,
             extent_p95=drawn if math.isfinite(drawn) else real(flow.get("p95_px")) * frames,
+            blur_px=drawn,
             size_ratio=at["blur"][1] / max(1, at["sharp"][1]),
         )
     )
@@ -211,6 +215,32 @@ def read_pictures(entry: Entry) -> tuple[dict[str, Any], np.ndarray, np.ndarray]
     if blur.shape != sharp.shape:
         raise InspectError(f"{where}: blurred is {blur.shape[:2]}, sharp is {sharp.shape[:2]}")
     return meta, blur, sharp
+
+
+def read_labels(entry: Entry, size: tuple[int, int]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(flow float32 (H, W, 2) px over the exposure, mask uint8 (H, W)) of one sample, None for one that is not there.
+
+    size: height, width of the pair. Raises InspectError naming shard and key.
+    """
+    found: dict[str, np.ndarray] = {}
+    for role in _LABEL_ROLES.values():
+        if role not in entry.at:
+            continue
+        where = f"{entry.shard.name}: {entry.key[:80]!r}: {role}"
+        try:
+            with entry.shard.open("rb") as file:
+                data = _read_at(file, *entry.at[role])
+            found[role] = decode_flow(data, where) if role == "flow" else decode_mask(data, where)
+        except OSError as e:
+            raise InspectError(f"{where}: cannot be read ({e.strerror or e})") from None
+        except ShardError as e:
+            raise InspectError(str(e)) from None
+        if found[role].shape[:2] != size:
+            raise InspectError(f"{where} is {found[role].shape[:2]}, the pair is {size}")
+    flow = found.get("flow")
+    if flow is not None:
+        flow = np.nan_to_num(flow.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return flow, found.get("mask")
 
 
 def _read_at(file: Any, offset: int, count: int) -> bytes:

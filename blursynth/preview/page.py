@@ -51,7 +51,7 @@ def page(report: InspectReport) -> str:
         cards=list(zip(report.cards, encode_cards(report.cards))),
         histograms=[
             _bars(report.extent_median, "Median of the picture", "", []),
-            _bars(report.extent_p95, "Fastest 5 % of the picture", " two", shown),
+            _bars(report.extent_p95, report.fastest_name, " two", shown),
         ],
         recipe=_recipe(report),
         wheel=Markup(wheel_uri()),

@@ -38,11 +38,14 @@ class Card:
         np.ndarray
     )  # (H, W) uint8: largest |difference| of the channels between the flicker layers, 0..255
     difference_of: str  # what is compared, where it is not blurred against sharp; "" otherwise
-    flow: np.ndarray | None  # (h, w, 2) float32, px/frame of the full-size picture; None where there is none
+    flow: (
+        np.ndarray | None
+    )  # (h, w, 2) float32, in flow_unit of the full-size picture; None where there is none
     flow_note: str  # what the flow is and where it comes from, or why there is none
     facts: list[tuple[str, str]]
     extent: float  # what the ranks are sorted by; NaN when unknown
     size: str = ""  # of the full picture
+    flow_unit: str = "px/frame"
     flags: list[str] = field(default_factory=list)
     rejected: bool = False  # shown because it may not be exposed; stands outside the ranks
 
@@ -63,6 +66,7 @@ class InspectReport:
     extent_unit: str = "px"
     extent_median: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (n,) float64; NaN where unknown
     extent_p95: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    fastest_name: str = "Fastest 5 % of the picture"  # what extent_p95 holds
     ranked_by: str = ""
     rejects: dict[str, int] = field(default_factory=dict)
     rejects_of: str = "windows"
@@ -226,7 +230,7 @@ def _print_histogram(report: InspectReport, console: Console) -> None:
     console.print(
         f"{title}   middle of the picture's motion: {spread(report.extent_median)}", highlight=False
     )
-    console.print(f"fastest 5 % of the picture: {spread(report.extent_p95)}", highlight=False)
+    console.print(f"{escape(report.fastest_name)}: {spread(report.extent_p95)}", highlight=False)
     peak = max(1, int(hist.counts.max()))
     labels = [f"{number(a)}–{number(b)}" for a, b in zip(hist.edges[:-1], hist.edges[1:])]
     if hist.open_end:

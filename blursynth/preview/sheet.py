@@ -71,7 +71,9 @@ def _subtitle(report: InspectReport) -> str:
 
 def _motion(card: Card, unit: str) -> str:
     known = f"fastest 5 %: {number(card.extent, 2)} {unit}" if np.isfinite(card.extent) else ""
-    return known + (f", flow rim {number(flow_rim(card.flow), 2)} px/frame" if card.flow is not None else "")
+    return known + (
+        f", flow rim {number(flow_rim(card.flow), 2)} {card.flow_unit}" if card.flow is not None else ""
+    )
 
 
 def _cell(card: Card, column: int) -> tuple[int, int]:

@@ -108,6 +108,23 @@ def decode_mask(data: bytes, what: str = "mask") -> np.ndarray:
     return grey
 
 
+def decode_flow(data: bytes, what: str = "flow") -> np.ndarray:
+    """(H, W, 2) float16 px of a .npy file, no larger than MAX_PIXELS. Raises ShardError naming ``what``."""
+    file = io.BytesIO(data)
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("another version of .npy than 1.0")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    except (ValueError, TypeError, EOFError, LookupError, SyntaxError, MemoryError, RecursionError) as e:
+        raise ShardError(f"{what}: not a .npy array ({' '.join(str(e).split())[:80]})") from None
+    rest = data[file.tell() :]
+    if len(shape) != 3 or shape[2] != 2 or dtype != np.float16 or fortran:
+        raise ShardError(f"{what}: not float16 (H, W, 2)")
+    if shape[0] * shape[1] > MAX_PIXELS or len(rest) != 4 * shape[0] * shape[1]:
+        raise ShardError(f"{what}: its bytes are not those of {shape[1]}x{shape[0]} px")
+    return np.frombuffer(rest, np.float16).reshape(shape)
+
+
 def _decode(data: bytes, what: str) -> np.ndarray:
     if fault := picture_fault(data):
         raise ShardError(f"{what}: not a decodable image ({fault})")

@@ -17,6 +17,7 @@ from blursynth.preview.inspect import InspectError, inspect, print_report
 from blursynth.preview.page import page
 from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours, difference_map, encode_cards
 from blursynth.preview.report import histogram, number, pick_ranks, rank_name
+from blursynth.shards.picture import encode_flow, encode_mask
 from blursynth.shards.picture import image_size as picture_size
 
 
@@ -459,3 +460,44 @@ def test_the_sheet_stays_small_whatever_it_shows(tmp_path):
     report, html = run(folder, tmp_path, 12)
     assert len(report.cards) == 12 and report.png.stat().st_size < 3_000_000
     assert html.index("weakest to strongest") < html.index("<h2>Blur extent"), "pictures first, figures after"
+
+
+def labelled(key: str, blur_px: float, flow: bytes, mask: bytes | None = None, late: bool = False):
+    exposure = meta(key)["exposure"] | {"blur_px": blur_px}
+    pair = sample(key, exposure=exposure)
+    labels = [(f"{key}.flow.npy", flow)] + ([(f"{key}.mask.png", mask)] if mask else [])
+    return [*pair, *labels] if late else [*pair[:2], *labels, pair[2]]
+
+
+def test_labels_are_shown(tmp_path):
+    flow = np.zeros((36, 64, 2), np.float16)
+    flow[:, :16] = 6, 8
+    mask = np.zeros((36, 64), np.uint8)
+    mask[:, :16] = 255
+    one = labelled("a", 10.0, encode_flow(flow), encode_mask(mask))
+    write_tar(tmp_path / "train-000000.tar", one + labelled("b", 30.0, encode_flow(flow), late=True))
+    report = inspect(tmp_path, tmp_path / "p.html")
+    shown = {c.title: c for c in report.cards}
+    assert np.array_equal(shown["a"].flow, flow.astype(np.float32)) and shown["a"].flow_unit == "px"
+    assert dict(shown["a"].facts)["Mask"] == "25 % of the picture moves"
+    assert "Mask" not in dict(shown["b"].facts), "members after the JSON are passed over"
+    assert not any("incomplete" in w for w in report.warnings)
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "rim 10 px<" in page and "Length of the blur (blur_px)" in page
+    console = Console(file=io.StringIO(), width=120)
+    print_report(report, console)
+    assert "Length of the blur (blur_px): median 20" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("what", ["text", "shape", "type", "cut", "pickle"])
+def test_a_label_that_cannot_be_trusted_is_named(tmp_path, what):
+    buffer = io.BytesIO()
+    array = {"shape": np.zeros((5, 64, 2), np.float16), "type": np.zeros((36, 64, 2), np.float32)}.get(
+        what, np.zeros((36, 64, 2), np.float16)
+    )
+    np.save(buffer, np.array([{}], object) if what == "pickle" else array)
+    data = b"no" if what == "text" else buffer.getvalue()[: -7 if what == "cut" else None]
+    write_tar(tmp_path / "train-000000.tar", labelled("a", 9.0, data) + sample("b"))
+    report = inspect(tmp_path, tmp_path / "p.html")
+    assert [c.title for c in report.cards] == ["b"] and report.exit_code == 1
+    assert any("'a'" in d and "flow" in d for d in report.damaged)
