@@ -12,10 +12,23 @@ from blursynth.common.command import Command, say
 
 @click.command("inspect", cls=Command)
 @click.argument("target", metavar="DATA_OR_VIDEO")
-@click.option("--out", default="preview.html", show_default=True, metavar="FILE.html")
-@click.option("--samples", default=16, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--out",
+    default="preview.html",
+    show_default=True,
+    metavar="FILE.html",
+    help="The page to write; a .png of the same name goes beside it.",
+)
+@click.option(
+    "--samples", default=16, show_default=True, type=click.IntRange(1), help="How many samples to show."
+)
 def inspect_command(target: str, out: str, samples: int) -> None:
-    """Table and pictures of a data set, or of a video before synthesis."""
+    """Look at a data set, or at a video before make: pictures, blur lengths, what was left out.
+
+    \b
+    blursynth inspect data
+    blursynth inspect clip.mp4 --out clip.html
+    """
     from blursynth.preview.inspect import inspect, print_report
     from blursynth.shards.store import require_local
 
@@ -26,11 +39,17 @@ def inspect_command(target: str, out: str, samples: int) -> None:
 
 @click.command("audit", cls=Command)
 @click.argument("src", nargs=-1, required=True)
-@click.option("--fps", type=float, help="Frames per second where the source does not say them.")
-@click.option("--window", type=click.IntRange(3), help="Frames of a window.  [default: the recipe's]")
-@click.option("--recipe", metavar="NAME|FILE.toml", help="Recipe that make will use: its window and fps.")
+@click.option("--fps", type=float, help="Frames per second of files and folders that do not say theirs.")
+@click.option(
+    "--window", type=click.IntRange(3), help="How many frames a window will have.  [default: the recipe's]"
+)
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE.toml",
+    help="The recipe that make will use; its window and fps count.  [default: realistic]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print the report as CSV, a row a clip.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the report as CSV, one row for each clip.")
 def audit_command(
     src: tuple[str, ...],
     fps: float | None,
@@ -39,7 +58,18 @@ def audit_command(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Check the film before make: frame rate, cuts, repeated frames, blur, motion."""
+    """Check film before make: frame rate, cuts, repeated frames, damage, blur, motion.
+
+    \b
+    motion px   median / fastest 5% of the picture, pixels from one frame to the next
+    soft        share of frames that are blurred beside the sharpest near them
+    clipped     share of pixels at white
+    noise       deviation of the noise, in 8-bit codes
+    windows     windows free of cuts, repeats and damage, of those that fit
+
+    \b
+    blursynth audit films/
+    """
     from blursynth.checks.audit import audit_source
     from blursynth.recipe import load_recipe
 
@@ -59,9 +89,13 @@ def audit_command(
 @click.command("verify", cls=Command)
 @click.argument("data", metavar="DATA|URL")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--quick", is_flag=True, help="Checksums, counts and splits only; images are not decoded.")
+@click.option("--quick", is_flag=True, help="Check checksums, counts and splits only; decode no pictures.")
 def verify_command(data: str, as_json: bool, quick: bool) -> None:
-    """Checksums, counts, split leaks, decodability of a data set."""
+    """Check a data set: checksums, counts, splits that show the same pictures, and that every picture decodes.
+
+    \b
+    blursynth verify data
+    """
     from blursynth.checks.verify import verify
 
     report = verify(data, decode=not quick)
@@ -76,12 +110,19 @@ def verify_command(data: str, as_json: bool, quick: bool) -> None:
     "--src",
     multiple=True,
     metavar="PATH",
-    help="Where the sources lie now.  [default: where make found them]",
+    help="Where the sources are now.  [default: where make found them]",
 )
-@click.option("--picture", metavar="FILE.png", help="Contact sheet: the window's frames, blurred, sharp.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option(
+    "--picture",
+    metavar="FILE.png",
+    help="Write a picture of the window's frames with the blurred and the sharp one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def explain_command(data: str, key: str, src: tuple[str, ...], picture: str | None, as_json: bool) -> None:
-    """Which frames, weights and settings made this sample; rebuilds it and compares bytes."""
+    """Show which frames, weights and settings made a sample, make it again and compare the bytes.
+
+    KEY: the name of the sample, as in the tar. Example: blursynth explain data KEY --picture sample.png
+    """
     from blursynth.checks.explain import explain
 
     report = explain(data, key, list(src) or None, picture)

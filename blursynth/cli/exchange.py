@@ -12,18 +12,22 @@ from blursynth.common.command import Command, say
 
 @click.command("pack", cls=Command)
 @click.argument("root", required=False, metavar="[ROOT]")
-@click.option("--blur", metavar="DIR", help="Blurred pictures, with --sharp, instead of ROOT.")
-@click.option("--sharp", metavar="DIR", help="Sharp pictures of the same names or numbers.")
+@click.option(
+    "--blur", metavar="DIR", help="Folder of blurred pictures, together with --sharp, instead of ROOT."
+)
+@click.option("--sharp", metavar="DIR", help="Folder of sharp pictures with the same names or numbers.")
 @click.option("--out", default="data", show_default=True, metavar="DATA", help="Folder of the shards.")
 @click.option(
     "--val-fraction", default=0.1, show_default=True, type=float, help="Share of the scenes that go to val."
 )
 @click.option("--gamma", is_flag=True, help="Take GoPro's blur_gamma instead of blur.")
-@click.option("--seed", default=0, show_default=True, type=int, help="Seed of the split.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--seed", default=0, show_default=True, type=int, help="Seed that draws which scenes go to val."
+)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack_command(root: str | None, as_json: bool, **options: Any) -> None:
-    """Finished pairs into shards.
+    """Put finished pairs into shards.
 
     ROOT is a folder of GoPro, RealBlur, REDS, BSD, DVD, RSBlur, NAFNet (input, target) or BasicSR (lq, gt), or a list file
     of two paths a line. Files are copied as they are where they are PNG or lossless WebP. What is not known of a pair is
@@ -42,25 +46,29 @@ def pack_command(root: str | None, as_json: bool, **options: Any) -> None:
 
 @click.command("unpack", cls=Command)
 @click.argument("data", metavar="DATA|URL")
-@click.option("--out", required=True, metavar="DIR", help="A folder that is not there yet, or empty.")
+@click.option("--out", required=True, metavar="DIR", help="Folder to write, new or empty.")
 @click.option(
     "--layout",
     default="nafnet",
     show_default=True,
     type=click.Choice(["nafnet", "basicsr", "gopro"]),
-    help="Who reads it.",
+    help="Whose folders to write; see above.",
 )
-@click.option("--lmdb", is_flag=True, help="One LMDB a side, as BasicSR reads it (extra: lmdb).")
+@click.option(
+    "--lmdb",
+    is_flag=True,
+    help="Write one LMDB for each side, as BasicSR reads it (pip install 'blursynth[lmdb]').",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) -> None:
-    """Shards into folders that other tools read.
+    """Write shards as folders that other tools read.
 
     \b
     nafnet     SPLIT/input/KEY.png       SPLIT/target/KEY.png
     basicsr    SPLIT/lq/KEY.png          SPLIT/gt/KEY.png
     gopro      SPLIT/CLIP/blur/FRAME.png SPLIT/CLIP/sharp/FRAME.png, in the order of time
 
-    The bytes of the shards' members, not re-encoded; each sample's JSON lies in json/ beside.
+    Pictures are copied byte for byte. The JSON of each sample goes to json/ beside them.
     """
     from blursynth.exchange.unpack import unpack
 
@@ -71,9 +79,11 @@ def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) 
 @click.command("match", cls=Command)
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTOS...")
 @click.option("--out", required=True, metavar="FILE.toml", help="The recipe to write.")
-@click.option("--against", metavar="DATA", help="Shards that make wrote, to be held against the photos.")
+@click.option(
+    "--against", metavar="DATA", help="Shards that make wrote; print how far they are from the photos."
+)
 def match_command(photos: tuple[str, ...], out: str, against: str | None) -> None:
-    """Photos of a camera into a recipe whose blur has their noise and JPEG.
+    """Measure a camera's noise and JPEG in its photos and write a recipe with them.
 
     PHOTOS are files or folders, best the blurry ones that are to be restored, as the camera wrote them. Measures the noise
     and its grain, the JPEG's quality and subsampling, the clipped share and the exposure times. With --against, prints how

@@ -16,12 +16,42 @@ from deblur_train.cli.shared import checkpoint_option
 
 @click.command("export", cls=Command)
 @checkpoint_option("ours or an official file")
-@click.option("--format", "format_", required=True, type=click.Choice(["onnx", "tflite", "pt2"]))
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
-@click.option("--calib", metavar="DATA", help="Shards to calibrate int8 on, and to measure PSNR on.")
-@click.option("--out", required=True, metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--height", type=click.IntRange(min=1), help="Fix the size, with --width [tflite: 256].")
-@click.option("--width", type=click.IntRange(min=1), help="Fix the size, with --height [tflite: 256].")
+@click.option(
+    "--format",
+    "format_",
+    required=True,
+    type=click.Choice(["onnx", "tflite", "pt2"]),
+    help="onnx (onnxruntime, TensorRT), tflite (LiteRT), pt2 (torch.export).",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Numbers inside; int8 is smallest and quickest on CPUs, and wants --calib.",
+)
+@click.option(
+    "--calib",
+    metavar="DATA",
+    help="Shards that int8 is calibrated on and PSNR is measured on. Example: --calib data",
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write. Example: model.onnx",
+)
+@click.option(
+    "--height",
+    type=click.IntRange(min=1),
+    help="Fix the height of the input, together with --width.  [default: any size; tflite: 256]",
+)
+@click.option(
+    "--width",
+    type=click.IntRange(min=1),
+    help="Fix the width of the input, together with --height.  [default: any size; tflite: 256]",
+)
 @click.option(
     "--io",
     type=click.Choice(["float32", "float16", "uint8"]),
@@ -34,7 +64,7 @@ from deblur_train.cli.shared import checkpoint_option
     type=click.Choice(["tracked", "image"]),
     default="tracked",
     show_default=True,
-    help="Norm layers use running statistics, or the image's own.",
+    help="Statistics of the norm layers: those of training, or the image's own.",
 )
 @click.option(
     "--int8-for",
@@ -43,11 +73,17 @@ from deblur_train.cli.shared import checkpoint_option
     show_default=True,
     help="Unsigned 8/7-bit for CPUs, or signed and symmetric for TensorRT.",
 )
-@click.option("--calib-frames", type=click.IntRange(min=2), default=24, show_default=True)
+@click.option(
+    "--calib-frames",
+    type=click.IntRange(min=2),
+    default=24,
+    show_default=True,
+    help="Frames of --calib to use.",
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
-    help="Largest difference in [-1, 1] [fp32: 0.001, fp16: 0.02], or PSNR loss in dB [int8: 0.3].",
+    help="Fail above this difference from torch, in [-1, 1], or for int8 above this loss of PSNR, dB.  [default: fp32 0.001, fp16 0.02, int8 0.3]",
 )
 @click.option(
     "--opset", type=click.IntRange(18, 23), default=20, show_default=True, help="ONNX operator set."
@@ -55,7 +91,13 @@ from deblur_train.cli.shared import checkpoint_option
 def export_command(
     checkpoint: str, format_: Any, out: Path, height: int | None, width: int | None, **options: Any
 ) -> None:
-    """Write a checkpoint for another runtime, check it against torch, and say what it costs in FILE.json."""
+    """Write a network for another runtime.
+
+    The file is compared with torch before it gets its name. FILE.json says how it differs and how quick it is.
+
+    \b
+    deblur-train export --checkpoint runs/first/best.safetensors --format onnx --out model.onnx
+    """
     from deblur_train.exporting.export import ExportOptions, export
 
     if (height is None) != (width is None):
@@ -113,11 +155,23 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
     show_default=True,
     help="How to run checkpoints; may be given twice. Exported files run in their own runtime.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads [all cores].")
-@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Runs of each file.")
-@click.option("--norm-stats", type=click.Choice(["tracked", "image"]), default="tracked", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option(
-    "--json", "report", metavar="FILE", type=click.Path(path_type=Path), help="Write all values here."
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=7,
+    show_default=True,
+    help="How often each file runs; the median counts.",
+)
+@click.option(
+    "--norm-stats",
+    type=click.Choice(["tracked", "image"]),
+    default="tracked",
+    show_default=True,
+    help="Statistics of the norm layers of checkpoints.",
+)
+@click.option(
+    "--json", "report", metavar="FILE", type=click.Path(path_type=Path), help="Write all values to this file."
 )
 def bench_command(
     files: tuple[Path, ...],
@@ -128,7 +182,11 @@ def bench_command(
     norm_stats: Any,
     report: Path | None,
 ) -> None:
-    """Latency and throughput of checkpoints and exported files on this machine, one run of each in turn."""
+    """Time checkpoints and exported files on this machine.
+
+    \b
+    deblur-train bench runs/first/best.safetensors model.onnx --sizes 720x1280
+    """
     import torch
 
     from deblur_train.evaluation.bench import Skipped, as_json, bench, count, model_of

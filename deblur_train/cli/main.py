@@ -20,7 +20,7 @@ from deblur_train.cli.shared import DEVICE, NORM_STATS, TILE, TrainCommands, che
 @click.group(cls=TrainCommands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="deblur-train")
 def main() -> None:
-    """Train a DeblurGAN-v2 generator on shards, measure it, and use it."""
+    """Train a deblurring network on shards, measure it, and use it."""
 
 
 main.add_command(export_command)
@@ -37,43 +37,88 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
 
 @main.command()
 @click.option(
-    "--shards", metavar="DATA", multiple=True, help="Shards, as blursynth make writes them; again: mixed."
+    "--shards",
+    metavar="DATA",
+    multiple=True,
+    help="Shards that blursynth make wrote, a folder or URL. Give it several times to mix sets.",
 )
 @click.option(
     "--mix",
     metavar="W,W",
     callback=_weights,
-    help="How often samples of each --shards are drawn. [default: alike]",
+    help="Weight of each --shards, in samples drawn. Example: 3,1.  [default: all alike]",
 )
-@click.option("--val-shards", metavar="DATA", help="Shards to validate on. [default: the first --shards]")
-@click.option("--config", "config_name", metavar="NAME|FILE", help="Built-in config or a TOML file.")
+@click.option("--val-shards", metavar="DATA", help="Shards to validate on.  [default: the first --shards]")
 @click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="A key of the config, as schedule.lr=2e-4."
+    "--config",
+    "config_name",
+    metavar="NAME|FILE",
+    help="Training settings: a built-in config (deblur-train configs lists them) or a TOML file.  [default: paper]",
 )
 @click.option(
-    "--backbone", type=click.Choice(["mobilenet", "mobilenet-dsc", "inception", "nafnet"]), help="Generator."
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set one key of the config; repeatable. Example: --set loss.fft_weight=0.05",
 )
-@click.option("--out", metavar="DIR", help="Run folder [default: runs/NAME].")
-@click.option("--steps", type=click.IntRange(min=1), help="Training steps; the schedule stretches with them.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Crops a step.")
-@click.option("--crop", type=click.IntRange(min=32), help="Side of a crop in pixels, a multiple of 32.")
 @click.option(
-    "--lr", type=click.FloatRange(min=0, min_open=True), help="Highest learning rate of the schedule."
+    "--backbone",
+    type=click.Choice(["mobilenet", "mobilenet-dsc", "inception", "nafnet"]),
+    help="Network to train.  [default: the config's]",
 )
-@click.option("--val-every", type=click.IntRange(min=1), metavar="N", help="Validate every N steps.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
+@click.option("--out", metavar="DIR", help="Folder of the run.  [default: runs/NAME, NAME: the config's]")
 @click.option(
-    "--workers", type=click.IntRange(min=0), help="Decoding processes; the result does not depend on it."
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Training steps; the schedule stretches with them.  [default: the config's]",
 )
-@click.option("--resume", is_flag=True, help="Go on from the run folder's last.pt, bit for bit on a CPU.")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights and data order.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Crops in one step, on each GPU.  [default: the config's]",
+)
+@click.option(
+    "--crop",
+    type=click.IntRange(min=32),
+    help="Side of a crop, pixels, a multiple of 32.  [default: the config's]",
+)
+@click.option(
+    "--lr",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Highest learning rate of the schedule.  [default: the config's]",
+)
+@click.option(
+    "--val-every",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Steps from one validation to the next.  [default: the config's]",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Where to train.  [default: auto, a GPU where there is one]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that decode shards; the result does not depend on it.  [default: by device and cores]",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out where it stopped.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Seed of the first weights and of the order of the data.  [default: 0]",
+)
 @click.option(
     "--perceptual",
     metavar="PATH|hed|imagenet|off",
-    help="Perceptual loss: VGG19 weights (torchvision's) in a file, 'imagenet' to download them, 'hed': VGG16 fine-tuned for edges, from a package.",
+    help="Perceptual loss. imagenet: download torchvision's VGG19; PATH: a file with those weights; hed: a VGG16 for edges, from a package.  [default: off]",
 )
 @click.option(
-    "--init", metavar="CHECKPOINT", help="Generator to start from: ours, an official file, or shipped."
+    "--init",
+    metavar="CHECKPOINT",
+    help="Weights to start from: a checkpoint of ours, an official file, or shipped, the model of the package.  [default: none]",
 )
 def fit(
     config_name: str | None,
@@ -83,7 +128,13 @@ def fit(
     resume: bool,
     **options: Any,
 ) -> None:
-    """Train; 'deblur-train configs' lists the built-in configs."""
+    """Train a deblurring network on shards.
+
+    \b
+    deblur-train fit --shards data --config demo --out runs/first     a few minutes on a CPU
+    deblur-train fit --shards data --config modern --out runs/a       for a GPU
+    deblur-train fit --out runs/a --resume                            go on after a stop
+    """
     from deblur_train.config import load_config
     from deblur_train.training.fit import fit as train
     from deblur_train.training.words import what_next
@@ -115,7 +166,10 @@ def fit(
 @main.command()
 @click.argument("name", required=False)
 def configs(name: str | None) -> None:
-    """List the built-in training configs, or show one: a file of your own starts from it by base = "NAME"."""
+    """List the built-in training configs, or show one.
+
+    A TOML file of your own builds on one with base = "NAME". Example: deblur-train configs modern
+    """
     from deblur_train.config import builtin_configs, find_config, load_config
 
     if name is not None:
@@ -132,7 +186,7 @@ def configs(name: str | None) -> None:
 @click.option(
     "--restored",
     metavar="DIR",
-    help="Measure pictures that another method made, under the pairs' names, instead of a checkpoint's.",
+    help="Measure the pictures in this folder, restored by another method under the pairs' names, instead of a checkpoint.",
 )
 @click.option("--shards", metavar="DATA", help="Folder of shards to measure on.")
 @click.option(
@@ -140,7 +194,7 @@ def configs(name: str | None) -> None:
     type=click.Choice(["val", "train"]),
     default="val",
     show_default=True,
-    help="Which shards, or which pairs where the set has an official split.",
+    help="Which split of the shards, or of the pairs where the set has an official one.",
 )
 @click.option(
     "--pairs",
@@ -153,17 +207,19 @@ def configs(name: str | None) -> None:
     "--json",
     "report",
     metavar="FILE",
-    help="Write all values here; a CSV and a contact sheet PNG go beside it.",
+    help="Write all values to this file; a CSV and a PNG of pictures go beside it.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), help="Measure on at most this many pairs, evenly spread."
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Measure at most this many pairs, evenly spread.  [default: all]",
 )
 @click.option(
     "--align",
     type=click.Choice(["ecc"]),
-    help="Fit each picture to the sharp one first, in light and place: RealBlur's protocol; PSNR and SSIM only.",
+    help="Register each picture to the sharp one first, as RealBlur's protocol does; PSNR and SSIM only.  [default: off]",
 )
-@click.option("--lpips", is_flag=True, help="Also LPIPS (extra: lpips).")
+@click.option("--lpips", is_flag=True, help="Also measure LPIPS (pip install 'blursynth[lpips]').")
 @click.option(
     "--y-channel",
     is_flag=True,
@@ -189,7 +245,15 @@ def evaluate_command(
     norm_stats: Any,
     device: str,
 ) -> None:
-    """Measure a checkpoint: PSNR, SSIM and edge retention on whole frames, beside the blurred input."""
+    """Measure a network: PSNR, SSIM and edge retention on whole frames.
+
+    The same figures of the blurred input stand beside them. Edge retention is the share of edges
+    (Canny) that the restored and the sharp frame have in common; 1 is best.
+
+    \b
+    deblur-train eval --checkpoint runs/first/best.safetensors --shards data
+    deblur-train eval --pairs GOPRO_Large
+    """
     from deblur_train.evaluation.evaluate import evaluate
 
     if align and (lpips or y_channel):

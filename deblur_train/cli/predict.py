@@ -34,7 +34,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--out",
     metavar="DIR|FILE",
-    help="Folder for the results, under the inputs' names [default: restored], or a file for one input. With --live: window, a video file, or - for raw RGB frames.",
+    help="Folder for the results, which keep the inputs' names; or a file, for one input. With --live: window, a video file, or - for raw RGB frames.  [default: restored]",
 )
 @TILE
 @click.option(
@@ -43,24 +43,27 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     default=1,
     callback=_odd,
     metavar="N",
-    help="Smooth videos over N frames (odd; 3 is the article's), along the motion. [default: 1, off]",
+    help="Average each frame of a video with its neighbours along the motion, N frames in all, odd: less flicker. Example: 3.  [default: 1, off]",
 )
-@click.option("--side-by-side", is_flag=True, help="Write blurred and restored beside each other.")
-@click.option("--video-codec", metavar="NAME", help="FFmpeg encoder of videos. [default: libx264]")
+@click.option("--side-by-side", is_flag=True, help="Write the blurred and the restored picture side by side.")
+@click.option("--video-codec", metavar="NAME", help="FFmpeg encoder for videos.  [default: libx264]")
 @click.option(
     "--crf",
     type=click.IntRange(0, 51),
     default=16,
     show_default=True,
-    help="Video quality: lower is better and larger.",
+    help="Quality of videos, 0 to 51: lower is better, and a larger file.",
 )
 @click.option(
     "--live",
     is_flag=True,
-    help="Restore the newest frame at any time and drop the others. INPUT: a camera's number, a video, an address, or -.",
+    help="Restore a camera or stream while it runs; frames that come too fast are dropped. INPUT: a camera's number, as 0, a video, an address, or - for standard input.",
 )
 @click.option(
-    "--live-size", callback=_size, metavar="WxH", help="Standard input is raw RGB frames of this size."
+    "--live-size",
+    callback=_size,
+    metavar="WxH",
+    help="Size of the raw RGB frames on standard input, as 1280x720.",
 )
 @NORM_STATS
 @DEVICE
@@ -78,7 +81,14 @@ def predict_command(
     norm_stats: Any,
     device: str,
 ) -> None:
-    """Restore pictures and videos: files, folders, globs. Sound, frame times, orientation and colour profile are kept."""
+    """Restore pictures and videos.
+
+    INPUT: files, folders, globs. Sound, frame times, orientation and colour profile are kept.
+
+    \b
+    deblur-train predict photo.jpg
+    deblur-train predict clips/ --checkpoint runs/first/best.safetensors --out restored
+    """
     if live and len(inputs) != 1:
         raise click.UsageError("--live takes one INPUT")
     if live and out is None:

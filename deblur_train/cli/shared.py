@@ -50,7 +50,7 @@ def checkpoint_option(accepts: str) -> Callable[[Any], Any]:
         default=_shipped,
         metavar="C",
         show_default="the model that comes with the package",
-        help=f"Generator: {accepts}.",
+        help=f"The network to use: {accepts}.",
     )
 
 
@@ -68,15 +68,19 @@ TILE = click.option(
     show_default=True,
     metavar="auto|off|PX",
     callback=_tile,
-    help="Go through large images in tiles; auto: where free memory asks for it.",
+    help="Side of the tiles that large images are restored in, pixels, at least 128; auto: tiles where memory is short.",
 )
 NORM_STATS = click.option(
     "--norm-stats",
     type=click.Choice(["tracked", "image", "local"]),
     default="tracked",
     show_default=True,
-    help="Norm layers use running statistics, the image's own (as official inference does), or local windows' (TLC).",
+    help="Statistics of the norm layers. tracked: those of training; image: the image's own, as official checkpoints want; local: those of a window around each pixel (TLC).",
 )
 DEVICE = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto: on a GPU where there is one.",
 )
