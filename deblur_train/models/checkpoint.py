@@ -274,4 +274,4 @@ def save_run(path: Path, state: dict[str, Any]) -> None:
 
 def shipped_checkpoint() -> Path:
     """The generator that comes with the package, for those who have not trained one (its card: weights/README.md)."""
-    return Path(__file__).parents[1] / "weights" / "mobilenet-dsc.safetensors"
+    return Path(__file__).parents[1] / "weights" / "nafnet.safetensors"

@@ -25,7 +25,7 @@ def test_it_is_small_and_says_what_it_is():
     path = shipped_checkpoint()
     assert path.stat().st_size < 6e6
     _, info = read_state(path)
-    assert info["backbone"] == "mobilenet-dsc"
+    assert info["backbone"] == "nafnet"
     card = path.with_name("README.md").read_text()
     for word in ("licence", "Trained on", "Limits"):
         assert word in card
