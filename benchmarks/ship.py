@@ -170,16 +170,16 @@ def write_shipped(model: Path, out: Path, scale: float) -> None:
 
 
 def picture(model: Path, sets: Sets, out: Path) -> None:
-    """Crops of two pairs a set: blurred, restored, sharp."""
+    """The middle of two pairs a set: blurred, restored, sharp."""
     generator, rows = load_generator(model, "tracked"), []
     for pairs in sets.values():
         for blur, sharp in pairs[:2]:
-            y, x = (max(0, (n - 200) // 2) for n in blur.shape[:2])
-            row = [im[y : y + 200, x : x + 200] for im in (blur, restore(generator, blur), sharp)]
-            rows.append(np.hstack(row))
-    half = (len(rows) + 1) // 2
-    rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
-    cv2.imwrite(str(out), np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])])[..., ::-1])
+            y, x = (max(0, (n - 180) // 2) for n in blur.shape[:2])
+            row = [im[y : y + 180, x : x + 240] for im in (blur, restore(generator, blur), sharp)]
+            rows.append(np.hstack(row)[:, :720])
+    wide = max(r.shape[1] for r in rows)
+    rows = [cv2.copyMakeBorder(r, 0, 180 - len(r), 0, wide - r.shape[1], cv2.BORDER_CONSTANT) for r in rows]
+    cv2.imwrite(str(out), np.vstack(rows)[..., ::-1])
 
 
 @click.command(help=__doc__)
