@@ -432,7 +432,7 @@ def test_nafnet_restores_every_frame_of_a_film_as_it_does_pictures(tmp_path):
         "cpu",
     )
     assert result.exit_code == 0, result.output
-    assert "1 videos (5 frames) restored" in result.output
+    assert "1 video (5 frames) restored" in result.output
     before, sound, a = read_film(film)
     after, sound_after, b = read_film(tmp_path / "out" / "a.mp4")
     assert sound == sound_after and [s.pts * a.time_base for s in before] == [
