@@ -48,13 +48,15 @@ def require_local(path: str, command: str) -> str:
 
 def staging_folder(url: str) -> Path:
     """Where shards for this URL are made before they are uploaded: always the same folder for the same URL."""
-    base = os.environ.get("BLURSYNTH_STAGING")
-    root = (
-        Path(base)
-        if base
-        else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "blursynth"
-    )
-    return root / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    return local_folder(url, "BLURSYNTH_STAGING", "blursynth")
+
+
+def local_folder(url: str, variable: str, program: str) -> Path:
+    """A URL's own folder on this machine, always the same: below what the environment's ``variable`` names, else below
+    the program's cache."""
+    base = os.environ.get(variable)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / program
+    return (Path(base) if base else cache) / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
 class Store:

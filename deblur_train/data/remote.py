@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -21,20 +20,14 @@ from pathlib import Path
 from blursynth.common.atomic import open_own, part_beside, write_atomic
 from blursynth.common.text import counted
 from blursynth.shards.schema import KEPT
-from blursynth.shards.store import Store, StoreError
+from blursynth.shards.store import Store, StoreError, local_folder
 
 FETCHERS = 4  # shards at a time
 ATTEMPTS = 2  # for a shard that arrives damaged
 
 
 def cache_folder(url: str) -> Path:
-    base = os.environ.get("DEBLUR_TRAIN_CACHE")
-    root = (
-        Path(base)
-        if base
-        else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "deblur-train"
-    )
-    return root / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    return local_folder(url, "DEBLUR_TRAIN_CACHE", "deblur-train")
 
 
 def fetch_shards(url: str, split: str) -> tuple[list[Path], list[str]]:
