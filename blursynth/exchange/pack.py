@@ -61,9 +61,10 @@ class PackReport:
         )
         if self.failed:
             lines.append(f"{counted(len(self.failed), 'pair')} left out")
-        lines.append(
-            f"look at it: blursynth inspect {self.data}   train on it: deblur-train fit --shards {self.data}"
-        )
+        if total:
+            lines.append(
+                f"look at it: blursynth inspect {self.data}   train on it: deblur-train fit --shards {self.data}"
+            )
         return "\n".join(lines)
 
 

@@ -240,3 +240,13 @@ def test_usage(tmp_path):
     assert "12 pairs (8 train (2 scenes), 4 val (1 scene))" in done.output
     assert all("/blur_gamma/" in m["packed"]["blur"] for _, m in metas(tmp_path / "d"))
     assert CliRunner().invoke(main, ["pack", str(tmp_path / "none")]).exit_code == 1
+
+
+def test_a_set_without_a_pair_is_not_recommended(tmp_path):
+    """Every pair is left out (two equal pictures): the words name the fault and no next step."""
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    for side in ("blur", "sharp"):
+        (tmp_path / "src" / "a" / side).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "src" / "a" / side / "000.png"), picture)
+    words = str(pack(tmp_path / "src", tmp_path / "data"))
+    assert "1 pair left out" in words and "train on it" not in words
