@@ -45,11 +45,14 @@ COMMON = "--tile 320 --seed 1 --val-fraction 0.05"
 MOVING = "--interp dis --tile 256 --seed 1 --val-fraction 0"
 STILLS = f"--stills --crf gamma1.8-2.6 {COMMON}"
 SETS: dict[str, tuple[str, str, float]] = {
-    "mild": ("stills", f"--shake 0-9 --noise iso --jpeg 75-100 {STILLS}", 3),
-    "strong": ("stills", f"--shake 9-40 --noise off --highlights auto {STILLS}", 3),
-    "noisy": ("stills", f"--shake 2-30 --noise iso --highlights auto {STILLS}", 2),
-    "scenes": ("scenes", f"--fps 240 --window 3-5 --noise iso --highlights auto {MOVING}", 1.5),
-    "film": ("film", f"--window 3-7 --stride 4 --noise restore+iso {MOVING}", 1),
+    "mild": ("stills", f"--shake 1-10 --noise off --jpeg 80-100 {STILLS}", 2),
+    "mild-noisy": ("stills", f"--shake 1-10 --noise iso {STILLS}", 2),
+    "strong": ("stills", f"--shake 9-32 --noise off --highlights auto {STILLS}", 2),
+    "strong-noisy": ("stills", f"--shake 9-32 --noise iso --highlights auto --jpeg 80-100 {STILLS}", 2),
+    "layers": ("stills", f"--shake 2-30 --layers 1-3 --noise iso --highlights auto {STILLS}", 2),
+    "sharp": ("stills", f"--shake 0-1 --noise iso {STILLS}", 1),
+    "scenes": ("scenes", f"--fps 240 --window 3-5 --noise off --highlights auto {MOVING}", 0.5),
+    "film": ("film", f"--window 9 --stride 3 --blur-px 3-25 --noise restore+iso {MOVING}", 0.5),
 }
 """Name: sources, options of `blursynth make`, share of the crops."""
 STREAKS = (5.0, 12.0, 24.0)

@@ -7,7 +7,8 @@ interpolation, at no cost. Light is in units of white: a lamp six times as brigh
 - ``rsblur`` (Rim et al., ECCV 2022): B += alpha * M, with M the mean over sub-frames of [sample is clipped] and
   alpha ~ U(0.25, 1.75) per sample.
 - ``A`` or ``LO-HI``: A above white at the core of every clipped area, and RIM * A at its rim, whose pixels the light
-  covers only in part.
+  covers only in part. Where a pixel's brightest channel below white has light m, its clipped channels get (1 - m) of
+  that: a red lamp keeps its colour, and a sky whose green just misses white does not turn magenta.
 - ``auto``: the same, with A drawn log-uniformly from AUTO, for small bright blobs only (lamps, glints): large white
   areas, sky, and specks within them keep their value.
 """
@@ -86,7 +87,13 @@ class Highlights:
                 return 0.0
             mask = cv2.bitwise_and(mask, mask, mask=lights)
         core = cv2.erode(mask, CROSS, borderType=cv2.BORDER_REPLICATE)
-        return cv2.addWeighted(mask, RIM * alpha, core, (1 - RIM) * alpha, 0, dtype=cv2.CV_32F)
+        found = cv2.addWeighted(mask, RIM * alpha, core, (1 - RIM) * alpha, 0, dtype=cv2.CV_32F)
+        coloured = (mask.max(axis=2) > 0) & (mask.min(axis=2) == 0)
+        y, x = np.nonzero(coloured)
+        if len(x):
+            below = np.where(mask[y, x] == 0, rgb[y, x], 0).max(axis=1)
+            found[y, x] *= (1 - LIGHT_OF_CODE[below]).astype(np.float32)[:, None]
+        return found
 
 
 def parse_highlights(text: str) -> Highlights:

@@ -128,3 +128,15 @@ def test_the_target_keeps_its_codes():
         "c", frames, 0, None, np.random.default_rng(0)
     )
     assert np.array_equal(s.sharp_rgb, frames[1])
+
+
+def test_a_light_that_is_clipped_in_some_channels_keeps_its_colour():
+    """A sky whose green just misses white stays nearly white; a red lamp is as red as before; white lamps get it all."""
+    seen = np.zeros((3, 96, 96, 3), np.uint8)
+    for frame, rgb in zip(seen, [(255, 250, 255), (255, 60, 40), (255, 255, 255)], strict=True):
+        frame[40:44, 40:44] = rgb
+    for kind in ("auto", "6"):
+        sky, red, white = (parse_highlights(kind).excess(frame, 6.0) for frame in seen)
+        assert white.max() == 6 and (white[41, 41] == 6).all()
+        assert 0 < sky.max() < 0.05 * 6 and sky[..., 1].max() == 0
+        assert red[..., 0].max() > 0.9 * 6 and red[..., 1:].max() == 0
