@@ -220,8 +220,8 @@ def _pick(
 
 def _read(source: PlanClip, spec: WindowSpec) -> tuple[list[Frame], str | None, dict[int, float | None]]:
     times = {f.index: f.time_s for f in read_frames(source.clip.info, spec.first, spec.last)}
-    ((_, frames, reason),) = list(read_windows(Run(source, (spec,))))
-    return frames, reason, times
+    ((_, frames, fault),) = list(read_windows(Run(source, (spec,))))
+    return frames, fault.reason if fault else None, times
 
 
 def frame_weights(meta: dict[str, Any], profile: np.ndarray | None = None) -> np.ndarray:

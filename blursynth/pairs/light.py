@@ -85,7 +85,11 @@ def _opening(intervals: int, length: float) -> tuple[float, float]:
 
 
 class OutOfReach(Exception):
-    """The window's motion cannot give the blur asked for."""
+    """The window's motion cannot give the blur asked for, only blur of ``least`` to ``most`` px."""
+
+    def __init__(self, least: float, most: float) -> None:
+        super().__init__(f"{least:.1f} to {most:.1f} px")
+        self.least, self.most = least, most
 
 
 class LightCollector:
@@ -200,7 +204,7 @@ class LightCollector:
         shortest = min(SHORTEST, most)
         least, longest = reach(shortest), reach(most)
         if longest < low or least > high:
-            raise OutOfReach
+            raise OutOfReach(least, longest)
         low, high = max(low, least), min(high, longest)
         wanted = low + (high - low) * draws.streak
         a, b = shortest, most

@@ -48,7 +48,11 @@ class StillLight:
 
 
 class StillReject(Exception):
-    """A still that gives no sample; the message is the reason, for counting."""
+    """A still that gives no sample; the message is the reason, for counting, ``measured`` the figures."""
+
+    def __init__(self, reason: str, **measured: float) -> None:
+        super().__init__(reason)
+        self.measured = measured
 
 
 class Stills:
@@ -129,7 +133,9 @@ class Stills:
         range_px = self.recipe.shake_range or self.recipe.blur_range or (0.0, 0.0)
         cuts, layers, donated = [], [], []
         for stream, donor in zip(own.spawn(len(donors)), donors):
-            usable = donor is not None and not (self.recipe.gate != "off" and _is_soft(to_8_bits(donor)))
+            usable = donor is not None and not (
+                self.recipe.gate != "off" and steepness(to_8_bits(donor)) < SOFT
+            )
             picture = donor if donor is not None and usable else codes
             cut = draw_cut(stream, part, (picture.shape[1], picture.shape[0]), range_px)
             lamps = self._lamps if picture is codes else self.highlights.excess(to_8_bits(picture), 1.0)
@@ -174,9 +180,9 @@ class Stills:
         if codes is not self._codes:
             self._codes, self._eight = codes, to_8_bits(codes)
             self._lamps = self.highlights.excess(self._eight, 1.0)  # scales with the light above white
-            self._soft = self.recipe.gate != "off" and _is_soft(self._eight)
-        if self._soft:
-            raise StillReject("soft")
+            self._steepness = steepness(self._eight) if self.recipe.gate != "off" else np.inf
+        if self._steepness < SOFT:
+            raise StillReject("soft", steepness=self._steepness)
 
     def _crop(
         self, path: np.ndarray, width: int, height: int, rng: np.random.Generator
@@ -225,10 +231,6 @@ def _finer(response: Response, codes: np.ndarray) -> np.ndarray:
     table = np.stack([np.interp(exact, np.arange(256), response.light[:, c]) for c in range(3)], 1)
     table -= response.light[np.floor(exact + 0.5).astype(int)]
     return np.stack([table[codes[..., c], c] for c in range(3)], -1).astype(np.float32)
-
-
-def _is_soft(eight: np.ndarray) -> bool:
-    return steepness(eight) < SOFT
 
 
 def _alone(layer: Layer) -> Layer:

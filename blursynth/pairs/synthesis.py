@@ -52,10 +52,10 @@ class Sample:
     """Of each layer over a still, whether its donor gave it; else the still itself did."""
 
     @classmethod
-    def left_out(cls, reason: str) -> Sample:
-        """No pair, and why."""
+    def left_out(cls, reason: str, **measured: float) -> Sample:
+        """No pair, why, and by what figures."""
         none = np.empty((0, 0, 3), np.uint8)
-        return cls(none, none, None, {}, {}, {}, {}, reason)
+        return cls(none, none, None, {}, {}, {}, {k: round(float(v), 4) for k, v in measured.items()}, reason)
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Synthesizer:
         draws = self._draw(rng)
         try:
             light = self.light.collect(window, draws)
-        except OutOfReach:
-            return Sample.left_out("blur_px")
+        except OutOfReach as e:
+            return Sample.left_out("blur_px", least_px=e.least, most_px=e.most)
         picture = self._photograph(frames, draws, light)
         return self._describe(window, draws, light, picture, transfer)
 
@@ -123,7 +123,7 @@ class Synthesizer:
         try:
             light = self.stills.collect(codes, draws, rng, donors)
         except StillReject as e:
-            return Sample.left_out(str(e))
+            return Sample.left_out(str(e), **e.measured)
         picture = self._photograph([light.near], draws, light)
         return self._describe_still(draws, light, picture)
 

@@ -57,10 +57,10 @@ def _measure(plan: Plan, rife_weights: str | None) -> tuple[float, int, int] | C
         for again in (True, False):
             began = time.perf_counter()
             members: list[dict[str, bytes]] = []
-            for window, frames, reason in read_windows(Run(run.source, (w,))):
+            for window, frames, fault in read_windows(Run(run.source, (w,))):
                 try:
-                    if reason is not None:
-                        raise Rejected(reason)
+                    if fault is not None:
+                        raise fault
                     members = [m for _, m in sample_members(recipe, run.source, window, frames, maker)]
                 except Rejected as e:
                     reasons[e.reason] += 1

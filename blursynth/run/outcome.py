@@ -111,11 +111,15 @@ class ShardTask:
 
 
 class Rejected(Exception):
-    """A window that gives no sample; the reason is a few fixed words, for counting."""
+    """A window that gives no sample; the reason is a few fixed words, for counting.
 
-    def __init__(self, reason: str) -> None:
+    values: what was measured, by the names of the gates; ``frame``: the source frame at fault, or, for a step between
+    two frames that may not be exposed, the second of them.
+    """
+
+    def __init__(self, reason: str, values: dict[str, float] | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.values = reason, values or {}
 
 
 @dataclass

@@ -97,6 +97,7 @@ def _make(
 ) -> None:
     maker = synthesizer(task.recipe, task.rife_weights)
     clips: dict[str, ClipCounts] = {}
+    left_out: list[dict[str, Any]] = []
     with ShardWriter(Path(task.out), task.shard) as writer:
         for run in task.runs:
             began = time.perf_counter()
@@ -104,13 +105,14 @@ def _make(
             counts = clips.setdefault(clip.rel, ClipCounts())
             for read in run.sources:
                 check_source(read.clip.info.path, read.stamp)
-            for window, frames, reason in read_windows(run):
+            for window, frames, fault in read_windows(run):
                 try:
-                    if reason is not None:
-                        raise Rejected(reason)
+                    if fault is not None:
+                        raise fault
                     counts.written += _write_samples(task, run.source, window, frames, maker, writer, outcome)
                 except Rejected as e:
                     counts.rejected[e.reason] += window.tiles
+                    left_out.append(_left_out(run.source, window, e))
                 maker.forget(clip.rel, window.first)
             for read in run.sources:  # else samples carry the hash of other bytes
                 check_source(read.clip.info.path, read.stamp)
@@ -129,11 +131,25 @@ def _make(
                     "rejected": dict(sorted(rejected.items())),
                     "clips": {rel: c.facts() for rel, c in sorted(clips.items())},
                 },
+                "left_out": left_out,
                 "sources": {p.clip.rel: p.sha256 for r in task.runs for p in r.sources},
                 "errors": outcome.errors,
             }
         )
         fill_outcome(outcome, side)
+
+
+def _left_out(source: PlanClip, w: WindowSpec, why: Rejected) -> dict[str, Any]:
+    """A window that gave no sample, as the sidecar lists it: ``inspect`` shows one of each reason."""
+    return {
+        "key": source.key(w),
+        "clip": source.clip.rel,
+        "first": w.first,
+        "last": w.last,
+        "samples": w.tiles,
+        "reason": why.reason,
+        "values": why.values,
+    }
 
 
 def _write_samples(
@@ -180,7 +196,9 @@ def sample_members(
         soft = _softness(recipe, source, pictures[w.target - w.first])
         sample = maker.sample(clip.rel, pictures, w.first, fps, rng, **options)
     if sample.rejected:
-        raise Rejected(str(sample.rejected))
+        measured = {k: v for k, v in (sample.flow | sample.quality | soft).items() if isinstance(v, float)}
+        measured.pop("thumb_scale", None)
+        raise Rejected(str(sample.rejected), measured)
     meta: dict[str, Any] = {
         "schema": SCHEMA,
         "key": key,
@@ -245,7 +263,7 @@ def _softness(recipe: Recipe, source: PlanClip, target: np.ndarray) -> dict[str,
         return {}
     soft = softness(source.clip.info, target)
     if reason := failed_gate(gates, {"soft": soft}):
-        raise Rejected(reason)
+        raise Rejected(reason, {} if soft is None else {"soft": soft})
     return {"soft": soft}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from blursynth.run.outcome import PlanClip, Run, WindowSpec
+from blursynth.run.outcome import PlanClip, Rejected, Run, WindowSpec
 from blursynth.video.clip import Frame, read_frames
 from blursynth.video.intervals import IntervalChecker
 
@@ -15,14 +15,15 @@ LEAD_IN = 8
 JUMP = 64  # frames between windows from which a second pass, with its seek, costs less than decoding through
 
 
-def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[Frame], str | None]]:
+def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[Frame], Rejected | None]]:
     """Each window of the run once: its frames, or the reason it may not be exposed.
 
     One forward pass; no more frames are held than the windows that are open need.
     """
     if run.source.still:
         (frame,) = read_frames(run.source.clip.info, 0, 0)  # decoded once for all its samples
-        yield from ((w, [] if frame.fault else [frame], frame.fault) for w in run.windows)
+        fault = Rejected(frame.fault) if frame.fault else None
+        yield from ((w, [] if fault else [frame], fault) for w in run.windows)
         return
     for windows in _passes(run):
         todo = sorted(windows, key=lambda w: (w.last, w.first))
@@ -55,7 +56,7 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[Frame], str | None
                     del store[k]  # type: ignore[attr-defined]
         # The reader promised every index; should it break that, say so instead of losing windows.
         for w in todo[n:]:
-            yield w, [], _first_fault(w, held, faults, cuts) or "truncated"
+            yield w, [], _first_fault(w, held, faults, cuts) or Rejected("truncated")
 
 
 def read_donors(source: PlanClip, w: WindowSpec, picture: np.ndarray) -> list[np.ndarray | None]:
@@ -88,13 +89,13 @@ def _passes(run: Run) -> Iterator[list[WindowSpec]]:
 
 def _first_fault(
     w: WindowSpec, held: dict[int, Frame], faults: dict[int, str], cuts: dict[int, str]
-) -> str | None:
+) -> Rejected | None:
     """The first reason in time; a frame that is missing tells more than the interval it spoils."""
     for i in range(w.first, w.last + 1):
         if i in faults:
-            return faults[i]
+            return Rejected(faults[i], {"frame": i})
         if i > w.first and i in cuts:
-            return cuts[i]
+            return Rejected(cuts[i], {"frame": i})
         if i not in held:
-            return "truncated"
+            return Rejected("truncated", {"frame": i})
     return None

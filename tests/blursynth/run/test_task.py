@@ -127,6 +127,28 @@ def test_all_rejected_is_a_sidecar_without_a_tar(src, out):
     assert sorted(p.name for p in out.iterdir()) == ["train-000000.json"]
 
 
+def test_the_sidecar_lists_the_windows_that_gave_no_sample(src, out):
+    """By key and frames, with the reason, the frame at fault, or the figures that the gate went by."""
+
+    class Gate(MeanSynthesizer):
+        def sample(self, clip_id, frames, first, *args, **kwargs):
+            s = super().sample(clip_id, frames, first, *args, **kwargs)
+            s.flow, s.rejected = {"occluded": 0.4, "thumb": "x"}, "gate:occluded" if first == 9 else None
+            return s
+
+    (src / "000004.png").write_bytes(b"x")
+    (src / "000030.png").write_bytes((src / "000029.png").read_bytes())
+    make_shard(only_task(src, out), Gate)
+    side = read_sidecar(out / "train-000000.json")
+    assert [(r["key"], r["clip"], r["reason"], r["values"]) for r in side["left_out"]] == [
+        ("clip_000000_09", "clip", "unreadable", {"frame": 4}),
+        ("clip_000009_09", "clip", "gate:occluded", {"occluded": 0.4}),
+        ("clip_000027_09", "clip", "duplicate", {"frame": 30}),
+    ]
+    assert side["left_out"][0] | {"first": 0, "last": 8, "samples": 1} == side["left_out"][0]
+    assert sum(side["counts"]["rejected"].values()) == 3
+
+
 def test_a_vanished_source_is_a_failure_and_no_shard(src, out):
     task = only_task(src, out)
     src.rename(src.with_name("moved"))
@@ -180,8 +202,8 @@ def test_windows_are_read_in_one_pass_and_memory_holds_one(src, out, monkeypatch
 
     monkeypatch.setattr(video, "read_frames", spy)
     task = only_task(src, out, stride=3)
-    for _, frames, reason in read_windows(task.runs[0]):
-        assert reason is None
+    for _, frames, fault in read_windows(task.runs[0]):
+        assert fault is None
         held.append(len(frames))
     assert reads == list(range(reads[-1] + 1)), "every frame once"
     assert set(held) == {9}
