@@ -5,8 +5,11 @@
 
 --data makes the pairs with `blursynth make`: sharp photographs under random camera shakes, with noise from none to strong,
 JPEG and camera responses drawn per sample; films of pictures that move over each other; real clips. A set that is complete is left alone.
---train starts `deblur-train fit`, or goes on where it stopped: kill it at any time. On a GPU it takes minutes, on one core
-ten hours and more (run it under `nice`).
+--train starts `deblur-train fit` at low priority on one core, or goes on where it stopped, to the bit: kill it at any time.
+Every --every minutes it keeps the averaged weights in half precision: WORK/snapshots/STEP.safetensors, for the curve, and
+WORK/kept.safetensors, one file of 5.3 MB that may be committed; a machine that has nothing else goes on with `--init` of it.
+On a GPU it takes minutes (--cores 0: no limit), on one core ten hours and more.
+--curve FILE.png draws what training bought: every snapshot on the validation scenes, by strength of blur, against crops seen.
 --measure prints PSNR above the blurred input: validation scenes (what settings are chosen by), test scenes, REDS, GoPro,
 Levin, and how far a sharp picture is from itself.
 --ship FILE writes the averaged weights in half precision, their correction scaled by --scale: chosen on the validation
@@ -20,6 +23,8 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,8 +40,10 @@ from joblib import Parallel, delayed
 from rich.console import Console
 from rich.table import Table
 
+from deblur_train.config import load_config
+from deblur_train.evaluation.plot import panel, save_png
 from deblur_train.inference.tiles import restore
-from deblur_train.models.checkpoint import load_generator, read_state, save_generator
+from deblur_train.models.checkpoint import CheckpointError, load_generator, read_state, save_generator
 
 CONFIG = Path(__file__).with_name("ship.toml")
 CLIPS = ("bikes.mp4", "max-heromode.mp4", "solidWhiteRight.mp4")
@@ -60,12 +67,38 @@ MAX_BYTES = 6_000_000
 Sets = dict[str, list[study.Pair]]
 
 
-def run(*words: str | Path) -> None:
-    """One command of this environment, printed first; its failure ends everything."""
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
+"""glibc keeps the memory of one step for the next: a third more steps a second on one core."""
+
+
+def run(
+    *words: str | Path,
+    cores: int = 0,
+    meanwhile: Callable[[], None] = lambda: None,
+    every: float | None = None,
+) -> None:
+    """One command of this environment, printed first; its failure ends everything.
+
+    cores: run at low priority on that many of the last cores; 0: as this process. meanwhile: called every so many seconds.
+    """
     text = [str(w) for w in words]
     click.echo(f"$ {shlex.join(text)}")
     module = {"blursynth": "blursynth.cli", "deblur-train": "deblur_train.cli"}[text[0]]
-    if code := subprocess.run([sys.executable, "-m", module, *text[1:]]).returncode:
+    command, env = [sys.executable, "-m", module, *text[1:]], dict(os.environ)
+    if cores:
+        own = sorted(os.sched_getaffinity(0))[-cores:]
+        command = ["nice", "-n", "10", "taskset", "-c", ",".join(map(str, own)), *command]
+        env |= MALLOC | {"OMP_NUM_THREADS": str(cores)}
+    with subprocess.Popen(command, env=env) as process:
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    code = process.wait(every)
+                    break
+                meanwhile()
+        except KeyboardInterrupt:
+            code = process.wait()  # it has had the same signal, and saves
+    if code:
         sys.exit(code)
 
 
@@ -99,7 +132,9 @@ def make_data(
         run("blursynth", "make", src, "--out", work / "data" / name, *words)
 
 
-def train(work: Path, steps: int | None, init: Path | None, extra: tuple[str, ...]) -> None:
+def train(
+    work: Path, steps: int | None, init: Path | None, every: float, cores: int, extra: tuple[str, ...]
+) -> None:
     out = work / "run"
     shards = [w for n in SETS for w in ("--shards", work / "data" / n) if (work / "data" / n).is_dir()]
     mix = ",".join(f"{SETS[n][2]:g}" for n in SETS if (work / "data" / n).is_dir())
@@ -107,7 +142,21 @@ def train(work: Path, steps: int | None, init: Path | None, extra: tuple[str, ..
     words += ["--steps", str(steps)] if steps else []
     going = (out / "last.pt").exists()
     words += ["--resume"] if going else ["--init", init] if init else []
-    run("deblur-train", "fit", *words)
+    run("deblur-train", "fit", *words, cores=cores, meanwhile=lambda: keep(work), every=60 * every)
+    keep(work)
+
+
+def keep(work: Path) -> None:
+    """The averaged weights of the last save, in half precision, beside the run."""
+    try:
+        state, info = read_state(work / "run" / "last.safetensors")
+    except CheckpointError:  # nothing saved yet
+        return
+    half = {k: v.half() for k, v in state.items()}
+    extra = {k: info[k] for k in ("crop", "step") if k in info} | {"trained_by": "benchmarks/ship.py"}
+    (work / "snapshots").mkdir(exist_ok=True)
+    for path in (work / "snapshots" / f"{int(info['step']):07d}.safetensors", work / "kept.safetensors"):
+        save_generator(path, "nafnet", half, extra)
 
 
 def cached(path: Path, names: tuple[str, ...], streak: float, seeds: range, gain: float) -> list[study.Pair]:
@@ -161,6 +210,32 @@ def measure(models: list[Path], media: Path, work: Path, test: bool) -> dict[str
     return result
 
 
+def curve(media: Path, work: Path, out: Path) -> None:
+    """Gain over the blurred input on the validation scenes of every snapshot, as a picture and a file beside it."""
+    sets = pair_sets(media, work, False)
+    rows: dict[str, dict[str, float]] = {}
+    book = work / "curve.json"
+    if book.exists():
+        rows = json.loads(book.read_text())
+    for path in sorted((work / "snapshots").glob("*.safetensors")):
+        if path.stem not in rows:
+            found = gains(load_generator(path, "tracked"), sets)
+            rows[path.stem] = {k: float(v.mean()) for k, v in found.items()}
+            book.write_text(json.dumps(rows, indent=1))
+            click.echo(f"{path.stem}: " + ", ".join(f"{k} {v:+.2f}" for k, v in rows[path.stem].items()))
+    config = load_config(str(work / "run" / "config.toml"), {})
+    x = np.array([int(k) for k in rows]) * config.batch_size / 1000
+    lines = lambda noisy: {  # noqa: E731
+        k.removeprefix("val "): (x, np.array([row[k] for row in rows.values()]))
+        for k in sets if k.startswith("val noisy") == noisy
+    }  # fmt: skip
+    title = f"dB above the blurred input by thousand crops of {config.crop} px"
+    save_png(
+        out,
+        np.vstack([panel(f"{kind} scenes, {title}", lines(kind == "noisy")) for kind in ("clean", "noisy")]),
+    )
+
+
 def write_shipped(model: Path, out: Path, scale: float) -> None:
     """The file that comes with the package: half precision, the last convolution times ``scale``, at most 6 MB."""
     state, info = read_state(model)
@@ -200,6 +275,9 @@ def picture(model: Path, sets: Sets, out: Path) -> None:
 @click.option(
     "--init", type=click.Path(exists=True, path_type=Path), help="Weights that a new run starts from."
 )
+@click.option("--every", default=60.0, help="Minutes between two snapshots of the weights.")
+@click.option("--cores", default=1, help="That training may use, at low priority; 0: no limit, as for a GPU.")
+@click.option("--curve", "figure", type=click.Path(path_type=Path), help="Draw what training bought.")
 @click.option("--model", "models", multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--ship", type=click.Path(path_type=Path), help="Write the first --model as the package's file."
@@ -208,15 +286,17 @@ def picture(model: Path, sets: Sets, out: Path) -> None:
 @click.argument("fit_options", nargs=-1)
 def main(
     data: bool, fit: bool, judge: bool, test: bool, media: Path | None, work: Path, samples: int, only: str,
-    scene_count: int, workers: int, steps: int | None, init: Path | None, models: tuple[Path, ...], ship: Path | None, scale: float,
-    fit_options: tuple[str, ...],
+    scene_count: int, workers: int, steps: int | None, init: Path | None, every: float, cores: int, figure: Path | None,
+    models: tuple[Path, ...], ship: Path | None, scale: float, fit_options: tuple[str, ...],
 ) -> None:  # fmt: skip
-    if (data or judge) and media is None:
+    if (data or judge or figure) and media is None:
         raise click.UsageError("--media is needed: the folder with stills/, video/ and pairs/")
     if data:
         make_data(media, work, samples, scene_count, workers, only.split(","))  # type: ignore[arg-type]
     if fit:
-        train(work, steps, init, fit_options)
+        train(work, steps, init, every, cores, fit_options)
+    if figure:
+        curve(media, work, figure)  # type: ignore[arg-type]
     if ship:
         write_shipped(models[0] if models else work / "run" / "last.safetensors", ship, scale)
     if judge:
