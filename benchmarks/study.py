@@ -1,130 +1,161 @@
-"""Does the recipe matter? One small generator, the same clips, steps and seeds; only the synthesis differs.
+"""Does the recipe matter? One small network, the same frames, the same exposure, steps and seeds; only the blur's make differs.
 
-    python benchmarks/study.py --media ../shared/media --work scratch/study [--steps 7000] [--seeds 0,1,2] [--jobs 2]
+    python benchmarks/study.py run --media ../shared/media --work scratch/study [--arms a,b,f] [--seeds 0,1,2,3,4]
+    python benchmarks/study.py report
+    python benchmarks/study.py trial --media ../shared/media --work scratch/study --arm c --set schedule.lr=1e-3
 
-Six training sets, each adding one stage to the one before: (a) `display`, the plain mean of display-encoded frames
-(GoPro's recipe); (b) `linear`, the mean of light; `+flow`, light integrated along the motion; `+noise`; `+lights`, the
-light of clipped lamps; (c) `ours`, a camera response drawn per sample. All are made from the same windows of the clips
-and of scenes rendered from the CC0 stills. Evaluated on what none trained on: scenes of other pictures with a true
-exposure and camera noise, REDS and GoPro pairs, Levin's real blur. Three real clips and 300 scenes, windows of three
-frames, the config of study.toml.
-Every stage skips what is finished, so a killed study goes on. Result: table on stdout, study.json and study.png.
+Six arms (study_data.py), each with one stage more than the one before: (a) mean of display-encoded frames, GoPro's recipe;
+(b) mean of light, trapezoid rule; (c) light along the motion; (d) noise; (e) lamps above white and a shaking camera; (f) a
+camera response drawn per sample. The variance in time of the light is the same in all.
+
+`run` trains what the file of results lacks, one run after the other, and adds a line when a run is measured: kill it at
+any time, it goes on. A setting that changes has another hash, and older lines then do not count. The test pictures are
+touched only when a run is over. `report` draws table and picture from the file alone. `trial` is for choosing settings: it
+measures on the validation scenes and writes no line.
+
+Held out (no picture, renderer or clip of theirs was trained on): scenes by scenes.py, and windows of three clips whose
+every frame makes a true exposure. REDS (two clips), GoPro (one pair) and Levin (four) are too few to claim from.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import resource
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 import cv2
 import numpy as np
+import scenes
 import truth
 from rich.console import Console
 from rich.table import Table
+from study_data import ARMS, TO_LIGHT, Sources, described, digest, letter, make_arm, scaled, training_scene
+from study_stats import Run, append_run, differences, interval, of_settings, read_runs
 
-from blursynth.run.make import make
+from blursynth.video.clip import probe_clip, read_frames
+from blursynth.video.intervals import IntervalChecker
 from deblur_train.evaluation.metrics import psnr
+from deblur_train.evaluation.plot import COLOURS, GRID, INK, save_png, text
 from deblur_train.inference.tiles import restore
 from deblur_train.models.checkpoint import load_generator
 
-OURS: dict[str, Any] = {
-    "interp": "dis",
-    "crf": "gamma1-2.6",
-    "highlights": "auto",
-    "noise": "restore+iso",
-    "fps_up": 16,
-}
-SETS: dict[str, dict[str, Any]] = {
-    "display": OURS | {"interp": "none", "crf": "display", "highlights": "off", "noise": "off"},
-    "linear": OURS | {"interp": "none", "crf": "srgb", "highlights": "off", "noise": "off"},
-    "+flow": OURS | {"crf": "srgb", "highlights": "off", "noise": "off"},
-    "+noise": OURS | {"crf": "srgb", "highlights": "off"},
-    "+lights": OURS | {"crf": "srgb"},
-    "ours": OURS,
-}
+__all__ = ["Pair", "score", "scores", "test_sets", "training_scene"]  # ship.py's too
+
 CONFIG = Path(__file__).with_name("study.toml")
-CLIPS = ("bikes.mp4", "max-heromode.mp4", "solidWhiteRight.mp4")
-"""Real clips to train on: small ones, of licences that allow it (BSD, Apache-2.0 or MIT, MIT)."""
-WINDOW = 3
-"""Frames in an exposure, for training and for the scenes tested on: what a network of this size learns to undo."""
-SHOT_NOISE, READ_NOISE = 1e-3, 3e-5
-"""Variance of the test scenes' noise, a * light + b with white at 1: a small sensor at a few hundred ISO."""
+RESULTS = Path(__file__).with_name("study") / "runs.jsonl"
 Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: RGB uint8 (H, W, 3)
 
+SCENES: dict[str, tuple[float, float, int, int]] = {
+    "scenes 5 px": (5.0, 1.0, 200, 10),
+    "scenes 12 px": (12.0, 1.0, 220, 10),
+    "scenes 24 px": (24.0, 1.0, 240, 10),
+    "noisy 12 px": (12.0, 8.0, 260, 10),
+}
+"""Test scenes: streak in px, gain of the noise's variance, first seed, number."""
+CLIPS = {"cam03.mp4": 0.25, "demo.mp4": 0.3, "05_default_juggle.mp4": 0.4}
+"""Clips that nothing is trained on, and the scale at which their motion is slow enough for frames to make an exposure."""
+EXPOSED, SIDE, MOST_STEP, LEAST_PATH = 9, 160, 2.0, 2.0
+"""Frames of a clip's true exposure; side of the square that moves most, px; how far its 95th percentile may move from
+frame to frame, and must move over the exposure, px."""
+CLAIMED = {
+    "scenes": ("scenes 5 px", "scenes 12 px", "scenes 24 px"),
+    "noisy scenes": ("noisy 12 px",),
+    "clips": tuple(f"clip {Path(c).stem}" for c in CLIPS),
+}
+"""Groups of sets that differences are claimed from; the sets of a group weigh alike."""
+REPORTED = ("REDS", "GoPro", "Levin")
 
-def training_scene(rng: np.random.Generator, stills: list[np.ndarray], size: tuple[int, int]) -> truth.Scene:
-    """A scene of the bench's kind whose pictures are crops of the stills (linear light, BGR)."""
-    scene = truth.Scene(int(rng.integers(1 << 30)), size=size, speed=rng.uniform(0.5, 6.0), lights=True)
-    for layer in scene.layers:
-        h, w = layer.im.shape[:2]
-        lamps = layer.im.max(axis=2, keepdims=True) > 2  # lamps are 6; resized pictures pass 1 a little
-        still = stills[rng.integers(len(stills))]
-        k = max(h / still.shape[0], w / still.shape[1]) * rng.uniform(1.0, 3.5)
-        big = cv2.resize(
-            still, None, fx=k, fy=k, interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_CUBIC
-        ).clip(0, 1)
-        y, x = (int(rng.integers(b - s + 1)) for b, s in zip(big.shape[:2], (h, w), strict=True))
-        layer.im = np.where(lamps, layer.im, big[y : y + h, x : x + w]).astype(np.float32)
-    return scene
+
+# What is tested on
 
 
-def write_sources(media: Path, src: Path, scenes: int) -> None:
-    """Clips (links) and rendered scenes as folders of PNG frames, once."""
-    done = src / "complete"
-    if done.exists():
-        return
-    src.mkdir(parents=True, exist_ok=True)
-    for name in CLIPS:
-        clip = media / "video" / name
-        link = src / clip.name
-        if not link.is_symlink():
-            link.symlink_to(clip.resolve())
-    stills = [truth.to_linear(cv2.imread(str(p))) for p in sorted((media / "stills").glob("*.jpg"))]
-    rng = np.random.default_rng(7)
-    for i in range(scenes):
-        folder = src / f"scene{i:03d}"
-        folder.mkdir(exist_ok=True)
-        for t, frame in enumerate(training_scene(rng, stills, (360, 640)).frames(WINDOW)):
-            cv2.imwrite(str(folder / f"{t:06d}.png"), frame)
-    done.touch()
+def held_out_scenes(cache: Path) -> dict[str, list[Pair]]:
+    """Rendered once (seconds each), then read from the cache."""
+    sets = {}
+    for name, (streak, gain, first, count) in SCENES.items():
+        file = cache / f"test-{name.replace(' ', '-')}-{first}-{count}.npz"
+        if not file.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            made = scenes.pairs(scenes.TEST, streak, range(first, first + count), gain)
+            np.savez_compressed(
+                file, blur=np.stack([b for b, _ in made]), sharp=np.stack([s for _, s in made])
+            )
+        with np.load(file, allow_pickle=False) as held:
+            sets[name] = list(zip(held["blur"], held["sharp"], strict=True))
+    return sets
+
+
+def exposures_of_clip(clip: Path, scale: float) -> Iterator[Pair]:
+    """True exposures of all frames of a clip's slow windows, with the scenes' camera noise; the sharp one is the centre
+    frame. Of each window the square of SIDE px that moves most."""
+    info, first = probe_clip(clip), 0
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    while first + EXPOSED <= info.frames:
+        checker, frames, broken = IntervalChecker(), [], False
+        for frame in read_frames(info, first, first + EXPOSED - 1):
+            broken |= checker.push(frame) == "cut" or frame.rgb is None
+            if frame.rgb is not None:
+                frames.append(scaled(frame.rgb, scale))
+        first += EXPOSED
+        if broken:
+            continue
+        grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
+        steps = np.stack([np.hypot(*np.moveaxis(flow.calc(a, b, None), 2, 0)) for a, b in pairwise(grey)])
+        y, x = busiest(steps.sum(0))
+        part = np.s_[y : y + SIDE, x : x + SIDE]
+        moved = np.percentile(steps[:, *part].reshape(len(steps), -1), 95, axis=1)
+        if moved.max() > MOST_STEP or moved.sum() < LEAST_PATH:
+            continue
+        weight = np.ones(EXPOSED)
+        weight[[0, -1]] = 0.5
+        light = np.average([TO_LIGHT[f[part]] for f in frames], 0, weight)
+        noise = np.random.default_rng([first, 23]).standard_normal(light.shape)
+        blur = truth.to_srgb8(light + noise * np.sqrt(scenes.SHOT_NOISE * light + scenes.READ_NOISE))
+        yield blur, np.ascontiguousarray(frames[EXPOSED // 2][part])
+
+
+def busiest(motion: np.ndarray) -> tuple[int, int]:
+    """Corner of the square of SIDE px with the greatest sum; motion: float (H, W)."""
+    total = cv2.integral(motion.astype(np.float64))
+    sums = total[SIDE:, SIDE:] - total[:-SIDE, SIDE:] - total[SIDE:, :-SIDE] + total[:-SIDE, :-SIDE]
+    y, x = np.unravel_index(sums.argmax(), sums.shape)
+    return int(y), int(x)
 
 
 def test_sets(media: Path) -> dict[str, list[Pair]]:
-    """The pairs nobody trained on."""
+    """The field's pairs at hand: REDS, GoPro, Levin."""
 
     def read(p: Path) -> np.ndarray:
         return np.ascontiguousarray(cv2.imread(str(p))[..., ::-1])
 
     pairs = media / "pairs"
     reds = sorted(pairs.glob("reds_180p/*/blur/*.png"))
-    sets = {f"scenes {s:g} px": [scene_pair(seed, s) for seed in range(101, 107)] for s in (2.0, 5.0)}
-    sets["REDS"] = [(read(p), read(p.parents[1] / "sharp" / p.name)) for p in reds]
-    sets["GoPro"] = [(read(pairs / "gopro/Flower_blur1.png"), read(pairs / "gopro/Flower_sharp1.png"))]
     sharp = read(pairs / "levin/gt/im1.png")
-    sets["Levin"] = [(read(p), sharp) for p in sorted(pairs.glob("levin/im1_kernel*_img.png"))]
-    return sets
+    return {
+        "REDS": [(read(p), read(p.parents[1] / "sharp" / p.name)) for p in reds],
+        "GoPro": [(read(pairs / "gopro/Flower_blur1.png"), read(pairs / "gopro/Flower_sharp1.png"))],
+        "Levin": [(read(p), sharp) for p in sorted(pairs.glob("levin/im1_kernel*_img.png"))],
+    }
 
 
-def scene_pair(seed: int, speed: float, gain: float = 1.0) -> Pair:
-    """A three-frame true exposure with lights and noise in linear light, and its noise-free centre frame.
+def all_tests(media: Path, work: Path) -> dict[str, list[Pair]]:
+    clips = {
+        f"clip {Path(c).stem}": list(exposures_of_clip(media / "video" / c, k)) for c, k in CLIPS.items()
+    }
+    return held_out_scenes(work / "tests") | clips | test_sets(media)
 
-    gain: of the noise's variance.
-    """
-    scene = truth.Scene(seed, size=(360, 640), speed=speed, lights=True)
-    count, sub = WINDOW, 32
-    light = np.mean([scene.at((k + 0.5) / sub, (count - 1) / 2) for k in range(sub * (count - 1))], axis=0)
-    light = np.clip(light, 0, 1)  # the sensor saturates before it is read
-    noise = np.random.default_rng(seed).standard_normal(light.shape)
-    blur = truth.to_srgb8(light + noise * np.sqrt(gain * (SHOT_NOISE * light + READ_NOISE)))
-    sharp = truth.to_srgb8(scene.at((count - 1) / 2, (count - 1) / 2))
-    return np.ascontiguousarray(blur[..., ::-1]), np.ascontiguousarray(sharp[..., ::-1])
+
+def validation_scenes() -> dict[str, list[Pair]]:
+    """What settings are chosen by."""
+    return {f"val {s:g} px": scenes.pairs(scenes.VALIDATION, s, range(6)) for s in (5.0, 12.0, 24.0)}
 
 
 def score(image: np.ndarray, sharp: np.ndarray, shift: int) -> float:
@@ -139,106 +170,282 @@ def score(image: np.ndarray, sharp: np.ndarray, shift: int) -> float:
     )
 
 
-def train(work: Path, name: str, seed: int, steps: int) -> None:
-    """One run of the real command, resumed where it stopped."""
-    run = work / "runs" / f"{name}-{seed}"
-    if (run / "finished").exists():
-        return
-    config = work / f"{name}-{seed}.toml"
-    config.write_text(CONFIG.read_text().replace("steps = 7000", f"steps = {steps}\nseed = {seed}"))
-    command = [
-        sys.executable,
-        "-m",
-        "deblur_train.cli.main",
-        "fit",
-        "--shards",
-        work / "data" / name,
-        "--config",
-        config,
-        "--out",
-        run,
-    ]
-    done = subprocess.run([*map(str, command), *(["--resume"] if run.exists() else [])], capture_output=True, text=True)  # fmt: skip
-    if done.returncode:
-        raise click.ClickException(f"{run}: training failed: {done.stderr.strip().splitlines()[-1]}")
-    (run / "finished").touch()
-
-
 def scores(answer: Callable[[np.ndarray], np.ndarray], sets: dict[str, list[Pair]]) -> dict[str, list[float]]:
     """PSNR in dB of the answer to every blurred picture."""
     return {s: [score(answer(b), y, 6 if s == "Levin" else 0) for b, y in pairs] for s, pairs in sets.items()}
 
 
-def measure(work: Path, names: list[str], seeds: list[int], sets: dict[str, list[Pair]]) -> dict[str, Any]:
-    """PSNR of every run on every test set, and of the blurred input; dB, mean over a set's pairs."""
-
-    def means(answer: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
-        return {s: float(np.mean(v)) for s, v in scores(answer, sets).items()}
-
-    result: dict[str, Any] = {"blurred input": {s: [v] for s, v in means(lambda blur: blur).items()}}
-    for name in names:
-        files = [str(work / "runs" / f"{name}-{seed}" / "last.safetensors") for seed in seeds]
-        runs = [means(partial(restore, load_generator(file, "tracked"))) for file in files]
-        result[name] = {s: [run[s] for run in runs] for s in sets}
-    return result
+# Training and measuring
 
 
-def picture(work: Path, names: list[str], sets: dict[str, list[Pair]]) -> np.ndarray:
-    """Crops of one pair a set: input, each training set's answer (first seed), sharp; RGB uint8."""
-    rows = []
+def settings_of(sources: Sources, config: str) -> dict[str, str]:
+    """A hash for each arm of all that its runs depend on, but for the seed and the code."""
+    tests = [SCENES, scenes.TEST, CLIPS, EXPOSED, SIDE, MOST_STEP, LEAST_PATH]
+    return {letter(arm): digest([described(sources, arm), config, tests]) for arm in sources.arms}
+
+
+def pixels(sets: dict[str, list[Pair]]) -> str:
+    """Hash of all test pictures: a package that changes one of them changes it."""
+    found = hashlib.sha256()
     for pairs in sets.values():
-        blur, sharp = pairs[0]
-        y, x = (max(0, (n - 176) // 2) for n in blur.shape[:2])
-        row = [blur]
-        for name in names:
-            generator = load_generator(str(work / "runs" / f"{name}-0" / "last.safetensors"), "tracked")
-            row.append(restore(generator, blur))
-        rows.append(np.hstack([im[y : y + 176, x : x + 176] for im in (*row, sharp)]))
-    sheet = np.vstack([np.full((28, rows[0].shape[1], 3), 255, np.uint8), *rows])
-    for i, title in enumerate(("blurred", *names, "sharp")):
-        cv2.putText(
-            sheet, title, (176 * i + 6, 20), cv2.FONT_HERSHEY_DUPLEX, 0.6, (40, 40, 40), 1, cv2.LINE_AA
-        )
-    return sheet
+        for image in (im for pair in pairs for im in pair):
+            found.update(np.ascontiguousarray(image).tobytes())
+    return found.hexdigest()[:12]
 
 
-@click.command(help=__doc__)
-@click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--work", type=click.Path(path_type=Path), default=Path("scratch/study"))
-@click.option("--steps", default=7000)
-@click.option("--seeds", default="0,1,2")
-@click.option("--scenes", default=300)
-@click.option("--samples", default=400, help="Windows in each training set.")
-@click.option("--jobs", default=2, help="Runs trained side by side, one thread each.")
-@click.option("--sets", "names", default=",".join(SETS))
-def main(
-    media: Path, work: Path, steps: int, seeds: str, scenes: int, samples: int, jobs: int, names: str
-) -> None:
-    chosen, numbers = names.split(","), [int(s) for s in seeds.split(",")]
-    write_sources(media, work / "src", scenes)
-    for name in chosen:
-        summary = make(work / "src", work / "data" / name, **SETS[name], window=str(WINDOW), stride=WINDOW, gate="off",
-                       max_samples=samples, val_fraction=0.1, workers=jobs)  # fmt: skip
-        click.echo(f"{name}: {summary.samples} samples")
-    with ThreadPoolExecutor(jobs) as pool:
-        # Seeds outside: a study cut short has all sets for some seeds, not some sets for all seeds.
-        tasks = [pool.submit(train, work, name, seed, steps) for seed in numbers for name in chosen]
-        for task in tasks:
-            task.result()
-    sets = test_sets(media)
-    result = measure(work, chosen, numbers, sets)
-    (work / "study.json").write_text(
-        json.dumps({"steps": steps, "seeds": numbers, "psnr_db": result}, indent=1)
-    )
-    cv2.imwrite(str(work / "study.png"), picture(work, chosen, sets)[..., ::-1])
-    table = Table(title=f"PSNR in dB, mean ± spread over {len(numbers)} seeds, {steps} steps")
-    for column in ("trained on", *sets):
+def commit() -> str:
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def train(data: Path, run: Path, config: str, seed: int, extra: tuple[str, ...] = ()) -> float:
+    """One run of the real command, resumed where it stopped; CPU seconds of this part of it, 0 of one that was over."""
+    if (run / "finished").exists():
+        return 0.0
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    file = run.with_suffix(".toml")
+    run.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(config)
+    words = ["fit", "--shards", data, "--config", file, "--out", run, "--seed", seed, *extra]
+    words += ["--resume"] if (run / "last.pt").exists() else []
+    if not (run / "last.pt").exists():
+        shutil.rmtree(run, ignore_errors=True)
+    log = run.with_suffix(".log")
+    with log.open("ab") as out:
+        code = subprocess.run(
+            [sys.executable, "-m", "deblur_train.cli", *map(str, words)], stdout=out, stderr=out
+        ).returncode
+    if code:
+        raise click.ClickException(f"{run}: training failed: {log.read_text().strip().splitlines()[-1]}")
+    (run / "finished").touch()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measured(file: Path, sets: dict[str, list[Pair]]) -> dict[str, Any]:
+    """The fields of a Run that a network's answers give."""
+    answer = partial(restore, load_generator(str(file), "tracked"))
+    blurred, restored = scores(lambda blur: blur, sets), scores(answer, sets)
+    sharp = [score(answer(y), y, 0) for name in SCENES if name in sets for _, y in sets[name][:2]]
+    return {
+        "blurred": {s: round(float(np.mean(v)), 4) for s, v in blurred.items()},
+        "gains": {s: np.subtract(restored[s], blurred[s]).round(4).tolist() for s in sets},
+        "sharp": round(float(np.mean(sharp)), 3) if sharp else 0.0,
+    }
+
+
+def wanted(arms: list[str], seeds: list[int], found: dict[str, dict[int, Run]]) -> list[tuple[str, int]]:
+    """What is still to be trained. Seeds outside: a study cut short has all arms for some seeds."""
+    return [(arm, seed) for seed in seeds for arm in arms if seed not in found[letter(arm)]]
+
+
+def study(
+    media: Path, work: Path, results: Path, arms: list[str], seeds: list[int], sources: Sources, config: str,
+    tests: Callable[[], dict[str, list[Pair]]], workers: int,
+) -> None:  # fmt: skip
+    """Train and measure what the file of results lacks."""
+    settings = settings_of(sources, config)
+    for arm, seed in wanted(arms, seeds, of_settings(read_runs(results), settings)):
+        name = letter(arm)
+        data = make_arm(media, work, arm, sources, workers)
+        run = work / settings[name] / f"{name}-{seed}"
+        click.echo(f"{arm}, seed {seed}: {run}")
+        seconds = train(data, run, config, seed)
+        sets = tests()
+        got = measured(run / "last.safetensors", sets)
+        append_run(results, Run(name, seed, settings[name], pixels(sets), commit(), round(seconds, 1), **got))
+        (run / "last.pt").unlink(missing_ok=True)  # the weights stay, for the pictures
+        click.echo(f"{arm}, seed {seed}: {summary(got['gains'])}")
+
+
+def summary(gains: dict[str, list[float]]) -> str:
+    return ", ".join(f"{s} {np.mean(v):+.2f}" for s, v in gains.items())
+
+
+# Table and picture
+
+
+def gains_table(found: dict[str, dict[int, Run]], names: dict[str, str]) -> Table:
+    some = next(run for seeds in found.values() for run in seeds.values())
+    table = Table(title="PSNR above the blurred input, dB: mean over seeds (spread over seeds)")
+    for column in ("trained on", "seeds", *some.gains, "sharp from itself"):
         table.add_column(column, justify="right")
-    for name, row in result.items():
-        table.add_row(
-            name, *(f"{np.mean(v):.2f}" + (f" ± {np.std(v):.2f}" if len(v) > 1 else "") for v in row.values())
-        )
-    Console(width=140).print(table)
+    table.add_row("the blurred input, dB", "", *(f"{v:.2f}" for v in some.blurred.values()), "")
+    for arm, seeds in found.items():
+        if not seeds:
+            continue
+        runs = [seeds[s] for s in sorted(seeds)]
+        cells = []
+        for s in some.gains:
+            means = [np.mean(run.gains[s]) for run in runs]
+            cells.append(
+                f"{np.mean(means):+.2f}" + (f" ({np.std(means, ddof=1):.2f})" if len(runs) > 1 else "")
+            )
+        table.add_row(names[arm], str(len(runs)), *cells, f"{np.mean([r.sharp for r in runs]):.1f}")
+    return table
+
+
+def compared(found: dict[str, dict[int, Run]]) -> list[tuple[str, str]]:
+    """Ours against both means, then each stage against the one before it."""
+    there = [arm for arm, seeds in found.items() if seeds]
+    steps = list(zip(there[1:], there, strict=False))
+    last = [("f", arm) for arm in ("a", "b") if "f" in there and arm in there]
+    return [p for p in dict.fromkeys([*last, *steps]) if found[p[0]].keys() & found[p[1]].keys()]
+
+
+Difference = tuple[str, str, int, dict[str, tuple[float, float, float]]]
+
+
+def all_differences(found: dict[str, dict[int, Run]]) -> list[Difference]:
+    """Arm, the arm it is held against, seeds, and by group of sets the mean difference and its interval, dB."""
+    rows = []
+    for one, other in compared(found):
+        by_group = {g: differences(found[one], found[other], sets) for g, sets in CLAIMED.items()}
+        count = len(next(iter(by_group.values()))[0])
+        rows.append((one, other, count, {g: interval(d) for g, (_, d) in by_group.items()}))
+    return rows
+
+
+def differences_table(rows: list[Difference]) -> Table:
+    table = Table(
+        title="Paired differences, dB, with 95% intervals over pictures and seeds (one seed: pictures only)"
+    )
+    for column in ("", "seeds", *CLAIMED):
+        table.add_column(column, justify="right")
+    for one, other, count, groups in rows:
+        cells = (f"{m:+.2f} [{lo:+.2f}, {hi:+.2f}]" for m, lo, hi in groups.values())
+        table.add_row(f"{one} - {other}", str(count), *cells)
+    return table
+
+
+def chart(rows: list[Difference], names: dict[str, str]) -> np.ndarray:
+    """A bar for each difference and group with its interval; RGB uint8."""
+    left, right, line = 330, 760, 17
+    height = 70 + len(rows) * (len(CLAIMED) + 1) * line
+    canvas = np.full((height, right + 90, 3), 255, np.uint8)
+    ends = [v for *_, groups in rows for triple in groups.values() for v in triple] + [0.0]
+    low, high = min(ends) - 0.1, max(ends) + 0.1
+
+    def at(v: float) -> int:
+        return round(left + (v - low) / (high - low) * (right - left))
+
+    for tick in np.arange(np.ceil(low * 4) / 4, high, 0.25 if high - low < 3 else 0.5):
+        cv2.line(canvas, (at(tick), 34), (at(tick), height - 26), INK if abs(tick) < 1e-9 else GRID, 1)
+        text(canvas, f"{tick:+.2f}", at(tick) - 18, height - 8, 0.38)
+    text(canvas, "PSNR difference, dB, 95% over pictures and seeds", 12, 20, 0.5)
+    y = 50
+    for one, other, count, groups in rows:
+        text(canvas, f"{names[one]} - {names[other]}", 12, y, 0.42)
+        text(canvas, f"{count} seed{'s' if count > 1 else ''}", 12, y + line, 0.38, (120, 120, 120))
+        for i, (group, (mean, lo, hi)) in enumerate(groups.items()):
+            colour = COLOURS[i]
+            text(canvas, group, left - 95, y + i * line, 0.38, colour)
+            cv2.line(canvas, (at(lo), y + i * line - 4), (at(hi), y + i * line - 4), colour, 2, cv2.LINE_AA)
+            cv2.circle(canvas, (at(mean), y + i * line - 4), 4, colour, -1, cv2.LINE_AA)
+            text(canvas, f"{mean:+.2f}", right + 20, y + i * line, 0.38, colour)
+        y += (len(groups) + 1) * line
+    return canvas
+
+
+def crops(
+    work: Path, settings: dict[str, str], sets: dict[str, list[Pair]], names: dict[str, str]
+) -> np.ndarray | None:
+    """Crops of one pair a set: blurred, the answer of each arm whose first seed is still there, sharp; RGB uint8."""
+    files = {a: work / settings[a] / f"{a}-0" / "last.safetensors" for a in settings}
+    nets = {a: load_generator(str(f), "tracked") for a, f in files.items() if f.exists()}
+    if not nets:
+        return None
+    rows = []
+    for pairs in (p for p in sets.values() if p):
+        blur, sharp = pairs[0]
+        y, x = (max(0, (n - 160) // 2) for n in blur.shape[:2])
+        row = [blur, *(restore(net, blur) for net in nets.values()), sharp]
+        rows.append(np.hstack([im[y : y + 160, x : x + 160] for im in row]))
+    head = np.full((24, rows[0].shape[1], 3), 255, np.uint8)
+    for i, title in enumerate(("blurred", *(names[a] for a in nets), "sharp")):
+        text(head, title, 160 * i + 4, 16, 0.42)
+    return np.vstack([head, *rows])
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    cv2.setNumThreads(1)
+
+
+def chosen(ctx: click.Context, option: click.Parameter, value: str) -> list[str]:
+    by_letter = {letter(arm): arm for arm in ARMS}
+    if unknown := [v for v in value.split(",") if v not in by_letter]:
+        raise click.BadParameter(f"no arm {', '.join(unknown)}; there are {', '.join(by_letter)}")
+    return [by_letter[v] for v in value.split(",")]
+
+
+MEDIA = click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+WORK = click.option("--work", type=click.Path(path_type=Path), default=Path("scratch/study"))
+FILE = click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+
+
+@main.command()
+@MEDIA
+@WORK
+@FILE
+@click.option("--arms", default="a,b,c,d,e,f", callback=chosen)
+@click.option("--seeds", default="0,1,2")
+@click.option("--workers", default=1, help="Processes that make the data.")
+def run(media: Path, work: Path, results: Path, arms: list[str], seeds: str, workers: int) -> None:
+    """Train and measure what the file of results lacks."""
+    numbers = [int(s) for s in seeds.split(",")]
+    tests = partial(all_tests, media, work)
+    study(media, work, results, arms, numbers, Sources(), CONFIG.read_text(), tests, workers)
+
+
+@main.command()
+@FILE
+@click.option("--picture", type=click.Path(path_type=Path), help="Write the chart here.")
+@click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), help="With --crops.")
+@WORK
+@click.option(
+    "--crops", "sheet", type=click.Path(path_type=Path), help="Write crops of the first seed's runs here."
+)
+def report(results: Path, picture: Path | None, media: Path | None, work: Path, sheet: Path | None) -> None:
+    """Table and picture of the runs of today's settings."""
+    settings, names = (
+        settings_of(Sources(), CONFIG.read_text()),
+        {letter(arm): f"({arm[0]}){arm[1:]}" for arm in ARMS},
+    )
+    runs = read_runs(results)
+    found = of_settings(runs, settings)
+    used = sum(len(seeds) for seeds in found.values())
+    click.echo(f"{results}: {len(runs)} runs, {used} of today's settings")
+    if not used:
+        return
+    rows = all_differences(found)
+    console = Console(width=200)
+    console.print(gains_table(found, names))
+    if rows:
+        console.print(differences_table(rows))
+        if picture:
+            save_png(picture, chart(rows, names))
+    if sheet and media:
+        image = crops(work, settings, all_tests(media, work), names)
+        if image is None:
+            raise click.ClickException(f"{work}: no weights of these settings are there any more")
+        save_png(sheet, image)
+
+
+@main.command()
+@MEDIA
+@WORK
+@click.option("--arm", default="c", callback=lambda c, o, v: chosen(c, o, v)[0])
+@click.option("--steps", default=1500)
+@click.option("--set", "changes", multiple=True, help="KEY=VALUE of the training's settings.")
+def trial(media: Path, work: Path, arm: str, steps: int, changes: tuple[str, ...]) -> None:
+    """A short training, measured on the validation scenes."""
+    sources, config = Sources(), CONFIG.read_text()
+    data = make_arm(media, work, arm, sources, 1)
+    words = [w for change in changes for w in ("--set", change)]
+    out = work / "trials" / digest([arm, steps, changes])
+    train(data, out, config, 0, ("--steps", str(steps), *words))
+    click.echo(summary(measured(out / "last.safetensors", validation_scenes())["gains"]))
 
 
 if __name__ == "__main__":
