@@ -32,6 +32,8 @@ PixelLoss = Literal["mse", "l1", "charbonnier"]
 DiscriminatorNorm = Literal["instance", "batch", "virtual", "none"]
 
 
+NAFNET_SHAPE = ("width", "enc", "middle", "dec", "unshuffle")
+"""Keys of ``[model]`` that only a nafnet has."""
 OPTIONS = {"schedule.lr": "--lr", "run.val_every": "--val-every"}
 """Keys inside tables that have an option of their own."""
 
@@ -82,7 +84,7 @@ class ModelConfig(Strict):
     @property
     def shape(self) -> dict[str, Any]:
         """What only nafnet's shape depends on."""
-        return self.model_dump(include={"width", "enc", "middle", "dec", "unshuffle"})
+        return self.model_dump(include=set(NAFNET_SHAPE))
 
 
 class DiscriminatorConfig(Strict):
@@ -316,6 +318,7 @@ def load_config(
     as in TOML (a word needs no quotes).
     """
     merged = _read(name, ()) if name is not None else {}
+    _leave_shape_of_another(merged, (overrides or {}).get("backbone"))
     said: dict[str, str] = {}  # key -> what the user wrote
     for text in settings:
         setting = _setting(text)
@@ -329,6 +332,13 @@ def load_config(
         return TrainConfig(**merged)
     except ValidationError as e:
         raise ConfigError(explain_validation(e, where, said)) from None
+
+
+def _leave_shape_of_another(merged: dict[str, Any], backbone: str | None) -> None:
+    """Another backbone on the command line leaves the shape of the config's own nafnet behind."""
+    if backbone not in (None, "nafnet"):
+        for key in NAFNET_SHAPE:
+            merged.get("model", {}).pop(key, None)
 
 
 def _read(name: str, above: tuple[Path, ...], beside: Path | None = None) -> dict[str, Any]:

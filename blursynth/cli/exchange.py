@@ -57,7 +57,7 @@ def pack_command(root: str | None, as_json: bool, **options: Any) -> None:
 @click.option(
     "--lmdb",
     is_flag=True,
-    help="Write one LMDB for each side, as BasicSR reads it (pip install 'blursynth[lmdb]').",
+    help="Write one LMDB for each side, as BasicSR reads it (extra: lmdb).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) -> None:

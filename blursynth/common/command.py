@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from blursynth.common.errors import UserError
+from blursynth.common.extras import install_extra
 from blursynth.common.stop import Terminated
 from blursynth.common.text import one_line, printable
 
@@ -90,9 +91,8 @@ class Commands(click.Group):
         if isinstance(e, ImportError):
             package = (e.name or "").partition(".")[0]
             if isinstance(e, ModuleNotFoundError) and package in EXTRA_OF:
-                extra = EXTRA_OF[package]
                 return UserError(
-                    f"this needs {package}, which is not installed: pip install 'blursynth[{extra}]'"
+                    f"this needs {package}, which is not installed: {install_extra(EXTRA_OF[package])}"
                 )
             return UserError(str(e))
         return None

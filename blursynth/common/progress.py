@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from blursynth.common.text import human_seconds, one_line
+from blursynth.common.text import human_seconds, one_line, printable
 
 
 class Meter:
@@ -90,4 +90,9 @@ class Meter:
             self._line(one_line(line))
 
     def _line(self, text: str) -> None:
-        self.console.print(text.rstrip(), highlight=False, soft_wrap=True, markup=False)
+        show_line(self.console, text.rstrip())
+
+
+def show_line(console: Console, line: str) -> None:
+    """Print ``line`` as it stands: no markup, no line breaks added, nothing in it that a terminal would obey."""
+    console.print(printable(line), highlight=False, soft_wrap=True, markup=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.common.errors import UsageError
+from blursynth.common.extras import install_extra
 from blursynth.shards.picture import image_size
 from blursynth.shards.shard import ShardError
 
@@ -25,7 +26,7 @@ class PairsLmdb:
         try:
             import lmdb
         except ImportError:
-            raise UsageError("--lmdb needs the package lmdb; pip install 'blursynth[lmdb]'") from None
+            raise UsageError(f"--lmdb needs the package lmdb: {install_extra('lmdb')}") from None
         self.full: Any = lmdb.MapFullError
         self.path, self.size = path, GROW
         self.env = lmdb.open(str(path), map_size=self.size)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 
+from blursynth.common.extras import install_extra
 from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, ShardTask, guarded
 
 WORKERS_WAIT_S = 30
@@ -22,9 +23,7 @@ def dispatch_dask(tasks: Iterable[ShardTask], fn: Fn, address: str) -> Iterator[
     try:
         from distributed import Client, as_completed
     except ImportError:
-        raise EngineError(
-            "--engine dask://... needs dask.distributed: pip install 'blursynth[cluster]'"
-        ) from None
+        raise EngineError(f"--engine dask://... needs dask.distributed: {install_extra('cluster')}") from None
     # Reconnect chatter; what matters is raised below.
     logging.getLogger("distributed").setLevel(logging.ERROR)
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.common.errors import UsageError
+from blursynth.common.extras import install_extra
 
 BLOCK = 8 * 2**20
 HUB = "hf://datasets/"
@@ -76,7 +77,7 @@ class Store:
             self.fs, root = fsspec.core.url_to_fs(self.url)
         except ImportError as e:
             raise StoreError(
-                f"{url}: needs a package ({e}); pip install 'blursynth[{'hf' if url.startswith('hf://') else 's3'}]'"
+                f"{url}: needs a package ({e}): {install_extra('hf' if url.startswith('hf://') else 's3')}"
             ) from None
         except ValueError as e:
             raise StoreError(f"{url}: {e}") from None

@@ -219,7 +219,7 @@ def configs(name: str | None) -> None:
     type=click.Choice(["ecc"]),
     help="Register each picture to the sharp one first, as RealBlur's protocol does; PSNR and SSIM only.  [default: off]",
 )
-@click.option("--lpips", is_flag=True, help="Also measure LPIPS (pip install 'blursynth[lpips]').")
+@click.option("--lpips", is_flag=True, help="Also measure LPIPS (extra: lpips).")
 @click.option(
     "--y-channel",
     is_flag=True,

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from blursynth.common.extras import install_extra
+
 SSIM_RADIUS = 5  # px, of its window
 
 
@@ -76,7 +78,7 @@ def lpips_metric(device: str = "cpu") -> Callable[[np.ndarray, np.ndarray], floa
     try:
         import lpips
     except ImportError:
-        raise ImportError("LPIPS needs an extra: pip install 'blursynth[lpips]'") from None
+        raise ImportError(f"LPIPS needs the package lpips: {install_extra('lpips')}") from None
     import torch
 
     net = lpips.LPIPS(net="alex", verbose=False).to(device).eval()

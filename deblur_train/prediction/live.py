@@ -29,6 +29,7 @@ from rich.console import Console
 from torch import nn
 
 from blursynth.common.atomic import part_beside
+from blursynth.common.progress import show_line
 from blursynth.common.stop import stop_asked
 from blursynth.common.text import counted
 from deblur_train.inference.restorer import Restorer
@@ -169,14 +170,12 @@ def run_live(
                 said = result.captured_at
                 h, w = result.rgb.shape[:2]
                 wide = w * 2 if options.side_by_side else w
-                console.print(
-                    f"live: {w}x{h} from {source} to {out} as {wide}x{h}; Ctrl-C ends it", markup=False
-                )
+                show_line(console, f"live: {w}x{h} from {source} to {out} as {wide}x{h}; Ctrl-C ends it")
             if not show(_shown(result, smoother, options.side_by_side), result.captured_at):
                 break
             if result.captured_at - said > 5:
                 said = result.captured_at
-                console.print(words(stats), highlight=False)
+                show_line(console, words(stats))
     return words(stats)
 
 

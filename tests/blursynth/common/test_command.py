@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from blursynth.common.command import Commands
 from blursynth.common.errors import UsageError, UserError, did_you_mean
+from blursynth.common.extras import install_extra
 from blursynth.common.stop import Terminated
 
 
@@ -46,7 +47,11 @@ def work(out, src, quiet, kind):
         ("own", 2, "Error: mixed\n"),
         ("file", 1, "Error: x.toml: No such file\n"),
         ("package", 1, "Error: no torch\n"),
-        ("torch", 1, "Error: this needs torch, which is not installed: pip install 'blursynth[train]'\n"),
+        (
+            "torch",
+            1,
+            f"Error: this needs torch, which is not installed: {install_extra('train')}\n",
+        ),
         ("hand", 130, "stopped\n"),
         ("term", 143, "stopped\n"),
     ],

@@ -195,12 +195,13 @@ def invoke(*args) -> object:
 
 def test_live_command_records_a_file(tmp_path, checkpoint):
     """A file through --live into a file: frames carry their capture times, the summary counts them."""
-    film = write_film(tmp_path / "a.mp4", panning(6))
+    film = write_film(tmp_path / "a\x1b[2J.mp4", panning(6))  # a name that would clear the terminal
     out = tmp_path / "b.mkv"
     common = ["--live", "--checkpoint", checkpoint, "--device", "cpu", "--side-by-side", "--temporal", "3"]
     result = invoke("predict", film, *common, "--out", out)
     assert result.exit_code == 0, result.output
     assert "latency median" in result.output and "p95" in result.output and "dropped of 6" in result.output
+    assert "\x1b" not in result.output and "a\\x1b[2J.mp4" in result.output
     shots = read_film(out)[0]
     assert 1 <= len(shots) <= 6 and shots[0].rgb.shape == (96, 256, 3)
     assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []

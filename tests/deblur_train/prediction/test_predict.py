@@ -432,7 +432,7 @@ def test_eval_on_shards_and_folders_agree(tmp_path, checkpoint):
         (["--blur", "{t}"], 2, "give one of"),
         ([], 2, "give one of"),
         (["--blur", "{t}/d", "--sharp", "{t}/d"], 1, "both the blurred and the sharp side"),
-        (["--shards", "{t}/d", "--split", "train", "--lpips"], 1, "blursynth[lpips]"),
+        (["--shards", "{t}/d", "--split", "train", "--lpips"], 1, "[lpips]"),
     ],
 )
 def test_eval_mistakes_end_in_one_line(tmp_path, checkpoint, monkeypatch, arguments, code, words):
