@@ -190,7 +190,7 @@ def test_a_study_cut_short_goes_on_and_leaves_what_is_there(study, data, stats, 
         picture = cv2.resize(rng.integers(0, 256, (30, 40, 3), np.uint8), (640, 480))
         cv2.imwrite(str(media / "stills" / f"{i}.png"), picture)
     sources = data.Sources(clips=(), scenes=2, size=(96, 128))
-    config = study.CONFIG.read_text().replace("steps = 10800", "steps = 3").replace("crop = 96", "crop = 32")
+    config = study.CONFIG.read_text().replace("steps = 5400", "steps = 3").replace("crop = 64", "crop = 32")
     config = config.replace("save_every = 300", "save_every = 1").replace("width = 12", "width = 4")
     blur, sharp = rng.integers(0, 256, (2, 48, 48, 3), np.uint8)
     seen = []
