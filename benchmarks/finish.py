@@ -46,9 +46,9 @@ BORDER = np.s_[8:-8, 8:-8]
 def train(model: Path, work: Path, perceptual: str, steps: int | None, extra: tuple[str, ...]) -> None:
     """The public command, from the model on; resumed where it stopped."""
     out = work / "finish"
-    there = [n for n in ship.SETS if (work / "data" / n).is_dir()]
+    there = [n for n in ship.SETS if (work / "data" / n / "dataset.json").exists()]
     if not there:
-        raise click.UsageError(f"{work / 'data'}: no sets; make them with benchmarks/ship.py --data")
+        raise click.UsageError(f"{work / 'data'}: no finished sets; make them with benchmarks/ship.py --data")
     words: list[str | Path] = [w for n in there for w in ("--shards", work / "data" / n)]
     words += ["--mix", ",".join(f"{ship.SETS[n][2]:g}" for n in there)]
     words += ["--config", CONFIG, "--out", out, "--perceptual", perceptual, *extra]
@@ -161,6 +161,7 @@ def picture(
 @click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), help="With --test.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("scratch/ship"))
 @click.option("--steps", type=int, help="Default: finish.toml's.")
+@click.option("--limit", type=int, help="Measure at most this many pairs of each set.")
 @click.option("--perceptual", default="hed", help="hed, its .h5 FILE, or a FILE of VGG19 weights.")
 @click.option(
     "--mobilenet",
@@ -169,7 +170,7 @@ def picture(
 @click.argument("fit_options", nargs=-1)
 def main(
     fit: bool, judge: bool, test: bool, model: Path, finished: Path | None, media: Path | None, work: Path,
-    steps: int | None, perceptual: str, mobilenet: str | None, fit_options: tuple[str, ...],
+    steps: int | None, limit: int | None, perceptual: str, mobilenet: str | None, fit_options: tuple[str, ...],
 ) -> None:  # fmt: skip
     if test and media is None:
         raise click.UsageError("--test needs --media: the folder with pairs/")
@@ -186,6 +187,7 @@ def main(
         sets = ship.pair_sets(media, work, False)  # type: ignore[arg-type]
         if test:
             sets |= ship.pair_sets(media, work, True)  # type: ignore[arg-type]
+        sets = {name: pairs[:limit] for name, pairs in sets.items()}
         found = table_of(answers, sets, measures)
         printed(found)
         (work / "finish.json").write_text(json.dumps(found, indent=1))
