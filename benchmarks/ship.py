@@ -50,12 +50,12 @@ CLIPS = ("bikes.mp4", "max-heromode.mp4", "solidWhiteRight.mp4")
 """Trained on; the other clips of the media are held out."""
 COMMON = "--tile 320 --seed 1 --val-fraction 0.05"
 MOVING = "--interp dis --tile 256 --seed 1 --val-fraction 0"
-STILLS = f"--stills --crf gamma1.8-2.6 {COMMON}"
+STILLS = f"--stills --shake-about centre --crf gamma1.8-2.6 {COMMON}"
 SETS: dict[str, tuple[str, str, float]] = {
     "mild": ("stills", f"--shake 1-10 --noise off --jpeg 80-100 {STILLS}", 2),
     "mild-noisy": ("stills", f"--shake 1-10 --noise iso {STILLS}", 2),
-    "strong": ("stills", f"--shake 9-32 --noise off --highlights auto {STILLS}", 2),
-    "strong-noisy": ("stills", f"--shake 9-32 --noise iso --highlights auto --jpeg 80-100 {STILLS}", 2),
+    "strong": ("stills", f"--shake 8-30 --noise off --highlights auto {STILLS}", 2),
+    "strong-noisy": ("stills", f"--shake 8-30 --noise iso --highlights auto --jpeg 80-100 {STILLS}", 2),
     "layers": ("stills", f"--shake 2-30 --layers 1-3 --noise iso --highlights auto {STILLS}", 2),
     "sharp": ("stills", f"--shake 0-1 --noise iso {STILLS}", 1),
     "scenes": ("scenes", f"--fps 240 --window 3-5 --noise off --highlights auto {MOVING}", 0.5),

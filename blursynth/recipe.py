@@ -154,6 +154,12 @@ class Recipe(Strict):
         description="shake of a hand-held camera, added to the exposure: length of its path in pixels, or "
         "a range to draw from, as 4-30; default: none",
     )
+    shake_about: Literal["instant", "centre"] = Field(
+        "instant",
+        description="where the sharp picture stands along the shake: instant: where the camera is at the "
+        "sharp picture's instant; centre: at the shake's mean place, the centre of the blur, as "
+        "in real pairs that were registered to each other",
+    )
 
     labels: str = Field(
         "",

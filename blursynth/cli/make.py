@@ -36,6 +36,7 @@ METAVARS = {
     "duty": "S|LO-HI",
     "blur_px": "PX|LO-HI",
     "shake": "PX|LO-HI",
+    "shake_about": "instant|centre",
     "labels": "flow,mask",
     "rife_weights": "FILE",
     "crf": "auto|srgb|pq|hlg|linear|gamma2.2|gamma1-2.6|display|FILE.npy",

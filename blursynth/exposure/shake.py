@@ -1,7 +1,7 @@
 """Camera shake: the path that a hand-held camera's picture takes over an exposure.
 
 A path is (P, 3): x px right, y px down, roll in degrees, of P places equally spaced in time over the exposure, ends
-included, linear between. Relative to the target's instant: content at p in the target stands at
+included, linear between. Relative to the target's instant, or to the path's own centre: content at p in the target stands at
 R(roll) (p - c) + c + (x, y), with c = ((W - 1) / 2, (H - 1) / 2) and R = [[cos, -sin], [sin, cos]].
 
 The model is a hand's: its angular velocity is a slow drift, a random process with inertia (the trajectories of
@@ -14,6 +14,7 @@ straight streaks of it, long ones curls and cusps. A pitch or yaw moves the whol
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -43,12 +44,20 @@ FOCAL = 1.0
 
 
 def draw_path(
-    rng: np.random.Generator, px: float, width: int, height: int, target: float = 0.5
+    rng: np.random.Generator,
+    px: float,
+    width: int,
+    height: int,
+    target: float = 0.5,
+    about: Literal["instant", "centre"] = "instant",
+    profile: np.ndarray | None = None,
 ) -> np.ndarray:
     """A hand's path, float64 (PLACES, 3), whose translation has an arc length of px exactly.
 
     target: when in the exposure the target's instant lies, 0 to 1, where the path is zero; of one outside the
-    exposure, the nearer end. A pure function of its arguments: the same numbers drawn from rng whatever px is.
+    exposure, the nearer end. about "centre": the path's mean over the exposure is zero instead, each moment weighed by
+    ``profile`` (n,), the exposure's weights in time (None: all alike). A pure function of its arguments: the same numbers
+    drawn from rng whatever px is.
     """
     seconds = HAND_S[0] * (HAND_S[1] / HAND_S[0]) ** rng.random()
     u = np.linspace(0, 1, PLACES)
@@ -60,7 +69,12 @@ def draw_path(
     turn = math.degrees(share * px / (FOCAL * max(width, height)))  # length of the roll's path
     steps[:, 2] *= turn / np.abs(steps[:, 2]).sum()
     path = np.concatenate([np.zeros((1, 3)), np.cumsum(steps, 0)])
-    zero = [np.interp(target, u, axis) for axis in path.T]
+    if about == "centre":
+        between, middles = (path[1:] + path[:-1]) / 2, (u[1:] + u[:-1]) / 2
+        weights = None if profile is None else np.interp(middles, np.linspace(0, 1, len(profile)), profile)
+        zero = np.average(between, axis=0, weights=weights)
+    else:
+        zero = np.array([np.interp(target, u, axis) for axis in path.T])
     return np.round(path - zero, 6)
 
 

@@ -223,7 +223,8 @@ class LightCollector:
         low, high = self.recipe.shake_range
         rng = copy.deepcopy(draws.shake)
         px = low + (high - low) * rng.random()
-        return draw_path(rng, px, width, height, (target - start) / (stop - start))
+        about, at = self.recipe.shake_about, (target - start) / (stop - start)
+        return draw_path(rng, px, width, height, at, about, self.profile)
 
     def _plain_mean(self, window: Window, draws: Draws) -> Light:
         """Mean of the N frames in the response's domain (GoPro's recipe with crf display); exact for 8-bit codes."""

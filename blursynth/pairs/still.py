@@ -79,7 +79,7 @@ class Stills:
         middle = ((width - 1) / 2, (height - 1) / 2)
         low, high = self.recipe.blur_range or self.recipe.shake_range or (0.0, 0.0)
         px = low + (high - low) * (draws.streak if self.recipe.blur_range else draws.shake.random())
-        path = draw_path(draws.shake, px, width, height)
+        path = draw_path(draws.shake, px, width, height, about=self.recipe.shake_about, profile=self.profile)
         part = self._crop(path, width, height, rng)
         left, top, right, bottom = part
         cuts, layers, donated = self._layers(codes, donors, part, draws, rng)

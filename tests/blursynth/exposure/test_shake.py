@@ -106,6 +106,19 @@ def test_a_path_has_the_length_asked_and_is_zero_at_the_target(px, seed):
         assert max(border(path, 1280, 720)) <= widest_border(px, 1280, 720)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_about_the_centre_a_path_is_the_same_path_with_a_mean_of_zero(seed):
+    """The shape stays; the mean over time, weighed by the exposure's profile, is where the sharp picture stands."""
+    draw = lambda *a: draw_path(np.random.default_rng(seed), 12.0, 640, 480, 0.5, *a)  # noqa: E731
+    at_instant, centred = draw(), draw("centre")
+    assert np.allclose(np.diff(at_instant, axis=0), np.diff(centred, axis=0), atol=2e-6)
+    assert np.allclose(np.trapezoid(centred, dx=1 / 64, axis=0), 0, atol=1e-5)
+    late = draw(
+        "centre", np.array([0.0, 0.0, 1.0])
+    )  # exposed towards its end: the sharp picture stands there
+    assert np.hypot(*late[-1, :2]) < np.hypot(*centred[-1, :2])
+
+
 def test_paths_differ_curve_and_turn():
     paths = [draw_path(np.random.default_rng(s), 20, 1280, 720) for s in range(64)]
     straight = [np.hypot(*(p[-1] - p[0])[:2]) / 20 for p in paths]
