@@ -80,7 +80,10 @@ class Recipe(Strict):
         "limit",
     )
     shard_samples: int | None = Field(
-        None, ge=1, description="samples in one shard; default: chosen from the plan, at most 100"
+        None,
+        ge=1,
+        description="most samples in one shard; default: about 400 MB of them, at least 50, and one shard a split where "
+        "that has fewer",
     )
     stills: bool = Field(
         False,

@@ -24,6 +24,12 @@ from blursynth.common.command import Command, say
 @click.option(
     "--seed", default=0, show_default=True, type=int, help="Seed that draws which scenes go to val."
 )
+@click.option(
+    "--shard-samples",
+    type=int,
+    metavar="N",
+    help="Most pairs in one shard; default: about 400 MB of them, at least 50.",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack_command(root: str | None, as_json: bool, **options: Any) -> None:

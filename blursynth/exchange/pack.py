@@ -77,6 +77,7 @@ def pack(
     val_fraction: float = 0.1,
     gamma: bool = False,
     seed: int = 0,
+    shard_samples: int | None = None,
     quiet: bool = True,
 ) -> PackReport:
     """Write finished pairs as shards, schema 1; the same call again writes the same bytes.
@@ -89,6 +90,7 @@ def pack(
         root: a folder in one of the layouts of ``shards.layouts``, or a list file.
         blur, sharp: two folders instead, with files of equal names or numbers.
         gamma: take GoPro's ``blur_gamma`` instead of ``blur``.
+        shard_samples: most pairs in one shard; default: about 400 MB, at least 50 pairs.
 
     Raises:
         UsageError, LayoutError: nothing to pack, or ``out`` holds something else.
@@ -97,6 +99,8 @@ def pack(
         raise UsageError("give either ROOT, or both --blur DIR and --sharp DIR")
     if not 0 <= val_fraction < 1:
         raise UsageError(f"--val-fraction must be at least 0 and below 1, got {val_fraction}")
+    if shard_samples is not None and shard_samples < 1:
+        raise UsageError(f"--shard-samples must be at least 1, got {shard_samples}")
     found = match_folders(str(blur), str(sharp)) if root is None else find_pairs(root, gamma)
     base = Path(str(blur)) if root is None else Path(root)
     if is_url(local_path(str(out))):
@@ -111,6 +115,7 @@ def pack(
         base if base.is_dir() else base.parent,
         splits,
         {"gamma": gamma, "val_fraction": val_fraction, "seed": seed},
+        shard_samples,
     )
     with output.lock():
         _refuse_mix(out, plan)

@@ -9,19 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from blursynth.run.packing import shard_count
 from blursynth.run.plan import key_prefixes
 from blursynth.shards.partners import Pair, PairSet, Split
 from blursynth.shards.schema import SCHEMA
 
-SHARDS_AT_LEAST = 16  # where there are enough pairs: readers share shards
-SHARD_SAMPLES_MAX = 100
+JPEG_GROWS = 6  # times, about, when its pixels are stored as PNG
 
 
 class PackPlan:
     """Which pair stands in which shard under which key: a function of the files' names, sizes and the settings."""
 
     def __init__(
-        self, found: PairSet, base: Path, splits: dict[str, Split], settings: dict[str, Any]
+        self,
+        found: PairSet,
+        base: Path,
+        splits: dict[str, Split],
+        settings: dict[str, Any],
+        shard_samples: int | None = None,
     ) -> None:
         self.found, self.base, self.splits, self.settings = found, base, splits, settings
         names = [
@@ -33,9 +38,12 @@ class PackPlan:
         self.shards: dict[str, list[Pair]] = {}
         for split in ("train", "val"):
             mine = _mixed([p for p in found.pairs if splits[p.scene] == split])
-            size = min(max(-(-len(mine) // SHARDS_AT_LEAST), 1), SHARD_SAMPLES_MAX)
-            for n, at in enumerate(range(0, len(mine), size)):
-                self.shards[f"{split}-{n:06d}"] = mine[at : at + size]
+            count = shard_count(len(mine), sum(map(_stored_bytes, mine)))
+            if shard_samples:
+                count = -(-len(mine) // shard_samples)
+            for n in range(count if mine else 0):
+                first, end = (len(mine) * i // count for i in (n, n + 1))
+                self.shards[f"{split}-{n:06d}"] = mine[first:end]
         self.recipe_sha256 = _digest({"pack": SCHEMA, **settings})
         rows = [
             [name, [[self.rel(p.blur), self.rel(p.sharp), *_stamp(p)] for p in pairs]]
@@ -56,6 +64,12 @@ def _stamp(pair: Pair) -> tuple[int, int]:
         return pair.blur.stat().st_size, pair.sharp.stat().st_size
     except OSError:
         return -1, -1  # told when it is read
+
+
+def _stored_bytes(pair: Pair) -> int:
+    """About what the pair takes in a shard."""
+    sizes = zip((pair.blur, pair.sharp), _stamp(pair), strict=True)
+    return sum(n * (JPEG_GROWS if path.suffix.lower() in (".jpg", ".jpeg") else 1) for path, n in sizes)
 
 
 def _digest(value: Any) -> str:

@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from blursynth.common.extras import install_extra
-from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, ShardTask, guarded
+from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, ShardTask, failed, guarded
 
 WORKERS_WAIT_S = 30
 LOST_AFTER_S = 10
@@ -57,7 +57,7 @@ def dispatch_dask(tasks: Iterable[ShardTask], fn: Fn, address: str) -> Iterator[
         suspects, alone = list[ShardTask](), set[str]()
         while names or suspects:
             if not names:
-                alone.add(suspects[0].shard)
+                alone.add(suspects[0].name)
                 give(suspects.pop(0))
             future = _next_future(done, client, address)
             task = names.pop(future.key)
@@ -66,13 +66,13 @@ def dispatch_dask(tasks: Iterable[ShardTask], fn: Fn, address: str) -> Iterator[
             except (CancelledError, TimeoutError, OSError):
                 # A killed worker takes with it results that were not fetched yet. Finished shards come back at once.
                 # A killed scheduler breaks the connection under a result that is being fetched.
-                cancelled[task.shard] += 1
-                if client.status != "running" or cancelled[task.shard] > CANCELLED_MOST:
+                cancelled[task.name] += 1
+                if client.status != "running" or cancelled[task.name] > CANCELLED_MOST:
                     raise _lost(address) from None
                 time.sleep(0.2)
                 give(task)
                 continue
-            if outcome.status == "killed" and task.shard not in alone:
+            if outcome.status == "killed" and task.name not in alone:
                 # Dask blames every task that its dead worker held, begun or not. At the end each of them is tried
                 # with nothing beside it: that tells the guilty one from its neighbours.
                 suspects.append(task)
@@ -144,5 +144,5 @@ def _outcome(future: Any, task: ShardTask) -> Outcome:
     error = future.exception(timeout=WORKERS_WAIT_S)
     if type(error).__name__ == "KilledWorker":
         reason = "its workers were killed again and again (out of memory, or a crash in a decoder)"
-        return Outcome(task.shard, "killed", reason)
-    return Outcome(task.shard, "failed", f"{type(error).__name__}: {error}")
+        return failed(task, "killed", reason)
+    return failed(task, "failed", f"{type(error).__name__}: {error}")

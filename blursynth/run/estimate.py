@@ -51,7 +51,7 @@ def _measure(plan: Plan, rife_weights: str | None) -> tuple[float, int, int] | C
     """Seconds, bytes and pixels of the samples of one window that synthesises; why none does, where none of some does."""
     recipe = plan.recipe
     maker = default_synthesizer(recipe, rife_weights)
-    runs = next(plan.tasks(".")).runs[:TRY_CLIPS]
+    runs = plan.first_runs()[:TRY_CLIPS]
     reasons: Counter[str] = Counter()
     for run, w in ((r, w) for r in runs for w in r.windows[: TRY_WINDOWS // len(runs)]):
         for again in (True, False):

@@ -22,6 +22,7 @@ from blursynth.common.atomic import open_own, part_of, write_atomic
 from blursynth.common.errors import UsageError
 from blursynth.recipe import Recipe, dump_recipe
 from blursynth.run.plan import Plan
+from blursynth.shards.pieces import STATE, pieces_folder, sweep_pieces
 from blursynth.shards.schema import KEPT
 from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
 
@@ -35,7 +36,6 @@ OWN_FILES = {
 }
 """Names that a run writes in its folder, and what the beginning of such a file holds when a run wrote it."""
 HEAD = 1 << 16  # bytes
-STATE = ".blursynth"  # of this machine: lock, hash cache; not part of the data
 
 
 class OutputError(UsageError):
@@ -64,8 +64,9 @@ class Output:
             raise OutputError(
                 f"{self.path}: cannot write there ({e.strerror}); give another --out", 1
             ) from None
-        if self.state.is_symlink():
-            raise OutputError(f"{self.state}: is a link, which is not followed; remove it")
+        for own in (self.state, pieces_folder(self.path)):
+            if own.is_symlink():
+                raise OutputError(f"{own}: is a link, which is not followed; remove it")
         try:
             self.state.mkdir(exist_ok=True)
             file = open_own(self.state / "lock", "a+")
@@ -173,7 +174,7 @@ class Output:
         told += [f"{rel} changed" for rel in sorted(new.keys() & old.keys()) if new[rel] != old[rel]]
         return (
             ", ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
-            or "a file the recipe names changed"
+            or "a file the recipe names changed, or an older blursynth laid them out"
         )
 
     def begin(self, recipe: Recipe, plan: Plan, kept: Mapping[str, bytes] = MappingProxyType({})) -> None:
@@ -182,6 +183,7 @@ class Output:
         kept: name -> content of those files.
         """
         self.sweep()
+        sweep_pieces(self.path, plan.sha256, set(plan.shards) - self.finished(plan).keys())
         for name, data in kept.items():
             write_atomic(self.path / name, data)
         write_atomic(self.path / "recipe.toml", dump_recipe(recipe).encode())
@@ -195,6 +197,7 @@ class Output:
         for name in self._names():
             if is_own_part(name):
                 (self.path / name).unlink(missing_ok=True)
+        sweep_pieces(self.path)
 
     def clear(self) -> None:
         """Remove what blursynth made here, and nothing else. Raises OutputError for shards that it did not make."""
@@ -216,6 +219,7 @@ class Output:
         for name in names:
             if name in owned or is_own_part(name) or KEPT.fullmatch(name):
                 self._remove(name)
+        sweep_pieces(self.path, wanted=set())
         for name in ("plan.json", "sources.json"):
             (self.state / name).unlink(missing_ok=True)
 

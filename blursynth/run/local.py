@@ -1,6 +1,6 @@
 """Run tasks on this machine's cores (joblib) or a cluster (Dask): one generator, whatever happens to the workers.
 
-``dispatch`` knows nothing of shards but their names: ``fn(task) -> Outcome`` must be idempotent and picklable.
+``dispatch`` knows nothing of tasks but their names: ``fn(task) -> Outcome`` must be idempotent and picklable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, ShardTask, guarded
+from blursynth.run.outcome import TRIES, EngineError, Fn, Outcome, ShardTask, failed, guarded
 
 __all__ = ["TRIES", "EngineError", "dispatch"]
 
@@ -51,7 +51,7 @@ def _local(tasks: Iterable[ShardTask], fn: Fn, workers: int) -> Iterator[Outcome
 
     def feed() -> Iterator[ShardTask]:
         for task in chain(again, fresh):
-            given[task.shard] = task
+            given[task.name] = task
             yield task
 
     with tempfile.TemporaryDirectory(prefix="blursynth-") as marks, warnings.catch_warnings():
@@ -67,8 +67,8 @@ def _local(tasks: Iterable[ShardTask], fn: Fn, workers: int) -> Iterator[Outcome
                 )
                 try:
                     for outcome in pool(delayed(_in_worker)(fn, task, marks, os.getpid()) for task in feed()):
-                        del given[outcome.shard]
-                        outcome.tries += tries[outcome.shard]
+                        del given[outcome.name]
+                        outcome.tries += tries[outcome.name]
                         yield outcome
                     return
                 except BrokenProcessPool:
@@ -78,7 +78,7 @@ def _local(tasks: Iterable[ShardTask], fn: Fn, workers: int) -> Iterator[Outcome
                     again = [t for s, t in given.items() if not (Path(marks) / s).exists()]
                     given.clear()
                     for task in begun:
-                        tries[task.shard] += 1
+                        tries[task.name] += 1
                         yield _alone(fn, task, marks, tries)
         finally:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
@@ -88,23 +88,19 @@ def _alone(fn: Fn, task: ShardTask, marks: str, tries: Counter[str]) -> Outcome:
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    while tries[task.shard] < TRIES:
+    while tries[task.name] < TRIES:
         # A pool of its own: joblib takes whatever lies in loky's shared one for its own kind.
         pool = ProcessPoolExecutor(max_workers=1)
         try:
             outcome = pool.submit(_in_worker, fn, task, marks, os.getpid()).result()
-            outcome.tries += tries[task.shard]
+            outcome.tries += tries[task.name]
             return outcome
         except BrokenProcessPool:
-            tries[task.shard] += 1
+            tries[task.name] += 1
         finally:
             pool.shutdown(wait=True, kill_workers=True)
-    return Outcome(
-        task.shard,
-        "killed",
-        f"its worker was killed {TRIES} times (out of memory, or a crash in a decoder)",
-        tries=TRIES,
-    )
+    reason = f"its worker was killed {TRIES} times (out of memory, or a crash in a decoder)"
+    return failed(task, "killed", reason, TRIES)
 
 
 def _in_worker(fn: Fn, task: ShardTask, marks: str, driver: int) -> Outcome:
@@ -116,7 +112,7 @@ def _in_worker(fn: Fn, task: ShardTask, marks: str, driver: int) -> Outcome:
     _watch(driver)
     if os.getppid() != driver and sys.platform != "win32":
         os._exit(1)  # the watch looks twice a second; a task must not begin in between
-    mark = Path(marks) / task.shard
+    mark = Path(marks) / task.name
     mark.touch()
     outcome = guarded(fn, task)
     mark.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from blursynth.run.bucket import open_output
 from blursynth.run.estimate import estimate
 from blursynth.run.folder import Output, OutputError
 from blursynth.run.local import dispatch
-from blursynth.run.outcome import EngineError, Outcome, ShardTask, fill_outcome
+from blursynth.run.outcome import Assembly, EngineError, Outcome, ShardTask, fill_outcome
 from blursynth.run.plan import Plan, make_plan
 from blursynth.run.report import RunLog, Summary
 from blursynth.run.task import make_shard
@@ -276,25 +276,29 @@ def _run(
         sum(s["samples"] + sum(s["counts"]["rejected"].values()) for s in sides.values()),
     )
     lost = 0  # planned samples that this run rejected
+    making = Assembly(output.path)
     outcomes = dispatch(
         plan.tasks(output.path.absolute(), wanted, run.rife_weights), task, workers, run.engine
     )
     try:
         with contextlib.closing(outcomes), Meter("synthesise", plan.samples, done, quiet=quiet) as meter:
             for o in outcomes if wanted else ():
-                log.write("shard", **vars(o))
                 if o.status == "stop":
+                    log.write("shard", **vars(o))
                     summary.stopped = o.reason
                     break
-                if o.status == "done":
-                    output.deliver(o.shard)
-                    summary.add(o)
-                    summary.made += o.samples
-                else:
-                    failed[o.shard] = {"status": o.status, "reason": o.reason, "tries": o.tries}
-                    output.save_failures(failed)
                 lost += (rejected := sum(o.rejects.values()))
                 meter.advance(f"{lost} rejected", o.samples + rejected)
+                if (shard := making.add(o)) is None:
+                    continue
+                log.write("shard", **vars(shard))
+                if shard.status == "done":
+                    output.deliver(shard.shard)
+                    summary.add(shard)
+                    summary.made += shard.made
+                else:
+                    failed[shard.shard] = {k: getattr(shard, k) for k in ("status", "reason", "tries")}
+                    output.save_failures(failed)
     except KeyboardInterrupt as e:
         log.write("stopped", by="SIGTERM" if isinstance(e, Terminated) else "Ctrl-C")
         raise

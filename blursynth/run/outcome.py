@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from blursynth.common.errors import UserError
 from blursynth.recipe import Recipe
+from blursynth.shards.pieces import join_pieces, piece_name, pieces_folder
+from blursynth.shards.shard import ShardError
 from blursynth.sources.find import Clip
 
 TRIES = 3  # a task that takes its worker down this often is left out
@@ -94,7 +97,7 @@ class Run:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make one shard: paths and numbers only, a few kB to send."""
+    """All that a worker needs to make one shard, or a piece of it: paths and numbers only, a few kB to send."""
 
     shard: str  # "train-000000"
     split: str
@@ -103,11 +106,27 @@ class ShardTask:
     recipe: Recipe
     plan_sha256: str
     rife_weights: str | None = None
+    piece: int = 0
+    pieces: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of the tar that this task makes, without its extension."""
+        return task_name(self.shard, self.piece, self.pieces)
+
+    @property
+    def folder(self) -> Path:
+        """Where that tar goes: pieces lie apart until they are joined."""
+        return Path(self.out) if self.pieces == 1 else pieces_folder(self.out)
 
     @property
     def samples(self) -> int:
         """Most samples it can give, before rejects."""
         return sum(w.tiles for r in self.runs for w in r.windows)
+
+
+def task_name(shard: str, piece: int, pieces: int) -> str:
+    return shard if pieces == 1 else piece_name(shard, piece)
 
 
 class Rejected(Exception):
@@ -141,6 +160,7 @@ class Outcome:
     status: str = "done"  # done, failed (may work when tried again), killed (took its worker down), stop (the run must end)
     reason: str = ""
     samples: int = 0
+    made: int = 0  # of which now, and not found as an earlier run left them
     bytes: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
     clips: dict[str, dict[str, Any]] = field(default_factory=dict)  # rel -> ClipCounts.facts()
@@ -150,6 +170,13 @@ class Outcome:
     peak_mb: float = 0.0
     worker: str = ""
     tries: int = 1
+    piece: int = 0
+    pieces: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of the task."""
+        return task_name(self.shard, self.piece, self.pieces)
 
 
 Fn = Callable[[ShardTask], Outcome]
@@ -162,9 +189,15 @@ class EngineError(UserError):
 def guarded(fn: Fn, task: ShardTask) -> Outcome:
     """``fn(task)``, where an exception is an outcome too: one task must not end a run."""
     try:
-        return fn(task)
+        outcome = fn(task)
     except Exception as e:
-        return Outcome(task.shard, "failed", f"{type(e).__name__}: {e}")
+        return failed(task, "failed", f"{type(e).__name__}: {e}")
+    outcome.piece, outcome.pieces = task.piece, task.pieces
+    return outcome
+
+
+def failed(task: ShardTask, status: str, reason: str, tries: int = 1) -> Outcome:
+    return Outcome(task.shard, status, reason, tries=tries, piece=task.piece, pieces=task.pieces)
 
 
 def fill_outcome(outcome: Outcome, side: dict[str, Any]) -> Outcome:
@@ -173,3 +206,40 @@ def fill_outcome(outcome: Outcome, side: dict[str, Any]) -> Outcome:
     outcome.rejects, outcome.errors = dict(counts["rejected"]), list(side.get("errors", []))
     outcome.clips = dict(counts.get("clips", {}))
     return outcome
+
+
+class Assembly:
+    """Shards in the making: outcomes of pieces are held until a shard's last one comes, which joins them."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.held: dict[str, list[Outcome]] = defaultdict(list)
+
+    def add(self, outcome: Outcome) -> Outcome | None:
+        """The outcome of the whole shard; None while pieces of it are to come. Raises OSError where joining fails."""
+        if outcome.pieces == 1:
+            return outcome
+        held = self.held[outcome.shard]
+        held.append(outcome)
+        if len(held) < outcome.pieces:
+            return None
+        del self.held[outcome.shard]
+        held.sort(key=lambda o: o.piece)
+        whole = Outcome(
+            outcome.shard,
+            made=sum(o.made for o in held),
+            seconds=sum(o.seconds for o in held),
+            clip_seconds=dict(sum((Counter(o.clip_seconds) for o in held), Counter[str]())),
+            peak_mb=max(o.peak_mb for o in held),
+            worker=", ".join(sorted({o.worker for o in held} - {""})),
+            tries=max(o.tries for o in held),
+        )
+        for o in held:
+            if o.status != "done":
+                whole.status, whole.reason = o.status, o.reason
+                return whole
+        try:
+            return fill_outcome(whole, join_pieces(self.out, outcome.shard, outcome.pieces))
+        except ShardError as e:
+            whole.status, whole.reason = "failed", str(e)
+            return whole

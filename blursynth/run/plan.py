@@ -21,10 +21,11 @@ from blursynth.common.text import counted
 from blursynth.exposure.shake import widest_border
 from blursynth.recipe import LEAST_SIDE, Recipe
 from blursynth.run.outcome import PlanClip, Run, ShardTask, WindowSpec
-from blursynth.run.packing import named_rng, pack_shards, spread
+from blursynth.run.packing import Parts, cut, named_rng, pack_shards, piece_ends, piece_windows, spread
 from blursynth.shards.shard import SCHEMA
 from blursynth.sources.find import Clip, Reject
 
+LAYOUT = 2  # of shards: what an earlier one left unfinished cannot be gone on with
 SLUG_LENGTH = 60  # a tar name holds 100 characters; the rest of the key and the extension take under 40
 
 
@@ -38,10 +39,9 @@ class Plan:
     windows: int
     frames: int  # source frames that are decoded
     pixels: int  # of all samples together
+    piece: int  # windows, about, that a worker makes at a time
     _arrays: list[np.ndarray] = field(repr=False)  # a clip: (n, 4) int32 of first, last, tiles, draw
-    _shards: list[tuple[str, str, list[tuple[int, int, int]]]] = field(
-        repr=False
-    )  # name, split, [(clip, begin, end)]
+    _shards: list[tuple[str, str, Parts]] = field(repr=False)  # name, split, windows
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -61,19 +61,41 @@ class Plan:
     def tasks(
         self, out: str | Path, only: set[str] | None = None, rife_weights: str | None = None
     ) -> Iterator[ShardTask]:
-        """Shard tasks in order, made as they are asked for; ``only``: names of the shards wanted."""
-        stills = {s: [p for p in self.clips if p.split == s and p.still] for s in ("train", "val")}
+        """Shard tasks in order, made as they are asked for; ``only``: names of the shards wanted.
+
+        A large shard is several tasks, each a piece of it.
+        """
+        stills = self._stills()
         for name, split, parts in self._shards:
             if only is not None and name not in only:
                 continue
-            runs = tuple(
-                Run(
-                    self.clips[c],
-                    tuple(self._window(c, row, stills[split]) for row in self._arrays[c][begin:end]),
+            pieces = list(cut(parts, piece_ends(parts, self.piece)))
+            for n, piece in enumerate(pieces):
+                yield ShardTask(
+                    name,
+                    split,
+                    str(out),
+                    self._runs(piece, stills[split]),
+                    self.recipe,
+                    self.sha256,
+                    rife_weights,
+                    n,
+                    len(pieces),
                 )
-                for c, begin, end in parts
-            )
-            yield ShardTask(name, split, str(out), runs, self.recipe, self.sha256, rife_weights)
+
+    def first_runs(self) -> tuple[Run, ...]:
+        """The runs of the first shard."""
+        _, split, parts = self._shards[0]
+        return self._runs(parts, self._stills()[split])
+
+    def _stills(self) -> dict[str, list[PlanClip]]:
+        return {s: [p for p in self.clips if p.split == s and p.still] for s in ("train", "val")}
+
+    def _runs(self, parts: Parts, stills: Sequence[PlanClip]) -> tuple[Run, ...]:
+        return tuple(
+            Run(self.clips[c], tuple(self._window(c, row, stills) for row in self._arrays[c][begin:end]))
+            for c, begin, end in parts
+        )
 
     def _window(self, c: int, row: np.ndarray, stills: Sequence[PlanClip]) -> WindowSpec:
         first, last, tiles, draw = map(int, row)
@@ -126,11 +148,21 @@ def make_plan(
         int(a[:, 2].sum()) * (tile * tile if tile else p.clip.info.width * p.clip.info.height)
         for a, p in zip(arrays, known)
     )
-    frames = sum(int((a[:, 1] - a[:, 0] + 1).sum()) for a in arrays)
-    plan_hash = _plan_sha256(recipe, known, files or {})
-    shards = pack_shards(known, arrays, recipe, samples)
+    lengths = [int((a[:, 1] - a[:, 0] + 1).sum()) for a in arrays]
+    seen = sum(n * p.clip.info.width * p.clip.info.height for n, p in zip(lengths, known))
+    windows = sum(map(len, arrays))
     return Plan(
-        recipe, known, short, plan_hash, samples, sum(map(len, arrays)), frames, pixels, arrays, shards
+        recipe,
+        known,
+        short,
+        sha256=_plan_sha256(recipe, known, files or {}),
+        samples=samples,
+        windows=windows,
+        frames=sum(lengths),
+        pixels=pixels,
+        piece=piece_windows(windows, seen, recipe),
+        _arrays=arrays,
+        _shards=pack_shards(known, arrays, recipe),
     )
 
 
@@ -202,6 +234,7 @@ def _draws(p: PlanClip, recipe: Recipe) -> tuple[np.ndarray, Reject | None]:
 def _plan_sha256(recipe: Recipe, clips: list[PlanClip], files: dict[str, str]) -> str:
     facts = {
         "schema": SCHEMA,
+        "layout": LAYOUT,
         "recipe": recipe.sha256,
         "files": files,
         "clips": [p.identity() for p in clips],

@@ -1,4 +1,4 @@
-"""One shard, start to end: the pure function every engine runs, in any order, as often as it likes."""
+"""One shard, or a piece of one, start to end: the pure function every engine runs, in any order, as often as it likes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,13 +50,14 @@ class SampleMaker(Protocol):
 def make_shard(
     task: ShardTask, synthesizer: Callable[[Recipe, str | None], SampleMaker] | None = None
 ) -> Outcome:
-    """Make the task's shard and its sidecar; never raises for bad data, a vanished source or a full disk.
+    """Make the task's tar and its sidecar; never raises for bad data, a vanished source or a full disk.
 
     Args:
         synthesizer: called with (recipe, rife_weights); default: ``synthesis.Synthesizer``.
     """
     start = time.perf_counter()
-    outcome = Outcome(task.shard, worker=f"{socket.gethostname()}:{os.getpid()}")
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    outcome = Outcome(task.shard, worker=worker, piece=task.piece, pieces=task.pieces)
     try:
         if not _finished(task, outcome):
             _settle_in()
@@ -80,14 +80,16 @@ def make_shard(
 
 
 def _finished(task: ShardTask, outcome: Outcome) -> bool:
-    """Whether the shard is there already: an engine may run a task twice."""
+    """Whether the tar is there already: an engine may run a task twice, a killed run may have left it."""
     try:
-        side = read_sidecar(Path(task.out) / f"{task.shard}.json")
+        side = read_sidecar(task.folder / f"{task.name}.json")
     except ShardError:
         return False  # torn by hand or by a bad disk: made again
-    tar = Path(task.out) / f"{task.shard}.tar"
+    tar = task.folder / f"{task.name}.tar"
     if side is None or side["plan_sha256"] != task.plan_sha256 or not tar_matches(tar, side):
         return False
+    if task.pieces > 1 and side.get("errors"):
+        return False  # its shard is not finished, so its failed samples may be tried again
     fill_outcome(outcome, side)
     return True
 
@@ -98,7 +100,9 @@ def _make(
     maker = synthesizer(task.recipe, task.rife_weights)
     clips: dict[str, ClipCounts] = {}
     left_out: list[dict[str, Any]] = []
-    with ShardWriter(Path(task.out), task.shard) as writer:
+    if task.pieces > 1:
+        task.folder.mkdir(parents=True, exist_ok=True)
+    with ShardWriter(task.folder, task.name) as writer:
         for run in task.runs:
             began = time.perf_counter()
             clip = run.source.clip
@@ -134,9 +138,11 @@ def _make(
                 "left_out": left_out,
                 "sources": {p.clip.rel: p.sha256 for r in task.runs for p in r.sources},
                 "errors": outcome.errors,
+                **({"members": writer.end} if task.pieces > 1 else {}),
             }
         )
         fill_outcome(outcome, side)
+        outcome.made = outcome.samples
 
 
 def _left_out(source: PlanClip, w: WindowSpec, why: Rejected) -> dict[str, Any]:

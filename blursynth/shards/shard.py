@@ -7,6 +7,7 @@ and only then the sidecar is, in the same way. Equal samples give equal tar byte
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ from blursynth.shards.tar import Member, TarFault, walk
 
 SHARD_NAME = re.compile(r"(train|val)-\d{6,}")
 EXTENSION = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*")
+COPY = 4 * 2**20
 MAX_MEMBER = 512 * 2**20  # bytes; a 16-bit 8K image stays below, a decompression bomb's header does not
 
 
@@ -88,6 +90,24 @@ class ShardWriter:
             info.uname = info.gname = "blursynth"
             self.tar.addfile(info, io.BytesIO(data))
         self.samples += 1
+
+    @property
+    def end(self) -> int:
+        """Where the members end that were written so far, in bytes."""
+        return self.tar.offset if self.part is not None else 0
+
+    def append(self, tar: Path, size: int, samples: int) -> None:
+        """Append the samples of another tar of ours, whose members take its first ``size`` bytes. Raises OSError."""
+        if self.part is None:
+            self._open()
+        with tar.open("rb") as file:
+            for at in range(0, size, COPY):
+                block = file.read(min(COPY, size - at))
+                if len(block) < min(COPY, size - at):
+                    raise OSError(errno.EIO, "ends early", str(tar))
+                self.tar.fileobj.write(block)
+        self.tar.offset += size
+        self.samples += samples
 
     def commit(self, sidecar: dict[str, Any]) -> dict[str, Any]:
         """Put the tar, then its sidecar, under their final names; returns the sidecar as written.

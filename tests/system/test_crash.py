@@ -17,6 +17,7 @@ import pytest
 
 from blursynth.checks.verify import verify
 from blursynth.run.make import make
+from blursynth.shards.pieces import pieces_folder
 from blursynth.shards.shard import read_shard
 from tests.helpers import make_fakes
 from tests.helpers.make_fakes import frames_folder
@@ -44,7 +45,7 @@ def src(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(src, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "d"
-    summary = make(src, out, interp="none", workers=1, quiet=True, task=make_fakes.mean_task)
+    summary = make(src, out, interp="none", shard_samples=3, workers=1, quiet=True, task=make_fakes.mean_task)
     assert summary.samples == 33 and summary.exit_code == 0
     return digests(out)
 
@@ -58,15 +59,17 @@ def arguments(src, out, workers, *more):
         str(out),
         "--interp",
         "none",
+        "--shard-samples",
+        "3",
         "--workers",
         str(workers),
         *more,
     ]
 
 
-def start(src, out, workers=2, task="slow_task", held="", more=("--quiet",), preexec_fn=None):
+def start(src, out, workers=2, task="slow_task", held="", more=("--quiet",), preexec_fn=None, argv=None):
     """``held``: the shard that ``held_task`` never gets through with."""
-    argv = arguments(src, out, workers, *more)
+    argv = argv or arguments(src, out, workers, *more)
     code = DRIVER.format(tests=str(ROOT), argv=argv, task=task)
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -113,7 +116,7 @@ def check_what_is_left(out, whole):
 
 
 def resume(src, out):
-    return make(src, out, interp="none", workers=1, quiet=True, task=make_fakes.mean_task)
+    return make(src, out, interp="none", shard_samples=3, workers=1, quiet=True, task=make_fakes.mean_task)
 
 
 def test_kill_9_of_everything_then_resume_gives_equal_bytes(src, whole, tmp_path):
@@ -127,6 +130,26 @@ def test_kill_9_of_everything_then_resume_gives_equal_bytes(src, whole, tmp_path
     summary = resume(src, out)
     assert 0 < summary.made < 33 and summary.samples == 33
     assert digests(out) == whole
+
+
+@pytest.mark.slow
+def test_kill_9_under_a_large_shard_loses_the_pieces_in_work_only(src, tmp_path):
+    """33 samples are one shard a split; what a worker finished of it is not made again."""
+    options = {"interp": "none", "quiet": True, "task": make_fakes.mean_task}
+    make(src, tmp_path / "whole", workers=1, **options)
+    out = tmp_path / "d"
+    argv = ["make", "--src", str(src), "--out", str(out), "--interp", "none", "--workers", "2", "--quiet"]
+    process = start(src, out, argv=argv)
+    folder = pieces_folder(out)
+    while not folder.exists() or len(list(folder.glob("*.json"))) < 6:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    left = len(list(folder.glob("*.json")))
+    summary = make(src, out, workers=1, **options)
+    assert summary.samples == 33 and summary.made <= 33 - left + 2
+    assert digests(out) == digests(tmp_path / "whole") and not folder.exists()
 
 
 @pytest.mark.slow

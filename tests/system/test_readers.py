@@ -30,7 +30,15 @@ def data(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("readers")
     for i in range(3):
         frames_folder(tmp / "src" / f"clip{i}", 40, seed=i)
-    make(tmp / "src", tmp / "data", interp="none", workers=1, quiet=True, task=make_fakes.mean_task)
+    make(
+        tmp / "src",
+        tmp / "data",
+        interp="none",
+        shard_samples=1,
+        workers=1,
+        quiet=True,
+        task=make_fakes.mean_task,
+    )
     return tmp / "data"
 
 

@@ -180,17 +180,17 @@ def test_what_cannot_be_used_is_named_with_its_reason_and_ends_with_1(tmp_path):
 
 def test_again_is_the_same_bytes_and_other_pairs_are_refused(tmp_path):
     root = reds(tmp_path / "set")
-    pack(root, tmp_path / "d")
+    pack(root, tmp_path / "d", shard_samples=1)
     before = {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir() if p.is_file()}
     (tmp_path / "d" / "train-000001.json").unlink()  # as if it had been killed
     (tmp_path / "d" / "dataset.json").unlink()
-    pack(root, tmp_path / "d")
+    pack(root, tmp_path / "d", shard_samples=1)
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir() if p.is_file()}
-    pack(root, tmp_path / "other")
+    pack(root, tmp_path / "other", shard_samples=1)
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "other").iterdir() if p.is_file()}
     put(root / "train_blur/000/00000000.png", size=(40, 24))
     with pytest.raises(OutputError, match="other pairs or settings"):
-        pack(root, tmp_path / "d")
+        pack(root, tmp_path / "d", shard_samples=1)
 
 
 def test_a_tar_that_is_not_ours_is_not_written_over(tmp_path):
@@ -221,7 +221,7 @@ def test_names_that_are_no_text(tmp_path):
 
 
 def test_a_shard_is_not_one_scene(tmp_path):
-    pack(realblur(tmp_path / "set", 4, 12), tmp_path / "d", val_fraction=0)
+    pack(realblur(tmp_path / "set", 4, 12), tmp_path / "d", val_fraction=0, shard_samples=3)
     for path in (tmp_path / "d").glob("train-*.tar"):
         scenes = [json.loads(s["json"])["source"]["clip"] for s in read_shard(path)]
         assert len(set(scenes)) == len(scenes) == 3
@@ -250,3 +250,15 @@ def test_a_set_without_a_pair_is_not_recommended(tmp_path):
         cv2.imwrite(str(tmp_path / "src" / "a" / side / "000.png"), picture)
     words = str(pack(tmp_path / "src", tmp_path / "data"))
     assert "1 pair left out" in words and "train on it" not in words
+
+
+def test_few_pairs_are_one_shard_a_split_and_more_are_cut_by_bytes(tmp_path, monkeypatch):
+    root = realblur(tmp_path / "set", 10, 20)
+    pack(root, tmp_path / "d", val_fraction=0.1)
+    assert sorted(p.name for p in (tmp_path / "d").glob("*.tar")) == ["train-000000.tar", "val-000000.tar"]
+    size = (tmp_path / "d" / "train-000000.tar").stat().st_size
+    monkeypatch.setattr("blursynth.run.packing.SHARD_BYTES", size / 20)
+    pack(root, tmp_path / "e", val_fraction=0.1)
+    shards = json.loads((tmp_path / "e" / "_info.json").read_text())["splits"]["train"]["shard_lengths"]
+    assert shards == [60, 60, 60], "at least 50 pairs each, alike"
+    assert packed_bytes(tmp_path / "d") == packed_bytes(tmp_path / "e")

@@ -41,7 +41,7 @@ def src(tmp_path):
 
 
 def run(src, out, task=make_fakes.mean_task, **options):
-    options = {"workers": 1, "interp": "none", "quiet": True, **options}
+    options = {"workers": 1, "interp": "none", "quiet": True, "shard_samples": 1, **options}
     return make(src, out, options.pop("recipe", None), task=task, **options)
 
 
@@ -211,7 +211,7 @@ def test_a_vanished_clip_costs_its_shards_and_retry_failed_makes_just_those(src,
         return make_fakes.mean_task(task)
 
     again = run(src, out, task=spy, retry_failed=True, shard_samples=2)
-    assert sorted(asked) == sorted(summary.failed) and again.exit_code == 0
+    assert set(asked) == set(summary.failed) and again.exit_code == 0
     assert digests(out) == digests(whole)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from blursynth.exposure.shake import border, draw_path
 from blursynth.recipe import Recipe
-from blursynth.run.packing import SHARD_SAMPLES_MAX
+from blursynth.run.packing import sample_bytes
 from blursynth.run.plan import key_prefixes, make_plan, tile_corners
 from blursynth.shards.shard import KEY
 from blursynth.sources.find import Reject
@@ -86,13 +87,19 @@ def test_every_window_stands_in_exactly_one_shard_and_inside_its_clip(
     assert all(0 <= w.first < w.last < by_rel[rel] and w.tiles >= 1 for rel, w in got)
     for t in plan.tasks("."):
         assert {r.source.split for r in t.runs} == {t.split} and t.shard.startswith(t.split)
-        assert t.samples <= max(shard or SHARD_SAMPLES_MAX, max(w.tiles for r in t.runs for w in r.windows))
         for r in t.runs:
             assert [w.first for w in r.windows] == sorted(w.first for w in r.windows), "one forward pass"
     full = plan_of(clips, recipe.model_copy(update={"max_samples": None}), val)
     assert plan.samples == min(most or full.samples, full.samples)
     names = plan.shards
     assert names == sorted(names) and len(names) == len(set(names))
+    sizes = shard_sizes(plan)
+    tiles = max((w.tiles for _, w in got), default=0)
+    assert list(sizes) == names
+    if shard:
+        assert all(n <= max(shard, tiles) for n in sizes.values())
+    else:
+        assert all(n >= 50 or n == plan.split_samples[name.partition("-")[0]] for name, n in sizes.items())
 
 
 def test_max_samples_is_spread_over_the_clips_and_along_each():
@@ -104,14 +111,62 @@ def test_max_samples_is_spread_over_the_clips_and_along_each():
     assert firsts[0] < 200 and firsts[-1] > 8700 and max(np.diff(firsts)) < 2 * min(np.diff(firsts))
 
 
-def test_a_shard_mixes_clips_of_one_split_and_small_jobs_have_many_shards():
+def shard_sizes(plan):
+    sizes = Counter()
+    for t in plan.tasks("."):
+        sizes[t.shard] += t.samples
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "count"),
+    [
+        ((1280, 720), {}, 8),  # 1000 pairs of 3.1 MB
+        ((3840, 2160), {}, 20),  # of 28 MB: 50 pairs a shard, 1.4 GB
+        ((320, 180), {}, 1),
+        ((1280, 720), {"store": "linear16"}, 19),
+        ((1280, 720), {"format": "webp"}, 6),
+    ],
+    ids=str,
+)
+def test_shards_have_a_useful_size_by_bytes_and_are_alike(size, options, count):
+    plan = plan_of([clip(f"c{i}", 900, size=size) for i in range(10)], Recipe(**options))
+    sizes = shard_sizes(plan)
+    assert plan.samples == 1000 and len(sizes) == count
+    assert max(sizes.values()) - min(sizes.values()) <= 1
+    expected = sample_bytes(plan.clips[0], plan.recipe) * 1000 / count
+    assert 256e6 < expected < 1e9 or min(sizes.values()) == 50 or count == 1
+
+
+def test_few_samples_are_one_shard_a_split_and_still_work_for_many_workers():
+    clips = [clip(f"c{i}", 9 * 16, size=(1280, 720)) for i in range(4)]
+    plan = plan_of(clips, Recipe(max_samples=48), val={"c3"})
+    assert plan.shards == ["train-000000", "val-000000"]
+    tasks = list(plan.tasks("."))
+    assert 24 <= len(tasks) <= 48 and max(t.samples for t in tasks) <= 3
+    assert [(t.shard, t.piece) for t in tasks] == sorted((t.shard, t.piece) for t in tasks)
+    assert {(t.shard, t.pieces) for t in tasks} == {
+        (s, n) for s, n in Counter(t.shard for t in tasks).items()
+    }
+
+
+def test_a_task_is_half_a_minute_of_work_however_large_its_shard():
+    tiny = plan_of([clip(f"c{i}", 9000, size=(1280, 720)) for i in range(4)], Recipe(tile=64))
+    assert max(shard_sizes(tiny).values()) > 9000
+    assert max(sum(len(r.windows) for r in t.runs) for t in tiny.tasks(".")) <= 24
+    large = plan_of([clip(f"c{i}", 9000, size=(3840, 2160)) for i in range(4)], Recipe())
+    assert max(t.samples for t in large.tasks(".")) <= 2
+
+
+def test_a_shard_mixes_clips_of_one_split():
     clips = [clip(f"c{i}", 900) for i in range(8)]
     plan = plan_of(clips, Recipe(shard_samples=40), val={"c0", "c1"})
-    tasks = list(plan.tasks("."))
-    mixed = [len({r.source.clip.rel for r in t.runs}) for t in tasks]
+    clips_of = {}
+    for t in plan.tasks("."):
+        clips_of.setdefault(t.shard, set()).update(r.source.clip.rel for r in t.runs)
+    mixed = [len(rels) for rels in clips_of.values()]
     assert np.mean(mixed) >= 2 and max(mixed) >= 4
-    assert {r.source.clip.rel for t in tasks if t.split == "val" for r in t.runs} == {"c0", "c1"}
-    assert len(plan_of([clip("a", 9 * 32)])) == 16
+    assert set().union(*(rels for s, rels in clips_of.items() if s.startswith("val"))) == {"c0", "c1"}
 
 
 def test_overlapping_windows_stay_together_so_that_they_share_flows():

@@ -31,7 +31,9 @@ def plan_for(src, **recipe):
 
 
 def only_task(src, out, **recipe):
-    (task,) = plan_for(src, shard_samples=1000, **recipe).tasks(out)
+    plan = plan_for(src, shard_samples=1000, **recipe)
+    plan.piece = 1000
+    (task,) = plan.tasks(out)
     return task
 
 

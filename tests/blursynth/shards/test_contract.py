@@ -54,7 +54,9 @@ def data(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("contract")
     for i in range(2):
         frames_folder(tmp / "src" / f"GOPR000{i}_11_00", 40, seed=i)
-    summary = make(tmp / "src", tmp / "data", interp="none", fps=240, workers=1, quiet=True, task=SYNTH)
+    summary = make(
+        tmp / "src", tmp / "data", interp="none", fps=240, shard_samples=1, workers=1, quiet=True, task=SYNTH
+    )
     assert summary.samples == 8
     return tmp / "data"
 

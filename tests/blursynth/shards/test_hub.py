@@ -45,7 +45,8 @@ def src(tmp_path):
 
 
 def run(src, out):
-    return make(src, str(out), interp="none", fps=240, workers=1, quiet=True, task=make_fakes.mean_task)
+    options = {"interp": "none", "fps": 240, "shard_samples": 1, "workers": 1, "quiet": True}
+    return make(src, str(out), task=make_fakes.mean_task, **options)
 
 
 def test_a_data_set_goes_up_is_found_finished_verified_and_trained_on(hub, src, tmp_path):

@@ -98,7 +98,7 @@ def src(tmp_path):
 
 
 def run(src, out, task=make_fakes.mean_task, **options):
-    options = {"workers": 1, "interp": "none", "quiet": True, **options}
+    options = {"workers": 1, "interp": "none", "quiet": True, "shard_samples": 1, **options}
     return make(src, out, options.pop("recipe", None), task=task, **options)
 
 
@@ -287,7 +287,7 @@ def test_killed_at_seven_moments_the_bucket_ends_the_same(src, bucket, tmp_path)
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from tests.helpers import make_fakes
 from blursynth.run.make import make
-make({str(src)!r}, {url!r}, interp="none", workers=1, quiet=True, task=make_fakes.held_task)
+make({str(src)!r}, {url!r}, interp="none", shard_samples=1, workers=1, quiet=True, task=make_fakes.held_task)
 """
     rng, store, seen = random.Random(4), Store(url), []
     held = os.environ | {"HELD_SHARD": "val-000003"}  # never done, so that no run ends before it is killed
