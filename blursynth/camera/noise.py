@@ -32,7 +32,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from numba import njit
 
 from blursynth.camera.bayer import PATTERNS, Pattern, demosaic, gains_map, mosaic, srgb_to_camera
 from blursynth.camera.noise_estimate import (
@@ -45,6 +44,7 @@ from blursynth.camera.noise_estimate import (
     measure_noise,
 )
 from blursynth.camera.response import CameraError, Response
+from blursynth.common.compiled import compiled
 
 RSBLUR = (1e-4, 9.15e-4)
 """(b1, b2) of RSBlur's camera as released: 1.0000e-04, 9.1504e-04."""
@@ -293,7 +293,7 @@ def _add_normal(linear: np.ndarray, normal: np.ndarray, a: np.ndarray, b: np.nda
     return _add(linear, normal, a, b)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _add(linear, normal, a, b):
     h, w = linear.shape[0], linear.shape[1]
     out = np.empty((h, w, 3), np.float32)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numba import njit
 
 from blursynth.camera.response import Response
+from blursynth.common.compiled import compiled
 
 BLOCK = 8
 BLOCKS_WANTED = 6000
@@ -120,7 +120,7 @@ def _measure(
     return mean, rings, at.ravel()
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _blocks(light, low, high, step, dct, ring, count):
     h, w = light.shape[0], light.shape[1]
     n = dct.shape[0]

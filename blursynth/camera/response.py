@@ -12,8 +12,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numba import njit
 
+from blursynth.common.compiled import compiled
 from blursynth.common.errors import UsageError
 
 SLOTS = 4096
@@ -137,7 +137,7 @@ def jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _encode(linear, above, starts, hops):
     h, w = linear.shape[0], linear.shape[1]
     out = np.empty((h, w, 3), np.uint8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections import Counter
 from typing import Any
@@ -61,6 +63,11 @@ class Commands(click.Group):
 
     command_class = Command
     stopped = "stopped"  # what a person reads after Ctrl-C
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        # When the process ends Python looks through all its objects for cycles, several times, and then drops them anyway.
+        atexit.register(gc.freeze)
+        return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

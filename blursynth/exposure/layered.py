@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from blursynth.common.compiled import compiled, inlined
 from blursynth.exposure.loop import U, _clamped, _corner, _sample4
 
 
@@ -67,7 +67,7 @@ def flat(lights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([v.reshape(-1) for v in lights]), boxes
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def walk_layers(out, light, w, h, nodes, layers, boxes, shifts):
     """out (h, w, 4) = sum over the nodes of weight * (the layers over the light, where both stand then).
 
@@ -99,7 +99,7 @@ def walk_layers(out, light, w, h, nodes, layers, boxes, shifts):
             out[i, j, 0], out[i, j, 1], out[i, j, 2], out[i, j, 3] = s0, s1, s2, s3
 
 
-@njit(inline="always")
+@inlined
 def _from(layers, first, w, x, y):
     """Bilinear sample of the layer whose first pixel is that, w wide, at a place inside it."""
     p, w00, w01, w10, w11 = _corner(x, y, int(x), int(y), w)

@@ -17,10 +17,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import config as numba_config
-from numba import njit
 
-numba_config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]  # a pixel's four lanes in one register: 1.5x on the loop below
+from blursynth.common.compiled import compiled, inlined
 
 STEP_PX, SHORT_PX, SHORT_PATH = np.float32(1.5), np.float32(1.1), np.float32(3)
 """Longest sub-step in pixels, and the longest on paths up to SHORT_PATH, where each node weighs more. Neither
@@ -90,7 +88,7 @@ U = np.uintp
 """Index type: numba wraps negative signed indices, which would cost more than the fetch itself."""
 
 
-@njit(inline="always")
+@inlined
 def _clamped(x, y, w, h):
     """Flat index of one sample's corner pixel, drawn into the image, and its bilinear weights."""
     x = min(max(x, np.float32(0)), np.float32(w - 1))
@@ -98,13 +96,13 @@ def _clamped(x, y, w, h):
     return _corner(x, y, min(int(x), w - 2), min(int(y), h - 2), w)
 
 
-@njit(inline="always")
+@inlined
 def _inside(x, y, w, h):
     """The same of a sample known to have all four pixels."""
     return _corner(x, y, int(x), int(y), w)
 
 
-@njit(inline="always")
+@inlined
 def _corner(x, y, x0, y0, w):
     a = x - np.float32(x0)
     b = y - np.float32(y0)
@@ -112,7 +110,7 @@ def _corner(x, y, x0, y0, w):
     return U(y0) * U(w) + U(x0), np.float32(1) - a - b + ab, a - ab, b - ab, ab
 
 
-@njit(inline="always")
+@inlined
 def _sample4(fetch, im, w, h, x, y, s):
     """s * bilinear sample of a flat (H * W * 4) image: one SIMD register, whose fourth lane carries the weight."""
     p, w00, w01, w10, w11 = fetch(x, y, w, h)
@@ -130,7 +128,7 @@ def _sample4(fetch, im, w, h, x, y, s):
     )
 
 
-@njit(inline="always")
+@inlined
 def sample2(flow, w, h, x, y):
     """Bilinear sample of a flat (H * W * 2) flow."""
     p, w00, w01, w10, w11 = _clamped(x, y, w, h)
@@ -142,7 +140,7 @@ def sample2(flow, w, h, x, y):
     )
 
 
-@njit(inline="always")
+@inlined
 def _between(fetch, quasi0, quasi1, w, h, x, y, t, fx, fy, bx, by, s):
     """s * light at (x, y) and time t where both flows agree: SuperSloMo's two-sided sample."""
     u = np.float32(1) - t
@@ -153,7 +151,7 @@ def _between(fetch, quasi0, quasi1, w, h, x, y, t, fx, fy, bx, by, s):
     return a0 + c0, a1 + c1, a2 + c2, a3 + c3
 
 
-@njit(inline="always")
+@inlined
 def _vote(pair, x, y, t, fx, fy, bx, by, s, f0, f1, f2, f3):
     """s * light at (x, y) and time t where the flows disagree: a vote of motions, each as far as the frames bear it out.
 
@@ -197,7 +195,7 @@ def _vote(pair, x, y, t, fx, fy, bx, by, s, f0, f1, f2, f3):
     return r0 * s, r1 * s, r2 * s, r3 * s
 
 
-@njit(inline="always")
+@inlined
 def _contested(pair, p, x, y, t, fx, fy, bx, by, s):
     """`_vote` at the pixel (x, y) itself."""
     l0, l1 = pair.light0, pair.light1
@@ -209,7 +207,7 @@ def _contested(pair, p, x, y, t, fx, fy, bx, by, s):
     return _vote(pair, x, y, t, fx, fy, bx, by, s, f0, f1, f2, f3)
 
 
-@njit(inline="always")
+@inlined
 def _contested_at(pair, x, y, t, fx, fy, bx, by, s):
     """`_vote` at any place."""
     a0, a1, a2, a3 = _sample4(_clamped, pair.light0, pair.w, pair.h, x, y, FADE * (np.float32(1) - t))
@@ -217,7 +215,7 @@ def _contested_at(pair, x, y, t, fx, fy, bx, by, s):
     return _vote(pair, x, y, t, fx, fy, bx, by, s, a0 + c0, a1 + c1, a2 + c2, a3 + c3)
 
 
-@njit(inline="always")
+@inlined
 def _moments(profile, at):
     """Integrals of the profile, linear between its P weights, and of place times profile, from 0 to `at` (0..P - 1)."""
     weights, sums, firsts = profile
@@ -229,7 +227,7 @@ def _moments(profile, at):
     return sums[j] + mass, firsts[j] + j * mass + a * a * (p / 2 + a * d / 3)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _shares(profile, lo, hi, t0, t1, opened, length):
     """The profile's light from lo to hi, in frames of full light, shared out to its instants t0 and t1 as light that
     changes evenly between them would be: exact for any profile."""
@@ -242,7 +240,7 @@ def _shares(profile, lo, hi, t0, t1, opened, length):
     return (m1 - m0 - late) / per_frame, late / per_frame
 
 
-@njit(inline="always")
+@inlined
 def _pose(path, share):
     """Where the camera's picture at `share` (0 to 1) of the path looks: the pixel at c + (X, Y) sees what lies at
     c + (X, Y) + (turn X + sin Y + x, turn Y - sin X + y) in the frames; returns turn (cos - 1), sin, x, y."""
@@ -259,7 +257,7 @@ def _pose(path, share):
     return turn, sin, -(cos * dx + sin * dy), sin * dx - cos * dy
 
 
-@njit(inline="always")
+@inlined
 def _reflect(v, last):
     """A coordinate beyond the picture's first or last pixel, mirrored there."""
     v = abs(v)
@@ -267,7 +265,7 @@ def _reflect(v, last):
     return min(max(v, np.float32(0)), last)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _fill(nodes, k, lo, hi, opened, length, shutter):
     """The nodes of pixels of k sub-steps in a row that collects from lo to hi of this interval, having opened at
     `opened` for `length` frames."""
@@ -295,7 +293,7 @@ def _fill(nodes, k, lo, hi, opened, length, shutter):
     nodes.known[k] = True
 
 
-@njit(inline="always")
+@inlined
 def _count(path, kmax):
     """Sub-steps of a path, px."""
     k = np.int32(
@@ -304,7 +302,7 @@ def _count(path, kmax):
     return min(max(k, np.int32(1)), np.int32(kmax))
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _plan_row(steps, reach, fwd, bwd, first, w, span, fine, kmax):
     """Sub-steps and longer motion, px, of each pixel of a row, whose first pixel is number `first`.
 
@@ -318,7 +316,7 @@ def _plan_row(steps, reach, fwd, bwd, first, w, span, fine, kmax):
         reach[x] = length
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _arc(path, a, b):
     """Length, px, of the path's translation from share a to share b of it."""
     last = path.shape[0] - 1
@@ -330,7 +328,7 @@ def _arc(path, a, b):
     return np.float32(total)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _plan_shaken_row(steps, reach, pair, shutter, y, lo, hi, opened, length, kmax):
     """The same of row y under a shaking camera: of the motion of what the pixel looks at in the middle, the scene's and
     the camera's in one, and of what the camera's path is longer than straight."""
@@ -360,7 +358,7 @@ def _plan_shaken_row(steps, reach, pair, shutter, y, lo, hi, opened, length, kma
             steps[x + 1], reach[x + 1] = steps[x], reach[x]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _find_disputed(disputed, pair, y):
     """Where in row y the flows miss each other too far to be trusted: the first pixel of two decides for both."""
     fwd, bwd, w, h = pair.fwd, pair.bwd, pair.w, pair.h
@@ -375,7 +373,7 @@ def _find_disputed(disputed, pair, y):
         disputed[U(j)] = apart2 > APART[0] + APART[1] * far2
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _find_hot(pair):
     """Blocks of HOT_BLOCK px that light above white of either frame lies in or beside; and whether there are any."""
     w, h = pair.w, pair.h
@@ -394,7 +392,7 @@ def _find_hot(pair):
     return hot, found
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _add_steps(steps, reach, pair, hot, y, span, kmax):
     """More steps for pixels of row y whose way, `reach * span` px, is longer than kmax steps and crosses hot light."""
     w, h = pair.w, pair.h
@@ -420,7 +418,16 @@ def _add_steps(steps, reach, pair, hot, y, span, kmax):
                 break
 
 
-@njit(cache=True, error_model="numpy")
+@inlined
+def _most(row):
+    """The largest of positive numbers. numpy's own would load numba's linear algebra, and scipy with it, at each start."""
+    most = np.float32(0)
+    for x in range(len(row)):
+        most = max(most, row[x])
+    return most
+
+
+@compiled
 def accumulate(acc, held, pair, shutter, i, kmax):
     """Add interval i's share of every row's exposure to acc, flat (H * W * 4); at most kmax sub-steps a pixel.
 
@@ -463,7 +470,7 @@ def accumulate(acc, held, pair, shutter, i, kmax):
             _plan_shaken_row(steps, reach, pair, shutter, y, lo, hi, opened, length, kmax)
         else:
             _plan_row(steps, reach, pair.fwd, pair.bwd, y * w, w, hi - lo, shutter.fine, kmax)
-        if reach.max() * (hi - lo) > np.float32(kmax) * STEP_PX:
+        if _most(reach) * (hi - lo) > np.float32(kmax) * STEP_PX:
             if not sought:
                 hot, found = _find_hot(pair)
                 sought = True
@@ -482,7 +489,7 @@ def accumulate(acc, held, pair, shutter, i, kmax):
     return taken, longest
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, opened, length):
     """Row y of `accumulate`, with the camera at rest: the frames themselves are the nodes at t = 0 and 1."""
     half, one = np.float32(0.5), np.float32(1)
@@ -543,7 +550,7 @@ def _collect_row(acc, pair, shutter, nodes, steps, reach, disputed, y, lo, hi, o
     return taken, longest
 
 
-@njit(inline="always")
+@inlined
 def _look(nodes, k, n, xx, yy, px, py, w, h, inside):
     """Where the pixel c + (xx, yy) = (px, py) looks at node n of k; outside the frame is its mirror image."""
     turn, sin = nodes.pose[U(k), U(n), U(0)], nodes.pose[U(k), U(n), U(1)]
@@ -554,7 +561,7 @@ def _look(nodes, k, n, xx, yy, px, py, w, h, inside):
     return qx, qy
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _farthest(pair, path):
     """The most, px, that the camera's path and a flow together can lead a pixel astray."""
     flow2 = np.float32(0)
@@ -568,7 +575,7 @@ def _farthest(pair, path):
     return np.sqrt(flow2) + sway + np.float32(1)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _collect_shaken_row(
     acc, held, pair, shutter, nodes, steps, disputed, y, i, lo, hi, opened, length, margin
 ):
@@ -632,7 +639,7 @@ def _collect_shaken_row(
     return taken, longest
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def mean(acc):
     """Collected light over its weight, (H, W, 4) -> (H, W, 3)."""
     h, w = acc.shape[0], acc.shape[1]

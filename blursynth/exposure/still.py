@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numba import njit
 
+from blursynth.common.compiled import compiled
 from blursynth.exposure.integrate import quasi
 from blursynth.exposure.layered import Layer, flat, walk_layers
 from blursynth.exposure.loop import _clamped, _sample4
@@ -221,7 +221,7 @@ def _samples(
     return np.interp(np.arange(count + 1) / count * way[-1], way, moments), weights / weights.sum()
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _walk(out, light, w, h, nodes):
     """out (h, w, 4) = sum over the nodes of weight * light at the node's place of each pixel; light is flat."""
     rows, columns, count = out.shape[0], out.shape[1], nodes.shape[0]

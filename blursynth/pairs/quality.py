@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numba import njit
 
+from blursynth.common.compiled import compiled, inlined
 from blursynth.common.errors import UsageError
 from blursynth.exposure.flow import PairFlow, estimate_pair
 from blursynth.exposure.loop import sample2
@@ -75,7 +75,7 @@ def _luma(rgb: np.ndarray) -> np.ndarray:
     return cv2.blur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (3, 3))
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _compare(forward, backward, first, second, grid):
     """Every `grid`th pixel's forward flow, its length, by how many px the backward flow there misses it where that
     shows, and how many pixels of those the occlusion test of Sundaram, Brox, Keutzer 2010 finds.
@@ -111,7 +111,7 @@ def _compare(forward, backward, first, second, grid):
     return motion, length, error, hidden
 
 
-@njit(inline="always")
+@inlined
 def _at(image, x, y):
     """A uint8 (H, W) picture at the pixel nearest to a place; outside, its border."""
     h, w = image.shape

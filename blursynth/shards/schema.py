@@ -20,7 +20,8 @@ KEPT = re.compile(r"(crf|crf_out|profile)-(?P<sha12>[0-9a-f]{12})\.npy")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
+    # Built when the first JSON is read: who only writes shards never reads one.
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True, defer_build=True)
 
 
 class Donor(_Part):

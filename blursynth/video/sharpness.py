@@ -16,8 +16,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from numba import njit
 
+from blursynth.common.compiled import compiled
 from blursynth.video.clip import ClipInfo, read_frames
 from blursynth.video.packets import packet_index
 from blursynth.video.picture import Converter
@@ -122,7 +122,7 @@ def _sharpest(counts: np.ndarray) -> float:
     return float(np.searchsorted(np.cumsum(counts), SHARPEST * counts.sum()) + 0.5) / len(counts)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _steepness(gray, rows):
     """(256,) counts of steepest step over contrast, 0..1, of the edges along about so many rows."""
     h, w = gray.shape

@@ -1,0 +1,76 @@
+"""Loops that numba compiles: numba is imported with the first of them that runs, its compiler is set up only to compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+
+class Compiled:
+    """A function that becomes machine code at its first call, or comes out of numba's cache on disk.
+
+    Importing numba takes longer than all else that a window needs, and the process that only hands out work, audits or
+    packs runs no such loop. Inside another compiled loop this stands for what it wraps.
+    """
+
+    def __init__(self, function: Callable[..., Any], inline: bool = False):
+        self._function, self._inline = function, inline
+        self.__doc__, self.__name__ = function.__doc__, function.__name__
+        self.__module__, self.__qualname__ = function.__module__, function.__qualname__
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        """numba's own object for it."""
+        from numba import config, njit
+
+        # A pixel's four lanes in one register: 1.5x on the loop of an exposure.
+        config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]
+        if self._inline:
+            return njit(inline="always")(self._function)
+        made = njit(error_model="numpy")(self._function)
+        made._cache = _cache(self._function)
+        return made
+
+    def __call__(self, *args: Any) -> Any:
+        return self.dispatcher(*args)
+
+    # What numba asks of a name that it meets inside another loop.
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.dispatcher._numba_type_
+
+    @property
+    def targetoptions(self) -> Any:
+        return self.dispatcher.targetoptions
+
+    @property
+    def py_func(self) -> Callable[..., Any]:
+        return self._function
+
+
+def compiled(function: Callable[..., Any]) -> Compiled:
+    """A loop of its own, kept on disk beside its file. Where numbers are divided by zero it goes on, as numpy does."""
+    return Compiled(function)
+
+
+def inlined(function: Callable[..., Any]) -> Compiled:
+    """A piece of other loops, which take it in where they stand in the same file (the cache knows a loop by its file)."""
+    return Compiled(function, inline=True)
+
+
+def _cache(function: Callable[..., Any]) -> Any:
+    """numba's cache, but what it holds is loaded without what only a compiler needs: half a second of registries."""
+    from numba.core.caching import FunctionCache
+    from numba.core.runtime.nrt import rtsys
+
+    class Cache(FunctionCache):
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            rtsys.initialize(target_context)  # what machine code calls to take memory
+            with self._guard_against_spurious_io_errors():
+                if (found := self._load_overload(sig, target_context)) is not None:
+                    return found
+            return super().load_overload(sig, target_context)
+
+    return Cache(function)
