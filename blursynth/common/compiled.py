@@ -28,7 +28,7 @@ class Compiled:
         config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]
         if self._inline:
             return njit(inline="always")(self._function)
-        made = njit(error_model="numpy")(self._function)
+        made: Any = njit(error_model="numpy")(self._function)
         made._cache = _cache(self._function)
         return made
 
