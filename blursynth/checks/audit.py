@@ -23,9 +23,9 @@ from blursynth.checks.measure import (
     phase_contrast,
     soft_frames,
 )
-from blursynth.recipe import LEAST_SIDE
+from blursynth.recipe import LEAST_SIDE, Recipe
 from blursynth.sources.find import Clip, find_clips
-from blursynth.video.clip import Frame, read_frames
+from blursynth.video.clip import Frame, read_as, read_frames
 from blursynth.video.intervals import IntervalChecker, luma, thumbnail
 from blursynth.video.packets import packet_index
 from blursynth.video.verdict import WINDOW, ClipAudit, judge
@@ -37,15 +37,23 @@ def audit_source(
     max_frames: int | None = None,
     progress: Callable[[Clip, int], None] | None = None,
     window: int = WINDOW,
+    recipe: Recipe | None = None,
 ) -> AuditReport:
-    """Audit every clip that ``make`` would find. Raises SourceError when there is none.
+    """Audit every clip that ``make`` would find, read as ``make`` would read it. Raises SourceError when there is none.
 
-    ``max_frames`` looks at the first so many frames of each clip; ``window``: frames of the windows that are counted; ``progress(clip, index)`` is called per frame.
+    Args:
+        fps: frames a second of all sources, whatever their files say; default: the recipe's, else the file's own.
+        max_frames: look at the first so many frames of each clip.
+        progress: called as ``progress(clip, index)`` for each frame.
+        window: frames of the windows that are counted.
+        recipe: its ``fps``, ``fps_unknown``, ``crf`` and ``deinterlace`` count.
     """
-    clips, rejects = find_clips(srcs, fps)
+    recipe = recipe or Recipe()
+    recipe = recipe.model_copy(update={"fps": fps}) if fps else recipe
+    clips, rejects = find_clips(srcs, recipe.fps or recipe.fps_unknown, recipe.deinterlace)
     small = [c for c in clips if min(c.info.width, c.info.height) < LEAST_SIDE]
     return AuditReport(
-        clips=[audit_clip(c, max_frames, progress, window) for c in clips if c not in small],
+        clips=[audit_clip(c, max_frames, progress, window, recipe) for c in clips if c not in small],
         rejects=[
             *(RejectedItem(what=r.what, reason=r.reason, detail=r.detail) for r in rejects),
             *(
@@ -113,9 +121,10 @@ def audit_clip(
     max_frames: int | None = None,
     progress: Callable[[Clip, int], None] | None = None,
     window: int = WINDOW,
+    recipe: Recipe | None = None,
 ) -> ClipAudit:
     """Audit one clip; never raises for bad data."""
-    info = clip.info
+    info, against = read_as(clip.info, recipe or Recipe())
     n = min(info.frames, max_frames or info.frames)
     tally = _Tally(n, info.transfer != "srgb")
     for frame in read_frames(info, 0, n - 1):
@@ -165,7 +174,8 @@ def audit_clip(
         advice=[],
     )
     verdict, advice = judge(audit)
-    return audit.model_copy(update={"verdict": verdict, "advice": advice})
+    verdict = "warn" if against and verdict == "ok" else verdict
+    return audit.model_copy(update={"verdict": verdict, "advice": advice + against})
 
 
 def _timing(clip: Clip) -> tuple[float | None, float | None]:

@@ -39,14 +39,14 @@ def inspect_command(target: str, out: str, samples: int) -> None:
 
 @click.command("audit", cls=Command)
 @click.argument("src", nargs=-1, required=True)
-@click.option("--fps", type=float, help="Frames per second of files and folders that do not say theirs.")
+@click.option("--fps", type=float, help="Frames per second of the sources, in place of what the files say.")
 @click.option(
     "--window", type=click.IntRange(3), help="How many frames a window will have.  [default: the recipe's]"
 )
 @click.option(
     "--recipe",
     metavar="NAME|FILE.toml",
-    help="The recipe that make will use; its window and fps count.  [default: realistic]",
+    help="The recipe that make will use; its window, fps, crf and deinterlace count.  [default: realistic]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the report as CSV, one row for each clip.")
@@ -77,7 +77,7 @@ def audit_command(
         raise click.UsageError("--json and --csv exclude each other")
     planned, _ = load_recipe(recipe)
     frames = window or planned.window_range[0]
-    report = audit_source(list(src), fps or planned.fps, window=frames)
+    report = audit_source(list(src), fps, window=frames, recipe=planned)
     say(report.to_json() if as_json else report.to_csv() if as_csv else report)
     if not (as_json or as_csv) and any(c.verdict != "reject" for c in report.clips):
         options = [f"--recipe {recipe}" if recipe else "", f"--window {window}" if window else ""]

@@ -146,7 +146,7 @@ def prepare(
     for n, clip in enumerate(clips):
         info, against = read_as(clip.info, recipe)
         clips[n] = replace(clip, info=decode_with(info, run.decoder))
-        warnings += against
+        warnings += [f"{clip.info.path}: {words}" for words in against]
     warnings += film_warnings(clips)
     warnings += long_exposures([c for c in clips if c.info.kind != "still"], recipe)
     splits = assign_splits(clips, recipe.val_fraction, recipe.seed)

@@ -95,14 +95,14 @@ def read_as(info: ClipInfo, recipe: Recipe) -> tuple[ClipInfo, list[str]]:
     """
     warnings = []
     if recipe.fps and info.fps and abs(recipe.fps / info.fps - 1) > OFF:
-        warnings.append(f"{info.path}: says {info.fps:.6g} fps, taken for {recipe.fps:g}")
+        warnings.append(f"says {info.fps:.6g} fps, taken for {recipe.fps:g}")
     info = replace(info, fps=recipe.fps or info.fps or recipe.fps_unknown)
     if recipe.crf == "auto" or recipe.crf == info.transfer:
         return info, warnings
     if info.transfer == "linear" and info.kind == "frames":
-        return info, [*warnings, f"{info.path}: holds linear light, to which crf {recipe.crf} does not apply"]
+        return info, [*warnings, f"holds linear light, to which crf {recipe.crf} does not apply"]
     if info.transfer != "srgb":
-        warnings.append(f"{info.path}: says its curve is {info.transfer}, read as {recipe.crf}")
+        warnings.append(f"says its curve is {info.transfer}, read as {recipe.crf}")
     if recipe.crf in ("pq", "hlg", "linear"):
         return replace(info, transfer=cast(Transfer, recipe.crf)), warnings
     return replace(info, transfer="srgb", gamut="bt709"), warnings

@@ -24,6 +24,8 @@ from blursynth.checks.measure import (
     phase_contrast,
     soft_frames,
 )
+from blursynth.recipe import Recipe, RunOptions
+from blursynth.run.make import prepare
 from blursynth.video.clip import Frame, probe_clip, read_frames
 from blursynth.video.intervals import IntervalChecker
 from tests.helpers.films import moving, texture, write_frames, write_video
@@ -287,6 +289,18 @@ def test_cuts_missing_and_bad_frames_are_counted(tmp_path):
     assert (a.cuts, a.gaps, a.faults) == ([20], [30], {"unreadable": 1})
     assert (a.windows, a.windows_possible) == (2, 4)  # 0-8 and 9-17; a cut in 18-26, a gap in 27-35
     assert a.verdict == "warn"
+
+
+def test_audit_takes_the_rate_that_make_takes(tmp_path):
+    write_video(tmp_path / "film.mp4", moving(12))  # says 30
+    write_frames(tmp_path / "folder", moving(12))  # says nothing
+    for recipe in (Recipe(), Recipe(fps=240), Recipe(fps_unknown=120), Recipe(fps=240, fps_unknown=120)):
+        plan, _, _ = prepare(recipe, RunOptions(src=[str(tmp_path)]), {})
+        audited = {c.clip: c.fps for c in audit_source([tmp_path], recipe=recipe).clips}
+        assert audited == {p.clip.rel: p.clip.info.fps for p in plan.clips} and len(audited) == 2
+    a = audit_source([tmp_path / "film.mp4"], fps=240, recipe=Recipe(fps=60)).clips[0]
+    assert a.fps == 240 and "says 30 fps, taken for 240" in a.advice and a.verdict == "warn"
+    assert not any("no high rate" in words for words in a.advice)
 
 
 def test_blown_highlights_static_scenes_and_unknown_rates_get_advice(tmp_path):
