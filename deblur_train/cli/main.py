@@ -135,6 +135,7 @@ def fit(
     deblur-train fit --shards data --config modern --out runs/a       for a GPU
     deblur-train fit --out runs/a --resume                            go on after a stop
     """
+    from blursynth.common.memory import keep_freed_memory
     from deblur_train.config import load_config
     from deblur_train.training.fit import fit as train
     from deblur_train.training.words import what_next
@@ -147,6 +148,7 @@ def fit(
     options["schedule"] = {"lr": lr} if lr is not None else None
     options["run"] = {"val_every": val_every} if val_every is not None else None
     config = load_config(config_name or "paper", options, settings)
+    keep_freed_memory(2**31 - 1)
     result = train(config, resume)
     if result.interrupted:
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from deblur_train.inference.fast import fastest
 from deblur_train.inference.fold import folded
 from deblur_train.inference.memory import auto_tile
 from deblur_train.inference.runtimes import EXPORTED, Runner, open_exported
@@ -40,8 +41,7 @@ class Restorer:
             self.backbone = model.backbone_name
             self.shape = model.shape if isinstance(model, NAFNet) else None
             model = folded(model)
-            net: Any = model.to(self.device)
-            self.model = net.to(memory_format=torch.channels_last)
+            self.model = fastest(model.to(self.device))
         self.generator = model if isinstance(model, Generator) else None
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:

@@ -33,15 +33,17 @@ class Generator(nn.Module):
     zero_padded = False  # extended by black as its training was, or by reflection
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.restore(self.extended(x))[..., : x.shape[-2], : x.shape[-1]]
+
+    def extended(self, x: Tensor) -> Tensor:
+        """``x`` with whole blocks at the bottom and the right, as ``restore`` takes it."""
         h, w = x.shape[-2:]
         height, width = (max(-(-n // self.stride) * self.stride, self.smallest) for n in (h, w))
         if (height, width) == (h, w):
-            return self.restore(x)
+            return x
         if self.zero_padded:
-            whole = pad(x, (0, width - w, 0, height - h), value=-1.0)
-        else:
-            whole = reflect_to(x, height, width)
-        return self.restore(whole)[..., :h, :w]
+            return pad(x, (0, width - w, 0, height - h), value=-1.0)
+        return reflect_to(x, height, width)
 
     def restore(self, x: Tensor) -> Tensor:
         """The network itself, for H and W that are multiples of ``stride`` (what an exporter should trace)."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, layer_norm, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, conv2d, layer_norm, pixel_shuffle, pixel_unshuffle
 
 from deblur_train.models.base import Generator
 from deblur_train.models.norm import StatsChoice, box_mean, set_norm_stats
@@ -139,8 +139,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = _gate(self.conv2(self.conv1(self.norm1(x))))
-        x = x + self.conv3(y * self.sca(y)) * self.beta
-        return x + self.conv5(_gate(self.conv4(self.norm2(x)))) * self.gamma
+        x = x + self._scaled(self.conv3, y * self.sca(y), self.beta)
+        return x + self._scaled(self.conv5, _gate(self.conv4(self.norm2(x))), self.gamma)
+
+    def _scaled(self, conv: nn.Conv2d, x: Tensor, scale: Tensor) -> Tensor:
+        """``conv(x) * scale``; in training by scaled weights: three passes over a map less, and no float32 under autocast."""
+        if not self.training or conv.bias is None:
+            return conv(x) * scale
+        return conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale.flatten())
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

@@ -97,6 +97,21 @@ def test_global_and_local_means_are_the_official_ones(tiny, stats, name):
     assert (OUT["tiny_L_global"] - OUT["tiny_L_local"]).abs().max() > 1e-3, "or this test tells nothing"
 
 
+def test_training_computes_what_inference_does(tiny):
+    """Its residual scales are in the weights: the same values, and the same gradients of every parameter."""
+    x = picture("A")
+    grads = []
+    for training in (True, False):
+        tiny.train(training)
+        tiny.zero_grad()
+        y = tiny.residual(x)
+        y.square().sum().backward()
+        grads.append({"y": y.detach(), **{k: p.grad.clone() for k, p in tiny.named_parameters()}})
+    tiny.zero_grad()
+    for key, value in grads[0].items():
+        assert torch.allclose(value, grads[1][key], rtol=1e-4, atol=1e-4 * float(value.abs().max())), key
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the whole fixture is not in this checkout")
 @pytest.mark.parametrize("name", ["A", "B"])
 def test_the_published_gopro_shape(name):
