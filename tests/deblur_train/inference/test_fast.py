@@ -67,6 +67,19 @@ def test_statistics_of_the_image_go_the_plain_way(name, stats):
     assert isinstance(fastest(folded(net)), Generator)
 
 
+def test_what_does_not_agree_goes_the_plain_way(monkeypatch):
+    """Weights that overflow: the plain network says NaN, fused activations would say 0. And operations of another torch."""
+    net = generator("mobilenet-dsc")
+    with torch.no_grad():
+        for key, weight in net.named_parameters():
+            if key.startswith("smooth"):
+                weight.mul_(1e38)
+    assert isinstance(fastest(folded(net)), Generator)
+    sound = folded(generator("mobilenet-dsc"))
+    monkeypatch.setitem(fused.ACTS, "relu6", ("an unknown name", []))
+    assert isinstance(fastest(sound), Generator) == fused.FUSED
+
+
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @torch.no_grad()
 def test_a_convolution_of_an_upsampled_map(factor):
