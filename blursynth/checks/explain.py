@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from blursynth import __version__
 from blursynth.checks.contact_sheet import contact_sheet
+from blursynth.checks.origin import Missing, Origin
 from blursynth.checks.shard_files import ShardFiles
 from blursynth.common.errors import explain_validation
 from blursynth.recipe import Recipe, RecipeError, files_beside
@@ -24,9 +25,7 @@ from blursynth.run.windows import read_windows
 from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import KEPT, parse_sample_json
 from blursynth.shards.shard import ShardError, read_shard
-from blursynth.sources.find import Clip, SourceError, find_clips
-from blursynth.sources.splits import clip_sha256
-from blursynth.video.clip import Frame, read_as, read_frames
+from blursynth.video.clip import Frame, read_frames
 
 
 @dataclass
@@ -119,11 +118,12 @@ def _make_again(
     key, meta = told.key, told.meta
     made_from = start.get("src")
     srcs = src or ([s for s in made_from if isinstance(s, str)] if isinstance(made_from, list) else [])
-    clips = _find_clips(srcs, recipe, told)
-    clip = _pick(clips, meta["source"], meta["source"], srcs, recipe, told)
     layers = meta["source"].get("layers") or ()
-    donated = [d for s in layers if clip and (d := _pick(clips, s, meta["source"], srcs, recipe, told))]
-    if clip is None or len(donated) < len(layers):
+    try:
+        origin = Origin(srcs, recipe)
+        clip, *donated = (origin.clip(s) for s in (meta["source"], *layers))
+    except Missing as e:
+        told.note = f"{e}; tell with --src where the source lies now"
         return
     told.source = clip.info.path
     s = meta["source"]
@@ -183,39 +183,6 @@ def read_recipe(root: Path) -> Recipe:
         raise RecipeError(f"{path}: {explain_validation(e)}") from None
     except (OSError, ValueError, TypeError, RecursionError) as e:
         raise RecipeError(f"{path}: not a readable recipe ({e})") from None
-
-
-def _find_clips(srcs: list[str], recipe: Recipe, told: Explanation) -> list[Clip]:
-    try:
-        return find_clips(srcs, recipe.fps or recipe.fps_unknown, recipe.deinterlace, recipe.stills)[0]
-    except SourceError as e:
-        told.note = f"{e}; tell with --src where the source lies now"
-        return []
-
-
-def _pick(
-    clips: list[Clip],
-    s: dict[str, Any],
-    source: dict[str, Any],
-    srcs: list[str],
-    recipe: Recipe,
-    told: Explanation,
-) -> Clip | None:
-    """The clip that ``s``, a sample's source or the donor of one of its layers, names."""
-    # The path first, but the bytes decide: a source that was moved or renamed is still the source.
-    for clip in sorted(clips, key=lambda c: (c.rel != s["path"], c.name != s["clip"], c.rel)):
-        try:
-            if clip_sha256(clip.info) == s["sha256"]:
-                info = replace(
-                    read_as(clip.info, recipe)[0], fps=source["fps"]
-                )  # a known set's rate: from where it lay
-                return replace(clip, info=info, name=s["clip"], rel=s["path"], dataset=source["dataset"])
-        except OSError:
-            continue
-        if clip.rel == s["path"]:
-            told.note = f"{clip.info.path}: its bytes are not those the sample was made from"
-    told.note = told.note or f"{s['path']} is not among {', '.join(srcs)}; tell with --src where it lies now"
-    return None
 
 
 def _read(source: PlanClip, spec: WindowSpec) -> tuple[list[Frame], str | None, dict[int, float | None]]:

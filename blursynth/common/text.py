@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
+from collections.abc import Mapping
 
 # C0 and C1 controls (a terminal obeys them) but tab and newline; marks that reverse or hide text (bidi, line and
 # paragraph separators, zero width); halves of a character, which a file name that is not UTF-8 leaves in a str.
@@ -48,3 +51,21 @@ def human_seconds(s: float) -> str:
 def counted(n: int, noun: str, plural: str | None = None) -> str:
     """``1 clip``, ``3 clips``."""
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A short figure for people: ``digits`` significant ones, never an exponent, no idle zeros; a dash for NaN."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{min(decimals, 4)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def by_count(counts: Mapping[str, int], most: int = 24) -> str:
+    """'cut 4, duplicate 1', the commonest first."""
+    told = Counter(counts).most_common()
+    more = f", {len(told) - most} more" if len(told) > most else ""
+    return ", ".join(f"{name} {n:,}" for name, n in told[:most]) + more

@@ -68,6 +68,32 @@ def flow_colours(flow: np.ndarray, full_px: float) -> np.ndarray:
     return np.floor(255 * rgb).astype(np.uint8)
 
 
+def flow_rim(flow: np.ndarray) -> float:
+    """The speed drawn fully saturated, in the flow's unit: the 99.8th percentile, but at least 1 so that rest stays pale."""
+    speed = np.hypot(flow[..., 0], flow[..., 1])
+    speed = speed[np.isfinite(speed)]
+    return max(1.0, float(np.percentile(speed, 99.8))) if speed.size else 1.0
+
+
+def flow_panel(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Flow colours at ``size`` (width, height): the vectors are interpolated, not the colours. (H, W, 3) uint8 RGB."""
+    # Cubic could overshoot a motion edge into a speed that nothing has.
+    how = cv2.INTER_AREA if flow.shape[1] > size[0] else cv2.INTER_LINEAR
+    resized = cv2.resize(flow, size, interpolation=how).reshape(*size[::-1], 2)
+    return flow_colours(resized, flow_rim(flow))
+
+
+def panel_size(flow: np.ndarray, w: int, h: int) -> tuple[int, int]:
+    """(width, height) to draw a flow at inside w x h: its own proportions where they differ, as with a tile's whole frame."""
+    aspect = flow.shape[1] / flow.shape[0]
+    if (
+        abs(aspect * h / w - 1) < 0.15 or min(flow.shape[:2]) < 4
+    ):  # a thumbnail's rounding is no other picture
+        return w, h
+    scale = min(w / flow.shape[1], h / flow.shape[0])
+    return max(1, round(flow.shape[1] * scale)), max(1, round(flow.shape[0] * scale))
+
+
 def wheel_legend(size: int = 160, rim: float = 0.98) -> np.ndarray:
     """The legend: a disc coloured by the vector from its centre.
 

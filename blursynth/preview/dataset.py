@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from blursynth.checks.explain import read_recipe
+from blursynth.checks.measure import noise_sigma
+from blursynth.checks.origin import Missing, Origin, pair_left_out
+from blursynth.common.text import by_count, counted, human_bytes, number
+from blursynth.common.untrusted import counts, group, read_bounded, real, rows, texts
 from blursynth.pairs.flow_thumb import decode_flow_thumb
-from blursynth.preview.index import (
-    Entry,
-    Index,
-    exposed_frames,
-    group,
-    index_shards,
-    parse_json,
-    read_bounded,
-    read_labels,
-    read_pictures,
-    real,
-    shards_named,
-    sidecars,
-)
-from blursynth.preview.pictures import difference_map, to_display
+from blursynth.preview.index import Entry, Index, exposed_frames, index_data, read_sample
+from blursynth.preview.rejects import LeftOut, rejected_cards
 from blursynth.preview.report import (
+    MOTION,
     Card,
     InspectError,
     InspectReport,
-    number,
+    Table,
+    motion,
     pick_ranks,
     rank_name,
-    size_text,
 )
-from blursynth.preview.source import SourceFlow
+from blursynth.recipe import Recipe, RecipeError
+from blursynth.run.outcome import WindowSpec
+from blursynth.run.report import RunLog
+from blursynth.sources.find import Clip
+from blursynth.video.intervals import luma
+
+_MEASURED = 60  # clips whose noise is measured, which decodes a picture of each
+_RANKED_BY = {
+    # The median of a picture with a still background is 0 whatever moves in it; its fastest 5 % always tell.
+    "extent_p95": "motion of the fastest 5 % of the picture over the exposure",
+    "extent": "median motion over the exposure",
+    "lost": "file size of the blurred picture against the sharp one (the samples hold no flow figures)",
+}
+_SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
 def is_data(target: Path) -> bool:
@@ -45,241 +51,204 @@ def is_data(target: Path) -> bool:
     return (target / "dataset.json").is_file() or any(target.glob("*.tar"))
 
 
-def inspect_data(target: Path, samples: int, flow_seconds: float = 20.0) -> InspectReport:
+def inspect_data(target: Path, samples: int, seconds: float = 20.0) -> InspectReport:
     """Report on a data folder or a single shard, at most ``samples`` cards.
 
-    Args:
-        flow_seconds: how long flow may be recomputed from sources in all, where the samples carry none.
-    Raises:
-        InspectError: when there is not one whole sample; the message says why.
+    seconds: how long pairs that were left out may be made again. Raises InspectError when there is neither a whole sample
+    nor a window that was left out; the message says why.
     """
-    folder = target if target.is_dir() else target.parent
-    shards = sorted(folder.glob("*.tar")) if target.is_dir() else [target]
-    index = index_shards(shards)
-    report = InspectReport(
-        target=str(target), kind="data", damaged=index.damaged, extent_unit="px over the exposure"
-    )
-    whole_folder = target.is_dir()
-    dataset = parse_json(read_bounded(folder / "dataset.json")) or {}
-    _rejects(report, folder if whole_folder else None, target)
-    if not index.entries:
-        raise InspectError(_nothing(target, shards, index, report))
-    _figures(report, index, folder, dataset)
-    _warn(report, index, folder, shards, dataset, whole_folder)
+    index = index_data(target)
+    report = InspectReport(str(target), "data", damaged=index.damaged, extent_unit="px over the exposure")
+    rejects = Counter[str]()
+    for side in index.sides:
+        rejects.update(counts(group(side, "counts").get("rejected")))
+    report.rejects = dict(rejects.most_common())
+    left_out = [LeftOut.of(row, side) for side in index.sides for row in rows(side, "left_out")]
+    if not index.entries and not left_out:
+        raise InspectError(_nothing(target, index, report))
+    _figures(report, index)
+    _warn(report, index)
 
     order, report.ranked_by = _ranking(index.entries)
     ranked = [index.entries[i] for i in order]
-    sources = SourceFlow(folder, dataset, deadline=time.monotonic() + flow_seconds)
     taken: set[int] = set()
-    for wanted in pick_ranks([e.split for e in ranked], max(1, samples)):
+    for wanted in pick_ranks([e.split for e in ranked], samples):
         # A picture that cannot be decoded gives way to its nearest neighbour in rank.
         for position in sorted(range(len(ranked)), key=lambda p: abs(p - wanted))[:8]:
             if position in taken:
                 continue
             taken.add(position)
             try:
-                card = _card(ranked[position], rank_name(position, len(ranked)), sources)
+                report.cards.append(_card(ranked[position], rank_name(position, len(ranked))))
+                break
             except InspectError as e:
                 report.damaged.append(str(e))
-                continue
-            report.cards.append(card)
-            break
-    if not report.cards:
-        raise InspectError(
-            f"{target}: {len(ranked)} samples, and none of those tried can be decoded; {report.damaged[-1]}"
-        )
+    if not report.cards and not left_out:
+        tried = f"{counted(len(ranked), 'sample')}, and none of those tried can be decoded"
+        raise InspectError(f"{target}: {tried}; {report.damaged[-1]}")
+    report.left_out = _left_out(index, left_out, report.rejects, time.monotonic() + seconds)
     return report
+
+
+def _left_out(index: Index, found: list[LeftOut], rejects: dict[str, int], deadline: float) -> list[Card]:
+    """One window of each reason, from the source where it still is what it was."""
+    start = RunLog.last_start(index.folder / "run.jsonl") or index.dataset
+    try:
+        recipe = read_recipe(index.folder)
+    except RecipeError:
+        recipe = None
+    origin = Origin(texts(start.get("src")), recipe or Recipe(), search=False)
+
+    def clip_of(w: LeftOut) -> Clip:
+        rate = index.fps.get(w.clip, np.nan)
+        return origin.clip({"path": w.clip, "sha256": w.sha256} | ({"fps": rate} if rate > 0 else {}))
+
+    def pair_of(clip: Clip, w: LeftOut) -> list[np.ndarray]:
+        if recipe is None or time.monotonic() > deadline:
+            raise Missing("the recipe cannot be read" if recipe is None else "making pairs again takes long")
+        return pair_left_out(clip, w.key, WindowSpec(0, w.first, w.last), recipe, start.get("rife_weights"))
+
+    errors = [e for side in index.sides for e in texts(side.get("errors"))]
+    return rejected_cards(found, rejects, clip_of, recipe, pair_of, errors)
 
 
 def _ranking(entries: list[Entry]) -> tuple[list[int], str]:
     """Order from the weakest blur to the strongest, and what it goes by. Samples without the figure go first."""
-    p95 = np.array([e.extent_p95 for e in entries])
-    if np.isfinite(p95).mean() > 0.5:
-        # The median of a picture with a still background is 0 whatever moves in it; its fastest 5 % always tell.
-        values, name = p95, "motion of the fastest 5 % of the picture over the exposure"
-    elif np.isfinite(median := np.array([e.extent for e in entries])).mean() > 0.5:
-        values, name = median, "median motion over the exposure"
-    else:
-        values = -np.array([e.size_ratio for e in entries])
-        name = "file size of the blurred picture against the sharp one (the samples hold no flow figures)"
+    for figure in _RANKED_BY:
+        values = np.array([getattr(e, figure) for e in entries])
+        if 2 * np.isfinite(values).sum() > len(values):
+            break
     keyed = [(v if np.isfinite(v) else -np.inf, e.key) for v, e in zip(values, entries)]
-    return sorted(range(len(entries)), key=keyed.__getitem__), name
+    return sorted(range(len(entries)), key=keyed.__getitem__), _RANKED_BY[figure]
 
 
-def _card(entry: Entry, rank: str, sources: SourceFlow) -> Card:
-    meta, blur, sharp = read_pictures(entry)
-    source, exposure, motion, quality = (group(meta, g) for g in ("source", "exposure", "flow", "quality"))
-    frames = exposed_frames(meta)
-    flow, note = decode_flow_thumb(motion), "mean motion of the window, from the sample's own thumbnail"
-    labelled, mask = read_labels(entry, sharp.shape[:2])
-    if labelled is not None:
-        flow, note = labelled, "where content goes over the exposure, from the label KEY.flow.npy"
+def _card(entry: Entry, rank: str) -> Card:
+    meta, blur, sharp, flow, mask = read_sample(entry)
+    source, exposure, moves, quality = (group(meta, g) for g in ("source", "exposure", "flow", "quality"))
+    unit, note = "px/frame", "mean motion of the window, from the sample's own thumbnail"
+    if flow is not None:
+        unit, note = "px", "where content goes over the exposure, from the label KEY.flow.npy"
     elif source.get("kind") == "still":
         note = "a still: the camera alone moves, along the path in the sample's JSON"
-    elif flow is None:
-        flow, note = sources.of(source, sharp)
+    elif (flow := decode_flow_thumb(moves)) is None:
+        note = "not stored with the sample"
     elif group(meta, "tile"):
         note = "mean motion of the whole frame that this tile was cut from, from the sample's own thumbnail"
 
-    def px(name: str) -> str:
-        each = real(motion.get(name))
-        return (
-            f"{number(each, 2)} px/frame, {number(each * frames, 2)} px in all"
-            if np.isfinite(each)
-            else "not recorded"
-        )
+    def figure(of: dict[str, Any], name: str, unit: str = "") -> str:
+        return f"{number(real(of.get(name)))}{unit}" if np.isfinite(real(of.get(name))) else ""
 
-    shutter, blur_px = real(exposure.get("shutter_ms")), real(exposure.get("blur_px"))
-    shaken = real(group(exposure, "shake").get("px"))
-    duty, score = real(exposure.get("duty")), real(quality.get("score"))
-    facts = [
-        ("Clip", " / ".join(str(v) for v in (source.get("dataset"), source.get("clip")) if v) or "unknown"),
-        (
-            "Frames",
-            f"{source['first']}–{source.get('last')}, sharp is {source.get('target')}"
-            if source.get("first") is not None
-            else "not recorded",
-        ),
-        (
-            "Window",
-            f"{exposure['window']} frames, {exposure.get('interp')}"
-            if exposure.get("window") is not None
-            else "not recorded",
-        ),
-        (
-            "Shutter",
-            f"{number(shutter)} ms" + (f", duty {number(duty)}" if np.isfinite(duty) else "")
-            if np.isfinite(shutter)
-            else "rate unknown",
-        ),
-        ("Blur", f"{number(blur_px)} px long" if np.isfinite(blur_px) else "not recorded"),
-        ("Shake", f"{number(shaken)} px of path" if np.isfinite(shaken) else "none"),
-        ("Median motion", px("median_px")),
-        ("Fastest 5 %", px("p95_px")),
-        ("Quality score", number(score) if np.isfinite(score) else "not recorded"),
-        ("Flow", note),
-    ]
-    if mask is not None:
-        facts.append(("Mask", f"{100 * float(np.mean(mask > 0)):.0f} % of the picture moves"))
-    flags = quality.get("flags")
-    return Card(
-        title=entry.key,
-        rank=rank,
-        split=entry.split,
-        layers=[("Blurred", to_display(blur)), ("Sharp", to_display(sharp))],
-        flicker=(0, 1),
-        difference=difference_map(blur, sharp),
-        difference_of="",
-        flow=flow,
-        flow_note=note,
-        flow_unit="px/frame" if labelled is None else "px",
-        facts=facts,
-        extent=entry.extent_p95,
-        size=f"{sharp.shape[1]} × {sharp.shape[0]}",
-        flags=[str(f) for f in flags] if isinstance(flags, list) else [],
-    )
+    shutter, duty = figure(exposure, "shutter_ms", " ms"), figure(exposure, "duty")
+    px = [real(moves.get(name)) for name in ("median_px", "p95_px")]
+    over = motion(*(p * exposed_frames(meta) for p in px))
+    framed = source.get("first") is not None
+    facts = {
+        "Clip": " / ".join(str(v) for v in (source.get("dataset"), source.get("clip")) if v) or "unknown",
+        "Frames": f"{source['first']}–{source.get('last')}, sharp is {source.get('target')}"
+        if framed
+        else "",
+        "Window": f"{exposure['window']} frames, {exposure.get('interp')}" if exposure.get("window") else "",
+        "Shutter": shutter + (f", duty {duty}" if shutter and duty else ""),
+        "Blur px": figure(exposure, "blur_px"),
+        "Shake": figure(group(exposure, "shake"), "px", " px of path"),
+        MOTION: f"{motion(*px)}, over the exposure {over}" if np.isfinite(px[1]) else "",
+        "Score": figure(quality, "score"),
+        "Mask": f"{100 * np.mean(mask > 0):.0f} % of the picture moves" if mask is not None else "",
+        "Flow": note,
+    }
+    told = [(name, value) for name, value in facts.items() if value]
+    card = Card(entry.key, rank, told, flow=flow, flow_note=note, flow_unit=unit, split=entry.split)
+    card.flags, card.extent = texts(quality.get("flags")), entry.extent_p95
+    return card.show(("Blurred", blur), ("Sharp", sharp))
 
 
-def _nothing(target: Path, shards: list[Path], index: Index, report: InspectReport) -> str:
+def _nothing(target: Path, index: Index, report: InspectReport) -> str:
+    of = counted(len(index.files), "shard")
     if index.damaged:
-        return (
-            f"{target}: no whole sample in {len(shards)} shard{'s' * (len(shards) != 1)}; {index.damaged[0]}"
-        )
-    if not shards:
-        why = (
-            f"; {sum(report.rejects.values())} windows were rejected: "
-            + ", ".join(f"{k} {v}" for k, v in report.rejects.items())
-            if report.rejects
-            else ""
-        )
-        return f"{target}: no shards (*.tar){why}; run `blursynth make --out {target}`"
-    odd = ", ".join(f"{n} × {what}" for what, n in index.oddities.most_common(3) if n)
-    return f"{target}: {len(shards)} shard{'s' * (len(shards) != 1)}, no sample in them" + (
-        f" ({odd})" if odd else ""
-    )
+        return f"{target}: no whole sample in {of}; {index.damaged[0]}"
+    if not index.files:
+        lost = f"; {counted(sum(report.rejects.values()), 'window')} left out: {by_count(report.rejects)}"
+        return f"{target}: no shards (*.tar){lost if report.rejects else ''}; run `blursynth make --out {target}`"
+    odd = by_count({what: n for what, n in index.oddities.items() if n}, 3)
+    return f"{target}: {of}, no sample in them" + (f" ({odd})" if odd else "")
 
 
-_SPLIT_ORDER = {"train": 0, "val": 1, "test": 2}
-
-
-def _figures(report: InspectReport, index: Index, folder: Path, dataset: dict[str, Any]) -> None:
-    counts = Counter(e.split for e in index.entries)
-    splits = sorted(index.shards, key=lambda s: (_SPLIT_ORDER.get(s, 9), s))
-    report.samples = {s: counts[s] for s in splits}
-    report.columns = ["Split", "Samples", "Share", "Clips", "Shards", "On disk"]
-    total = max(1, len(index.entries))
-    report.rows = [
-        [
-            s,
-            f"{counts[s]:,}",
-            f"{100 * counts[s] / total:.0f} %",
-            f"{len(index.clips.get(s, ())):,}",
-            f"{index.shards[s]:,}",
-            size_text(index.bytes[s]),
-        ]
-        for s in splits
-    ]
-    report.bytes = sum(index.bytes.values())
-    report.headline = f"{total:,} samples in {sum(index.shards.values()):,} shards, {size_text(report.bytes)}"
+def _figures(report: InspectReport, index: Index) -> None:
+    kept = Counter(e.split for e in index.entries)
+    report.samples = {s: kept[s] for s in sorted(index.shards, key=lambda s: (_SPLITS.get(s, 9), s))}
+    total = len(index.entries)
+    table = []
+    for s in report.samples:
+        counted_ = (kept[s], len(index.clips.get(s, ())), index.shards[s])
+        share = f"{100 * kept[s] / max(1, total):.0f} %"
+        table.append([s, *(f"{n:,}" for n in counted_), share, human_bytes(index.bytes[s])])
+    report.tables.append(Table("Splits", ["Split", "Samples", "Clips", "Shards", "Share", "On disk"], table))
+    report.tables.append(_clips(index))
+    size = human_bytes(sum(index.bytes.values()))
+    report.headline = f"{counted(total, 'sample')} in {counted(len(index.files), 'shard')}, {size}"
     report.extent_median = np.array([e.extent for e in index.entries])
     report.extent_p95 = np.array([e.extent_p95 for e in index.entries])
     if all(np.isfinite(e.blur_px) for e in index.entries):
         report.fastest_name = "Length of the blur (blur_px)"
-    report.sizes = dict(index.sizes)
-    scores = np.array(index.scores)
-    report.scores = scores[np.isfinite(scores)]
-    report.flags = dict(index.flags)
-    report.recipe = _recipe(folder, dataset)
+    report.sizes, report.flags = dict(index.sizes), dict(index.flags)
+    report.scores = np.array([s for s in index.scores if np.isfinite(s)])
+    report.recipe = _recipe(index)
     report.recipe_name = str(report.recipe.get("name") or "")
-    report.recipe_sha256 = index.recipes.most_common(1)[0][0]
+    report.recipe_sha256 = (index.recipes.most_common(1) or [("", 0)])[0][0]
 
 
-def _recipe(folder: Path, dataset: dict[str, Any]) -> dict[str, Any]:
+def _clips(index: Index) -> Table:
+    """Each clip's own row; those of which most was left out first."""
+    own: dict[str, list[Entry]] = defaultdict(list)
+    for entry in index.entries:
+        own[entry.clip].append(entry)
+    lost: dict[str, Counter[str]] = defaultdict(Counter)
+    for side in index.sides:
+        clips = group(group(side, "counts"), "clips")
+        for clip in clips:
+            lost[clip].update(counts(group(clips, clip).get("rejected")))
+    table: list[list[str]] = []
+    for clip in sorted(own.keys() | lost.keys(), key=lambda c: (-lost[c].total() / max(1, len(own[c])), c)):
+        entries = sorted(own[clip], key=lambda e: e.key)
+        rate = next((e.fps for e in entries), index.fps.get(clip, np.nan))
+        moves = np.median([e.motion for e in entries if e.motion[1] >= 0] or [(np.nan, np.nan)], axis=0)
+        noise = _noise(entries) if len(table) < _MEASURED else np.nan
+        figures = (by_count(lost[clip]) or "–", number(rate), motion(*moves), number(noise, 2))
+        table.append([clip, f"{len(entries):,}", *figures])
+    columns = ["Clip", "Samples kept", "Left out", "fps", MOTION, "Noise"]
+    return Table("Clips", columns, table, (MOTION, "noise"))
+
+
+def _noise(entries: list[Entry]) -> float:
+    """Of the sharp picture in the middle of a clip, 8-bit codes; NaN where there is none."""
+    try:
+        return noise_sigma(luma(read_sample(entries[len(entries) // 2])[2])) if entries else np.nan
+    except InspectError:
+        return np.nan
+
+
+def _recipe(index: Index) -> dict[str, Any]:
     """The resolved recipe, from recipe.toml or else from dataset.json; empty when neither can be read."""
-    data = read_bounded(folder / "recipe.toml", 1 << 20)
-    if data is not None:
-        try:
-            return tomllib.loads(data.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
-            pass
-    return group(dataset, "recipe")
+    try:
+        data = read_bounded(index.folder / "recipe.toml", 1 << 20)
+        return tomllib.loads(data.decode("utf-8")) if data is not None else group(index.dataset, "recipe")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+        return group(index.dataset, "recipe")
 
 
-def _rejects(report: InspectReport, folder: Path | None, target: Path) -> None:
-    """Rejects by reason, summed over sidecars, so that an unfinished run is told right; dataset.json may lag behind."""
-    if folder is not None:
-        sides = list(sidecars(folder))
-    else:
-        side = parse_json(read_bounded(target.with_suffix(".json")))
-        sides = [side] if side else []
-    total: Counter[str] = Counter()
-    errors = 0
-    for side in sides:
-        for reason, n in group(group(side, "counts"), "rejected").items():
-            if type(n) is int and n > 0:
-                total[str(reason)] += n
-        listed = side.get("errors")
-        errors += len(listed) if isinstance(listed, list) else 0
-    report.rejects = dict(total.most_common())
+def _warn(report: InspectReport, index: Index) -> None:
+    warn, dataset = report.warnings, index.dataset
+    errors = sum(len(texts(side.get("errors"))) for side in index.sides)
     if errors:
-        report.warnings.append(
-            f"{errors:,} window{'s' * (errors != 1)} failed with an error of the synthesis (listed in the sidecars)"
+        warn.append(
+            f"{counted(errors, 'window')} failed with an error of the synthesis (listed in the sidecars)"
         )
-    if not sides:
-        report.warnings.append(
-            "no sidecar beside the shards: rejects are unknown, the run may not have finished"
+    if not index.sides:
+        warn.append(
+            "no sidecar beside the shards: what was left out is unknown, the run may not have finished"
         )
-
-
-def _warn(
-    report: InspectReport,
-    index: Index,
-    folder: Path,
-    shards: list[Path],
-    dataset: dict[str, Any],
-    whole: bool,
-) -> None:
-    warn = report.warnings
+    elif not index.entries:
+        warn.append("no sample was kept: every window was left out, for the reasons shown")
     known = [r for r in index.recipes if r]
     if len(known) > 1:
         warn.append(f"samples of {len(known)} different recipes: " + ", ".join(r[:12] for r in known[:4]))
@@ -287,38 +256,30 @@ def _warn(
     for i, a in enumerate(splits):
         for b in splits[i + 1 :]:
             if shared := {c for c in index.clips[a] & index.clips[b] if not c.endswith("\0?")}:
-                clip = min(shared).partition("\0")[2]
-                warn.append(
-                    f"{a} and {b} share {len(shared)} source clip{'s' * (len(shared) != 1)} (such as {clip[:80]}): validation would flatter"
+                such = (
+                    f"{counted(len(shared), 'source clip')} (such as {min(shared).partition(chr(0))[2][:80]})"
                 )
-    for oddity, count in index.oddities.most_common():
-        if count:
-            warn.append(f"{count:,} × {oddity}")
-    if not whole:
+                warn.append(f"{a} and {b} share {such}: validation would flatter")
+    warn += [f"{count:,} × {oddity}" for oddity, count in index.oddities.most_common() if count]
+    if not index.is_folder:
         return
-    if parts := sum(1 for _ in folder.glob("*.part")):
-        warn.append(
-            f"{parts} unfinished file{'s' * (parts != 1)} (.part): a run is going on or was stopped; `blursynth make` with the same options resumes it"
-        )
+    again = "`blursynth make` with the same options resumes it"
+    if parts := sum(1 for _ in index.folder.glob("*.part")):
+        warn.append(f"{counted(parts, 'unfinished file')} (.part): a run is going on or was stopped; {again}")
     if not dataset:
         warn.append("no readable dataset.json: the run may not have finished")
     elif dataset.get("complete") is False:
-        warn.append(
-            "dataset.json says that the run did not finish; `blursynth make` with the same options resumes it"
-        )
-    unused = (
-        [u for u in dataset.get("not_used") or () if isinstance(u, dict)]
-        if isinstance(dataset.get("not_used"), list)
-        else []
-    )
+        warn.append(f"dataset.json says that the run did not finish; {again}")
+    unused = rows(dataset, "not_used")
     for what in unused[:5]:
         warn.append(f"source not used: {str(what.get('source'))[:80]} ({str(what.get('reason'))[:40]})")
     if len(unused) > 5:
         warn.append(f"and {len(unused) - 5} more sources not used, listed in dataset.json")
-    named = shards_named(dataset)
-    if missing := sorted(named - {s.name for s in shards}):
+    of = group(dataset, "splits")
+    named = {str(shard.get("file")) for split in of for shard in rows(group(of, split), "shards")}
+    if missing := sorted(named - {s.name for s in index.files}):
         warn.append(
-            f"{len(missing)} shard{'s' * (len(missing) != 1)} named in dataset.json but not there: {', '.join(missing[:4])}"
+            f"{counted(len(missing), 'shard')} named in dataset.json but not there: {', '.join(missing[:4])}"
         )
     if "val" not in index.shards and "test" not in index.shards:
         warn.append("no validation split: give more clips, or a larger --val-fraction")

@@ -6,71 +6,92 @@ shard is shown, what is not is named and counted. Nothing is ever extracted; onl
 
 from __future__ import annotations
 
-import json
 import math
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from blursynth.common.text import counted
+from blursynth.common.untrusted import group, parse_json, read_json, real, rows, texts
 from blursynth.preview.report import InspectError
-from blursynth.shards.picture import MAX_PIXELS, decode_flow, decode_mask, image_size
+from blursynth.shards.picture import decode_flow, decode_image, decode_mask, image_size
 from blursynth.shards.schema import FORMATS, KEY, MAX_JSON
 from blursynth.shards.shard import MAX_MEMBER, ShardError
 from blursynth.shards.tar import Member, TarFault, walk
+from blursynth.video.stills import to_8_bits
 
-_IMAGE_ROLES = {f"{role}.{ext}": role for role in ("blur", "sharp") for ext in FORMATS}
-_LABEL_ROLES = {"flow.npy": "flow", "mask.png": "mask"}
+_ROLES = {f"{role}.{ext}": role for role in ("blur", "sharp") for ext in FORMATS}
+_ROLES |= {"json": "json", "flow.npy": "flow", "mask.png": "mask"}
 _NEEDED = {"json", "blur", "sharp"}
 
 
 @dataclass(slots=True)
 class Entry:
-    """One sample, small enough to hold a million of them."""
+    """One sample, small enough to hold a million of them. Figures are NaN where they are not known."""
 
     shard: Path
     split: str
     key: str
+    clip: str  # its path, as the sidecars count it; "?" where it is not named
     at: dict[str, tuple[int, int]]  # "json", "blur", "sharp" and labels -> (offset, bytes) in the shard
-    extent: float  # px over the exposure, median of the picture; NaN when unknown
-    extent_p95: float
-    blur_px: float  # length of the blur as recorded; NaN when it is not
-    size_ratio: float  # bytes of the blurred PNG over the sharp one's: small when the blur is strong
+    motion: tuple[float, float]  # px/frame: median of the picture, and what its fastest 5 % exceed
+    frames: float  # length of the exposure in frame intervals
+    fps: float
+    blur_px: float  # length of the blur as recorded
+
+    @property
+    def extent(self) -> float:
+        """px over the exposure, median of the picture."""
+        return self.motion[0] * self.frames
+
+    @property
+    def extent_p95(self) -> float:
+        return self.blur_px if math.isfinite(self.blur_px) else self.motion[1] * self.frames
+
+    @property
+    def lost(self) -> float:
+        """Share of the sharp picture's bytes that the blurred one lacks: large when the blur is strong."""
+        return 1 - self.at["blur"][1] / max(1, self.at["sharp"][1])
 
 
 @dataclass
 class Index:
-    """All entries of a data folder and what was counted on the way."""
+    """A data folder, or a single shard of one: all entries, what was counted on the way, and what lies beside them."""
 
+    folder: Path
+    is_folder: bool
+    files: list[Path]
+    dataset: dict[str, Any] = field(default_factory=dict)  # dataset.json
+    sides: list[dict[str, Any]] = field(default_factory=list)  # sidecars, also of shards that hold no sample
+    fps: dict[str, float] = field(default_factory=dict)  # of each source, as dataset.json has it
     entries: list[Entry] = field(default_factory=list)
     shards: Counter[str] = field(default_factory=Counter)  # per split
     bytes: Counter[str] = field(default_factory=Counter)  # per split
-    clips: dict[str, set[str]] = field(default_factory=dict)
+    clips: dict[str, set[str]] = field(default_factory=dict)  # split -> data set NUL path
     sizes: Counter[str] = field(default_factory=Counter)
     recipes: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     scores: list[float] = field(default_factory=list)
-    oddities: Counter[str] = field(
-        default_factory=Counter
-    )  # members and samples that were passed over, by reason
+    oddities: Counter[str] = field(default_factory=Counter)  # what was passed over, by reason
     damaged: list[str] = field(default_factory=list)
 
 
-def split_of(shard: Path) -> str:
-    """'train-000003.tar' -> 'train'; any other name stands for itself."""
-    return re.sub(r"-\d+$", "", shard.stem)
-
-
-def index_shards(shards: list[Path]) -> Index:
+def index_data(target: Path) -> Index:
     """Read the headers and JSON members of all shards. Never raises for a bad shard: it is named in ``damaged``."""
-    index = Index()
-    for shard in shards:
-        split = split_of(shard)
+    is_folder = target.is_dir()
+    folder = target if is_folder else target.parent
+    index = Index(folder, is_folder, sorted(folder.glob("*.tar")) if is_folder else [target])
+    index.dataset = read_json(folder / "dataset.json") or {}
+    index.fps = {str(s.get("rel")): real(s.get("fps")) for s in rows(index.dataset, "sources")}
+    beside = sorted(folder.glob("*.json")) if is_folder else [target.with_suffix(".json")]
+    index.sides = [s for p in beside if (s := read_json(p)) and re.search(r"-\d+$", p.stem)]
+    for shard in index.files:
+        split = re.sub(r"-\d+$", "", shard.stem)  # any other name stands for itself
         index.shards[split] += 1
         try:
             index.bytes[split] += shard.stat().st_size
@@ -101,26 +122,28 @@ def _index_one(shard: Path, split: str, file: Any, index: Index) -> str | None:
         fault = str(e)
     index.oddities["incomplete sample"] += sum(bool(parts.keys() & _NEEDED) for parts in pending.values())
     if fault:
-        return f"{fault}; {samples} whole sample{'s' * (samples != 1)} before that" if size else fault
-    return _against_sidecar(shard, samples, size)
+        return f"{fault}; {counted(samples, 'whole sample')} before that" if size else fault
+    side = read_json(shard.with_suffix(".json")) or {}  # that none is there is told once for the whole folder
+    if isinstance(side.get("bytes"), int) and side["bytes"] != size:
+        return f"has {size:,} bytes, its sidecar says {side['bytes']:,}"
+    if isinstance(side.get("samples"), int) and side["samples"] != samples:
+        return f"holds {counted(samples, 'readable sample')}, its sidecar says {side['samples']}"
+    return None
 
 
 def _role(member: Member, index: Index) -> tuple[str | None, str]:
-    """What a member is ("json", "blur", "sharp", or None to pass over) and its key."""
+    """What a member is ("json", "blur"..., or None to pass over) and its key."""
+    key, _, ext = member.name.partition(".")
+    role = _ROLES.get(ext)
     if not member.plain:
         index.oddities["link, folder or device in a shard"] += 1
-        return None, ""
-    if "/" in member.name or "\\" in member.name:
+    elif "/" in member.name or "\\" in member.name:
         index.oddities["member with a path in its name"] += 1
-        return None, ""
-    key, _, ext = member.name.partition(".")
-    role = "json" if ext == "json" else _IMAGE_ROLES.get(ext) or _LABEL_ROLES.get(ext)
-    if role is None or not key:
-        return None, ""  # more members are allowed (linear16...), they are just not shown
-    if member.size > (MAX_JSON if role == "json" else MAX_MEMBER):
+    elif role is not None and member.size > (MAX_JSON if role == "json" else MAX_MEMBER):
         index.oddities[f"{role} member larger than any real one"] += 1
-        return None, ""
-    return role, key
+    elif key:
+        return role, key  # more members are allowed (linear16...), they are just not shown
+    return None, ""
 
 
 def _add(shard: Path, split: str, key: str, at: dict[str, tuple[int, int]], file: Any, index: Index) -> int:
@@ -137,40 +160,17 @@ def _add(shard: Path, split: str, key: str, at: dict[str, tuple[int, int]], file
     file.seek(at["sharp"][0])
     size = image_size(file.read(min(40, at["sharp"][1])))
     index.sizes[f"{size[0]} × {size[1]}" if size else "unknown size"] += 1
-    source = group(meta, "source")
-    clip = str(source.get("path") or source.get("clip") or "?")
+    source, quality = group(meta, "source"), group(meta, "quality")
+    clip = sys.intern(str(source.get("path") or source.get("clip") or "?"))
     index.clips.setdefault(split, set()).add(f"{source.get('dataset') or ''}\0{clip}")
     index.recipes[str(meta.get("recipe_sha256") or "")] += 1
-    quality = group(meta, "quality")
-    flags = quality.get("flags")
-    index.flags.update(str(f) for f in flags) if isinstance(flags, list) else None
+    index.flags.update(texts(quality.get("flags")))
     index.scores.append(real(quality.get("score")))
-    frames = exposed_frames(meta)
-    flow, drawn = group(meta, "flow"), real(group(meta, "exposure").get("blur_px"))
-    index.entries.append(
-        Entry(
-            shard=shard,
-            split=split,
-            key=key,
-            at=at,
-            extent=real(flow.get("median_px")) * frames,
-            extent_p95=drawn if math.isfinite(drawn) else real(flow.get("p95_px")) * frames,
-            blur_px=drawn,
-            size_ratio=at["blur"][1] / max(1, at["sharp"][1]),
-        )
-    )
+    flow = group(meta, "flow")
+    moves = real(flow.get("median_px")), real(flow.get("p95_px"))
+    fps, drawn = real(source.get("fps")), real(group(meta, "exposure").get("blur_px"))
+    index.entries.append(Entry(shard, split, key, clip, at, moves, exposed_frames(meta), fps, drawn))
     return 1
-
-
-def _against_sidecar(shard: Path, samples: int, size: int) -> str | None:
-    side = parse_json(read_bounded(shard.with_suffix(".json")))
-    if side is None:
-        return None  # told once for the whole folder, by the caller
-    if isinstance(side.get("bytes"), int) and side["bytes"] != size:
-        return f"has {size:,} bytes, its sidecar says {side['bytes']:,}"
-    if isinstance(side.get("samples"), int) and side["samples"] != samples:
-        return f"holds {samples} readable samples, its sidecar says {side['samples']}"
-    return None
 
 
 def exposed_frames(meta: dict[str, Any]) -> float:
@@ -182,116 +182,31 @@ def exposed_frames(meta: dict[str, Any]) -> float:
     return by_shutter if 0 < by_shutter <= span else span
 
 
-def shards_named(dataset: dict[str, Any]) -> set[str]:
-    """File names of all shards that a dataset.json lists."""
-    names = set()
-    for split in group(dataset, "splits").values():
-        listed = split.get("shards") if isinstance(split, dict) else None
-        for shard in listed if isinstance(listed, list) else ():
-            if isinstance(shard, dict) and isinstance(shard.get("file"), str):
-                names.add(shard["file"])
-    return names
-
-
-def sidecars(folder: Path) -> Iterator[dict[str, Any]]:
-    """The readable sidecars of a data folder, also those of shards that hold no sample and so have no tar."""
-    for path in sorted(folder.glob("*.json")):
-        if re.search(r"-\d+$", path.stem) and (side := parse_json(read_bounded(path))) is not None:
-            yield side
-
-
-def read_pictures(entry: Entry) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """(JSON, blurred, sharp) of one sample; pictures (H, W, 3) uint8 RGB. Raises InspectError naming shard and key."""
+def read_sample(
+    entry: Entry,
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """JSON, blurred, sharp, (H, W, 3) uint8 RGB, and, where there are labels, flow, (H, W, 2) float32 px over the
+    exposure, and mask, (H, W) uint8. Raises InspectError naming shard and key."""
     where = f"{entry.shard.name}: {entry.key[:80]!r}"
+    data = {}
     try:
         with entry.shard.open("rb") as file:
-            data = {role: _read_at(file, *entry.at[role]) for role in ("json", "blur", "sharp")}
+            for role, (offset, size) in entry.at.items():
+                file.seek(offset)
+                data[role] = file.read(size)
+        blur, sharp = (to_8_bits(decode_image(data[r], f"{where}: {r} picture")) for r in ("blur", "sharp"))
+        flow = decode_flow(data["flow"], f"{where}: flow") if "flow" in data else None
+        mask = decode_mask(data["mask"], f"{where}: mask") if "mask" in data else None
     except OSError as e:
         raise InspectError(f"{where}: cannot be read ({e.strerror or e})") from None
+    except ShardError as e:
+        raise InspectError(str(e)) from None
     meta = parse_json(data["json"])
     if meta is None:
         raise InspectError(f"{where}: its JSON cannot be read")
-    blur, sharp = (_decode(data[role], f"{where}: {role} picture") for role in ("blur", "sharp"))
-    if blur.shape != sharp.shape:
-        raise InspectError(f"{where}: blurred is {blur.shape[:2]}, sharp is {sharp.shape[:2]}")
-    return meta, blur, sharp
-
-
-def read_labels(entry: Entry, size: tuple[int, int]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(flow float32 (H, W, 2) px over the exposure, mask uint8 (H, W)) of one sample, None for one that is not there.
-
-    size: height, width of the pair. Raises InspectError naming shard and key.
-    """
-    found: dict[str, np.ndarray] = {}
-    for role in _LABEL_ROLES.values():
-        if role not in entry.at:
-            continue
-        where = f"{entry.shard.name}: {entry.key[:80]!r}: {role}"
-        try:
-            with entry.shard.open("rb") as file:
-                data = _read_at(file, *entry.at[role])
-            found[role] = decode_flow(data, where) if role == "flow" else decode_mask(data, where)
-        except OSError as e:
-            raise InspectError(f"{where}: cannot be read ({e.strerror or e})") from None
-        except ShardError as e:
-            raise InspectError(str(e)) from None
-        if found[role].shape[:2] != size:
-            raise InspectError(f"{where} is {found[role].shape[:2]}, the pair is {size}")
-    flow = found.get("flow")
+    for role, picture in (("sharp picture", sharp), ("flow", flow), ("mask", mask)):
+        if picture is not None and picture.shape[:2] != blur.shape[:2]:
+            raise InspectError(f"{where}: {role} is {picture.shape[:2]}, blurred is {blur.shape[:2]}")
     if flow is not None:
         flow = np.nan_to_num(flow.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return flow, found.get("mask")
-
-
-def _read_at(file: Any, offset: int, count: int) -> bytes:
-    file.seek(offset)
-    return file.read(count)
-
-
-def _decode(data: bytes, what: str) -> np.ndarray:
-    size = image_size(data[:40])
-    if size is None or size[0] * size[1] > MAX_PIXELS:
-        raise InspectError(f"{what}: not a PNG or lossless WebP of a sane size")
-    try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        bgr = None
-    if bgr is None:
-        raise InspectError(f"{what}: cannot be decoded")
-    return np.ascontiguousarray(bgr[..., ::-1])
-
-
-def parse_json(data: bytes | None) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else (also for nesting deep enough to exhaust the stack)."""
-    try:
-        value = json.loads(data) if data else None
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def read_bounded(path: Path, limit: int = 64 << 20) -> bytes | None:
-    """A small file's bytes; None when it is missing, unreadable or too large."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError:
-        return None
-    return data if len(data) <= limit else None
-
-
-def group(meta: dict[str, Any], name: str) -> dict[str, Any]:
-    """A sub-object of a sample's JSON; empty when it is absent or something else."""
-    value = meta.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def real(value: Any) -> float:
-    """A finite number as float; NaN for anything else (null, text, bool, infinity, a 400-digit integer)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
+    return meta, blur, sharp, flow, mask

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import cv2
 
+from blursynth.preview.dataset import inspect_data, is_data
 from blursynth.preview.page import page
-from blursynth.preview.report import InspectError, InspectReport, print_report
+from blursynth.preview.report import InspectError, InspectReport
 from blursynth.preview.sheet import sheet
+from blursynth.preview.source import inspect_source
+from blursynth.preview.terminal import print_report
 
 SHEET_BYTES = 3_000_000
-COLUMNS = (400, 320, 256, 200, 150)  # px a picture of the sheet: the widest whose sheet is not too large
+# px a picture of the sheet, and the share of the rows: the first whose sheet is not too large.
+STEPS = ((400, 1.0), (320, 1.0), (256, 1.0), (200, 1.0), *((150, 0.5**n) for n in range(20)))
 
 __all__ = ["InspectError", "InspectReport", "inspect", "print_report"]
 
@@ -43,12 +47,12 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
     try:
         if not target.exists():
             raise InspectError(f"{target}: no such file or folder", 2)
-        report = _gather(target, samples)
+        report = inspect_data(target, samples) if is_data(target) else inspect_source(target, samples)
     except OSError as e:
         raise InspectError(f"{e.filename or target}: {e.strerror or e}") from None
 
-    for column in COLUMNS:
-        ok, png = cv2.imencode(".png", sheet(report, column)[..., ::-1])
+    for step in STEPS:
+        ok, png = cv2.imencode(".png", sheet(report, *step)[..., ::-1])
         if not ok:
             raise InspectError(f"{out.with_suffix('.png')}: the sheet could not be encoded")
         if len(png) <= SHEET_BYTES:
@@ -62,13 +66,3 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
         raise InspectError(f"{e.filename or out}: cannot be written ({e.strerror or e})") from None
     report.html, report.png = out, out.with_suffix(".png")
     return report
-
-
-def _gather(target: Path, samples: int) -> InspectReport:
-    from blursynth.preview.dataset import inspect_data, is_data
-
-    if is_data(target):
-        return inspect_data(target, samples)
-    from blursynth.preview.source import inspect_source
-
-    return inspect_source(target, samples)

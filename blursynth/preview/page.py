@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -16,60 +15,43 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from blursynth import __version__
-from blursynth.common.text import one_line
-from blursynth.preview.pictures import (
-    DIFFERENCE_GAIN,
-    encode_cards,
-    flow_rim,
-    panel_size,
-    ramp_uri,
-    wheel_uri,
-)
-from blursynth.preview.report import Card, InspectReport, histogram, number, size_text, spread
+from blursynth.common.text import counted, number, one_line
+from blursynth.pairs.flow_thumb import flow_rim, panel_size, wheel_legend
+from blursynth.preview.pictures import DIFFERENCE_GAIN, data_uri, encode_cards, ramp_uri
+from blursynth.preview.report import Card, InspectReport, asset, histogram, spread, words
 
-_MAX_TEXT = 300  # of any one string from the data; a longer one is cut, not laid out
+_MAX_TEXT = 400  # of any one string from the data; a longer one is cut, not laid out
 
 
 def page(report: InspectReport) -> str:
     """The whole document as text."""
     environment = Environment(
-        loader=FunctionLoader(_asset), autoescape=True, finalize=_bounded, undefined=StrictUndefined,
+        loader=FunctionLoader(asset), autoescape=True, finalize=_bounded, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    script = _asset("preview.js")
-    shown = [card.extent for card in report.cards if np.isfinite(card.extent)]
-    noun = "samples" if report.kind == "data" else "moments"
+    functions = (counted, number, flow_rim, panel_size, histogram, spread, words)
+    environment.globals |= {f.__name__: f for f in functions} | {"views": _views, "uri": Markup}
+    script, kept = asset("preview.js"), len(report.cards)
+    pictures = encode_cards([*report.cards, *report.left_out])
+    extents = [c.extent for c in report.cards if np.isfinite(c.extent)]
     return environment.get_template("preview.html").render(
         report=report,
-        css=Markup(_asset("preview.css")),
+        css=Markup(asset("preview.css")),
         script=Markup(script),
         digest=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         version=__version__,
-        noun=noun,
-        title=_title(report, noun),
-        tiles=_tiles(report),
-        cards=list(zip(report.cards, encode_cards(report.cards))),
+        noun="sample" if report.kind == "data" else "window",
+        cards=list(zip(report.cards, pictures[:kept])),
+        left_out=list(zip(report.left_out, pictures[kept:])),
         histograms=[
-            _bars(report.extent_median, "Median of the picture", "", []),
-            _bars(report.extent_p95, report.fastest_name, " two", shown),
+            ("Median of the picture", "", report.extent_median, []),
+            (report.fastest_name, " two", report.extent_p95, extents),
         ],
-        recipe=_recipe(report),
-        wheel=Markup(wheel_uri()),
+        wheel=Markup(data_uri(wheel_legend(160))),
         ramp=Markup(ramp_uri()),
         gain=DIFFERENCE_GAIN,
-        right=Markup(" class=n"),
-        whole=Markup(' class="whole"'),  # never trim another picture's shape
         by_count=lambda counts: sorted(counts.items(), key=lambda kv: -kv[1]),
-        views=_views,
-        uri=Markup,
-        number=number,
-        flow_rim=flow_rim,
-        panel_size=panel_size,
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("blursynth.preview") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _bounded(value: Any) -> Any:
@@ -83,82 +65,6 @@ def _bounded(value: Any) -> Any:
 
 
 def _views(card: Card) -> list[tuple[str, str]]:
+    """(mode of the script, name of the button) of what a card can show."""
     layers = [(str(i), name) for i, (name, _) in enumerate(card.layers)]
-    return [("compare", "Compare"), *layers, ("flicker", "Flicker")]
-
-
-def _title(report: InspectReport, noun: str) -> str:
-    rejected = sum(card.rejected for card in report.cards)
-    kept = len(report.cards) - rejected
-    parts = [f"{kept} {noun if kept != 1 else noun[:-1]}, weakest to strongest"] if kept else []
-    if rejected:
-        parts.append(f"{rejected} rejected interval{'s' * (rejected != 1)}")
-    return ", and ".join(parts)
-
-
-def _tiles(report: InspectReport) -> list[tuple[str, str, str]]:
-    """Name, figure and small print of each."""
-    if report.kind == "data":
-        by = " · ".join(f"{name} {count:,}" for name, count in list(report.samples.items())[:3])
-        each = f"{size_text(report.bytes / max(1, report.total))} a sample"
-        tiles = [("Samples", f"{report.total:,}", by), ("On disk", size_text(report.bytes), each)]
-    else:
-        clips = len(report.samples)
-        tiles = [("Usable intervals", f"{report.total:,}", f"in {clips:,} clip{'s' * (clips != 1)}")]
-    if report.sizes:
-        more = len(report.sizes) - 1
-        size = max(report.sizes, key=lambda s: report.sizes[s])
-        others = f"and {more} other size{'s' * (more != 1)}" if more else "all alike"
-        tiles.append(("Picture size", size, others))
-    unit = "px" if report.kind == "data" else "px/frame"
-    for name, values in (("Median motion", report.extent_median), ("Fastest 5 %", report.extent_p95)):
-        v = values[np.isfinite(values)]
-        if v.size:
-            low, mid, high = np.percentile(v, [5, 50, 95])
-            most = f"most within {number(low, 2)}–{number(high, 2)}"
-            tiles.append((name, f"{number(mid, 2)} {unit}", most))
-    if report.scores.size:
-        lowest = f"lowest {number(float(report.scores.min()), 3)}"
-        tiles.append(("Quality score", number(float(np.median(report.scores)), 3), lowest))
-    return [*tiles, ("Rejected", f"{sum(report.rejects.values()):,}", report.rejects_of)]
-
-
-def _bars(values: np.ndarray, title: str, style: str, shown: list[float]) -> dict[str, Any]:
-    """A histogram as the template draws it, in a box of 720 x 176; triangles mark the samples that are shown."""
-    hist, drawn = histogram(values), {"title": title, "style": style, "spread": spread(values)}
-    if hist is None:
-        return drawn | {"bars": []}
-    n, peak, edges = len(hist.counts), max(1, int(hist.counts.max())), hist.edges
-    step = 708 / n
-    bars = [
-        {
-            "x": 6 + i * step,
-            "height": max(1.5, count / peak * 126) if count else 0.0,
-            "count": int(count),
-            "says": f"{number(edges[i])} "
-            + ("and above" if hist.open_end and i == n - 1 else f"to {number(edges[i + 1])} px")
-            + f": {count:,}",
-        }
-        for i, count in enumerate(hist.counts)
-    ]
-    ticks = [
-        (
-            6 + i * step,
-            number(edges[i]) + ("+" if hist.open_end and i == n else ""),
-            "start" if i == 0 else "end" if i == n else "middle",
-        )
-        for i in range(0, n + 1, max(1, -(-n // 9)))
-    ]
-    marks = [6 + min(extent / edges[-1], 1) * 708 for extent in shown]
-    return drawn | {"bars": bars, "step": step, "ticks": ticks, "shown": marks}
-
-
-def _recipe(report: InspectReport) -> list[tuple[str, Any]]:
-    if not report.recipe and not report.recipe_sha256:
-        return []
-    plain = {True: "on", False: "off"}
-    return [("sha256", report.recipe_sha256[:16] or "unknown")] + [
-        (str(k), plain[v] if isinstance(v, bool) else v)
-        for k, v in report.recipe.items()
-        if k not in ("name", "src") and v not in ("", None)
-    ]
+    return [("compare", "Compare"), *layers, ("flicker", "Flicker")] if len(layers) > 1 else []

@@ -1,67 +1,55 @@
-"""The preview as one static picture: a row a sample, ``blurred | sharp | flow colours | difference``."""
+"""The preview as one static picture: a row a sample, ``blurred | sharp | flow colours | difference``, then what was left out."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import cv2
 import numpy as np
 
-from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours, flow_panel, flow_rim, panel_size
-from blursynth.preview.report import Card, InspectReport, number
+from blursynth.checks.contact_sheet import below, beside, text_bar
+from blursynth.common.text import number
+from blursynth.pairs.flow_thumb import flow_panel, flow_rim, panel_size
+from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours
+from blursynth.preview.report import Card, InspectReport
 
 _GAP, _MARGIN = 12, 40
-_CAPTION, _HEAD = 46, 150
 _TALLEST = 1.1  # of a row's pictures in widths, so that portrait clips do not make a tower
 _PAPER, _INK, _SOFT, _WELL = (250, 250, 251), (22, 26, 33), (98, 108, 122), (232, 235, 239)
 _PIXELS = 120_000_000  # a sheet that no viewer opens helps nobody; the page still shows all
 
 
-def sheet(report: InspectReport, column: int = 400) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, four pictures of ``column`` px wide; rows from the weakest blur to the strongest."""
-    first = report.cards[0]
-    width = 2 * _MARGIN + 4 * column + 3 * _GAP
-    sizes = [_cell(card, column) for card in report.cards]
-    rows: list[tuple[Card, int]] = []
-    height = _HEAD
-    for card, (_, h) in zip(report.cards, sizes):
-        if rows and (height + h + _CAPTION + _MARGIN) * width > _PIXELS:
-            break
-        rows.append((card, height))
-        height += h + _CAPTION
-    canvas = np.full((height + _MARGIN, width, 3), _PAPER, np.uint8)
+def sheet(report: InspectReport, column: int = 400, share: float = 1) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, four pictures of ``column`` px wide; rows from the weakest blur to the strongest.
 
-    _text(canvas, report.target, (_MARGIN, 52), 26, _INK, 700, width - 2 * _MARGIN)
-    _text(canvas, _subtitle(report), (_MARGIN, 82), 16, _SOFT, 400, width - 2 * _MARGIN)
-    heads = [
-        first.layers[first.flicker[0]][0],
-        first.layers[first.flicker[1]][0],
-        "Flow colours",
-        f"Difference x {DIFFERENCE_GAIN}",
-    ]
-    if report.kind == "source":
-        heads[:2] = [first.layers[0][0], first.layers[1][0]]
-    for i, head in enumerate(heads):
-        _text(canvas, head, (_MARGIN + i * (column + _GAP), 128), 16, _INK, 700, column)
-
-    unit = "px" if report.kind == "data" else "px/frame"
-    for (card, top), (w, h) in zip(rows, sizes):
-        cells = [_fit(rgb, w, h) for _, rgb in card.layers[:2]]
-        cells += [_flow_cell(card, w, h), _fit(difference_colours(card.difference), w, h)]
-        for i, cell in enumerate(cells):
-            x = _MARGIN + i * (column + _GAP)
-            canvas[top : top + cell.shape[0], x : x + cell.shape[1]] = cell
-        caption = "  |  ".join(
-            filter(None, (card.rank, card.split, card.title, _motion(card, unit), *card.flags))
-        )
-        _text(canvas, caption, (_MARGIN, top + h + 25), 15, _SOFT, 400, width - 2 * _MARGIN)
-    return canvas
+    share: of the report's cards, at least one, evenly spread.
+    """
+    width = 4 * column + 3 * _GAP
+    line = partial(text_bar, width, ink=_INK, paper=_PAPER, indent=0)
+    parts = [line(report.target, 26, 700), line(_subtitle(report), 16, ink=_SOFT)]
+    unit, heads = report.extent_unit.split()[0], [""]
+    left_out = [card for card in report.left_out if card.layers]
+    for title, cards in (("", report.cards), ("Left out: one window of each reason", left_out)):
+        parts += [line(title, 22, 700)] if title and cards else []
+        for card in cards[:: round(1 / share)]:
+            pictures = beside(_cells(card, column), _GAP, _PAPER)
+            if sum(p.shape[0] for p in (*parts, pictures)) * width > _PIXELS and len(parts) > 2:
+                break
+            named = [name for name, _ in card.layers[:2]]
+            named += [""] * (2 - len(named)) + ["Flow colours", f"Difference x {DIFFERENCE_GAIN}"]
+            if named != heads:
+                heads = named
+                parts.append(
+                    beside([text_bar(column, h, 16, 700, _INK, _PAPER, 0) for h in heads], _GAP, _PAPER)
+                )
+            parts += [pictures, line(_caption(card, unit), 15, ink=_SOFT), line("", 10)]
+    m = _MARGIN
+    return cv2.copyMakeBorder(below(parts, _PAPER), m, m, m, m, cv2.BORDER_CONSTANT, value=_PAPER)
 
 
 def _subtitle(report: InspectReport) -> str:
-    parts = [report.headline]
-    rejected = sum(report.rejects.values())
-    parts.append(f"{rejected:,} {report.rejects_of} rejected" if rejected else "no rejects recorded")
+    left_out = sum(report.rejects.values())
+    parts = [report.headline, f"{left_out:,} windows left out" if left_out else "nothing left out"]
     if report.recipe_sha256:
         parts.append(f"recipe {report.recipe_name} {report.recipe_sha256[:12]}".replace("  ", " "))
     if report.damaged:
@@ -69,78 +57,27 @@ def _subtitle(report: InspectReport) -> str:
     return "  |  ".join(parts)
 
 
-def _motion(card: Card, unit: str) -> str:
-    known = f"fastest 5 %: {number(card.extent, 2)} {unit}" if np.isfinite(card.extent) else ""
-    return known + (
-        f", flow rim {number(flow_rim(card.flow), 2)} {card.flow_unit}" if card.flow is not None else ""
-    )
+def _caption(card: Card, unit: str) -> str:
+    moves = f"fastest 5 %: {number(card.extent, 2)} {unit}" if np.isfinite(card.extent) else ""
+    rim = f"flow rim {number(flow_rim(card.flow), 2)} {card.flow_unit}" if card.flow is not None else ""
+    return "  |  ".join(filter(None, (card.rank, card.split, card.title, moves, rim, *card.flags, card.says)))
 
 
-def _cell(card: Card, column: int) -> tuple[int, int]:
+def _cells(card: Card, column: int) -> list[np.ndarray]:
+    """Two pictures, flow colours and difference, each ``column`` wide or, where they would be tall, less."""
     h, w = card.layers[0][1].shape[:2]
     scale = min(column / w, _TALLEST * column / h)
-    return max(1, round(w * scale)), max(1, round(h * scale))
+    w, h = max(1, round(w * scale)), max(1, round(h * scale))
+    none = text_bar(w, "nothing to show", 14, ink=_SOFT, paper=_WELL)
+    none = cv2.copyMakeBorder(none, 0, max(0, h - none.shape[0]), 0, 0, cv2.BORDER_CONSTANT, value=_WELL)[:h]
+    cells = [_fit(rgb, w, h) for _, rgb in card.layers[:2]]
+    cells += [none] * (2 - len(cells))
+    cells.append(none if card.flow is None else flow_panel(card.flow, panel_size(card.flow, w, h)))
+    cells.append(none if card.difference is None else _fit(difference_colours(card.difference), w, h))
+    pad = partial(cv2.copyMakeBorder, borderType=cv2.BORDER_CONSTANT, value=_PAPER)
+    return [pad(c, 0, h - c.shape[0], 0, column - c.shape[1]) for c in cells]
 
 
 def _fit(rgb: np.ndarray, w: int, h: int) -> np.ndarray:
     shrink = rgb.shape[1] > w
     return cv2.resize(rgb, (w, h), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
-
-
-def _flow_cell(card: Card, w: int, h: int) -> np.ndarray:
-    if card.flow is not None:
-        return flow_panel(card.flow, panel_size(card.flow, w, h))
-    cell = np.full((h, w, 3), _WELL, np.uint8)
-    _text(cell, "no flow to show", (14, h // 2), 14, _SOFT, 400, w - 28)
-    return cell
-
-
-def _text(
-    canvas: np.ndarray,
-    text: str,
-    at: tuple[int, int],
-    px: int,
-    colour: tuple[int, ...],
-    weight: int,
-    room: int,
-) -> None:
-    """One line, cut with dots where it would be longer than ``room`` pixels."""
-    text = "".join(c if c.isprintable() else "?" for c in text[:400])
-    draw, measure = _font(px, weight)
-    if measure(text) > room:
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if measure(text[:middle] + "...") <= room else (low, middle - 1)
-        text = text[:low] + "..."
-    draw(canvas, text, at, colour)
-
-
-def _font(px: int, weight: int) -> tuple[Any, Any]:
-    """(draw, measure) with OpenCV 5's own typeface; OpenCV 4 has stroke letters, ASCII only."""
-    face_type: Any = getattr(cv2, "FontFace", None)
-    if face_type is not None:
-        face = face_type("sans")
-        put: Any = cv2.putText
-        size: Any = cv2.getTextSize
-
-        def draw(canvas: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, ...]) -> None:
-            put(canvas, text, at, colour, face, px, weight)
-
-        def measure(text: str) -> int:
-            return int(size((10_000, 1000), text, (0, 0), face, px, weight)[2]) if text else 0
-
-        return draw, measure
-
-    scale, thick = px / 30, 2 if weight > 500 else 1
-
-    def plain(text: str) -> str:
-        return text.encode("ascii", "replace").decode()
-
-    def draw_plain(canvas: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, ...]) -> None:
-        cv2.putText(canvas, plain(text), at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thick, cv2.LINE_AA)
-
-    def measure_plain(text: str) -> int:
-        return cv2.getTextSize(plain(text), cv2.FONT_HERSHEY_SIMPLEX, scale, thick)[0][0]
-
-    return draw_plain, measure_plain

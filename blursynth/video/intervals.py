@@ -17,10 +17,10 @@ from blursynth.video.clip import Frame
 _SIDE = 160  # thumbnail's longer side: 8 source px a thumbnail px at 720p
 _BLOCK, _REACH = 16, 8  # block matched, and how far: 64 px a frame at 720p
 _TEXTURED = 3.0  # code values of standard deviation below which a block says nothing
-_MATCH = 0.7  # correlation at which a block counts as found again
-_FOUND = 0.4  # share found: at most 0.15 over true cuts, at least 0.62 in fast motion and behind passing cars
+MATCH = 0.7  # correlation at which a block counts as found again
+FOUND = 0.4  # share found: at most 0.15 over true cuts, at least 0.62 in fast motion and behind passing cars
 _SURE = 0.65  # share found in one direction that settles it; another scene reaches 0.4
-_NEAR = 0.2  # change over the usual change: up to 0.16 for repeats, from 0.28 for real slow-downs
+NEAR = 0.2  # change over the usual change: up to 0.16 for repeats, from 0.28 for real slow-downs
 _ALIVE = 1.0  # code values of usual change below which a clip counts as static
 _STILL = 8  # so many repeats in a row are a still scene; also how many first intervals may be judged late
 
@@ -79,14 +79,14 @@ class IntervalChecker:
         moves = list(self._moves)
         # The lower of two medians: neither a flash nor a thing that leaves the picture sets the pace.
         pace = min(np.median(moves[-3:]), np.median(moves)) if moves else 0.0
-        if pace > _ALIVE and change <= _NEAR * pace:
+        if pace > _ALIVE and change <= NEAR * pace:
             self._repeats += 1
             if self._repeats > _STILL:  # so long a pause is a scene that stands still
                 self._start_over()
                 self._seen = _STILL
             return True
         if self._seen <= _STILL:
-            if self._opening and change > _ALIVE and pace <= _NEAR * change:  # the scene began with repeats
+            if self._opening and change > _ALIVE and pace <= NEAR * change:  # the scene began with repeats
                 self.revised.update(dict.fromkeys(self._opening, "duplicate"))
                 self._moves.clear()
             self._opening = [*self._opening, index] if not self._moves or pace <= _ALIVE else []
@@ -133,16 +133,16 @@ def is_cut(a: np.ndarray, b: np.ndarray, mean_difference: float) -> bool:
     """
     if mean_difference < min(4.0, 0.25 * float(b.std())):
         return False
-    found = _matches(a, b)
-    if len(found) >= 8 and (found > _MATCH).mean() > _SURE:
+    found = matches(a, b)
+    if len(found) >= 8 and (found > MATCH).mean() > _SURE:
         return False  # the other direction costs as much again
-    found = np.concatenate([found, _matches(b, a)])
+    found = np.concatenate([found, matches(b, a)])
     if len(found) < 8:
         return mean_difference > 30
-    return float((found > _MATCH).mean()) < _FOUND
+    return float((found > MATCH).mean()) < FOUND
 
 
-def _matches(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def matches(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Best correlation of each textured block of ``a`` within reach in ``b``."""
     wide = cv2.copyMakeBorder(b, _REACH, _REACH, _REACH, _REACH, cv2.BORDER_REFLECT_101)
     out = []

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from blursynth.common.text import number
 from blursynth.pairs.flow_thumb import encode_flow_thumb
 from blursynth.preview.inspect import InspectError, inspect, print_report
 from blursynth.preview.page import page
-from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours, difference_map, encode_cards
-from blursynth.preview.report import histogram, number, pick_ranks, rank_name
+from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours, encode_cards
+from blursynth.preview.report import Card, histogram, pick_ranks, rank_name
 from blursynth.shards.picture import encode_flow, encode_mask
 from blursynth.shards.picture import image_size as picture_size
 
@@ -170,7 +171,7 @@ def test_flow_comes_from_the_thumbnail_else_it_is_said_that_there_is_none(tmp_pa
     with_thumb[2] = ("a.json", json.dumps(doc).encode())
     report, html = run(write_tar(tmp_path / "train-000000.tar", with_thumb + sample("b", 1.0)), tmp_path)
     none, shown = report.cards
-    assert none.flow is None and "not where it was" in none.flow_note and "No flow to show" in html
+    assert none.flow is None and "not stored" in none.flow_note and "No flow to show" in html
     assert (
         shown.flow is not None and np.allclose(shown.flow[..., 0], 5, atol=0.05) and "rim 5 px/frame" in html
     )
@@ -181,7 +182,7 @@ def test_difference_is_the_absolute_one_amplified_as_stated():
     b = a.copy()
     b[2, 3, 1] += 9
     b[5, 5, 2] -= 7
-    d = difference_map(a, b)
+    d = Card("", "", []).show(("a", a), ("b", b)).difference
     assert d[2, 3] == 9 and d[5, 5] == 7 and d.sum() == 16
     ramp = (
         difference_colours(np.array([[0, 255 // DIFFERENCE_GAIN, 255]], np.uint8)).astype(int).sum(axis=2)[0]
@@ -323,7 +324,7 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path):
     bomb[16:24] = (60_000).to_bytes(4, "big") * 2
     members = [("a.blur.png", bytes(bomb)), *sample("a")[1:], *sample("b")]
     report, _ = run(write_tar(tmp_path / "train-000000.tar", members), tmp_path)
-    assert [c.title for c in report.cards] == ["b"] and "sane size" in report.damaged[0]
+    assert [c.title for c in report.cards] == ["b"] and "60000 x 60000 pixels, more than" in report.damaged[0]
 
 
 @pytest.mark.parametrize(
@@ -423,7 +424,7 @@ def test_the_terminal_table_tells_the_same(data, tmp_path):
         "duplicate 1",
         "gopro",
         "c0ffee",
-        "64 × 36 (23)",
+        "64 × 36 px: 23",
         "preview.html",
     ):
         assert part in text
@@ -459,7 +460,9 @@ def test_the_sheet_stays_small_whatever_it_shows(tmp_path):
     write_tar(folder / "train-000000.tar", members)
     report, html = run(folder, tmp_path, 12)
     assert len(report.cards) == 12 and report.png.stat().st_size < 3_000_000
-    assert html.index("weakest to strongest") < html.index("<h2>Blur extent"), "pictures first, figures after"
+    assert html.index("weakest to strongest") < html.index("<h2>Figures") < html.index("<h2>Blur extent"), (
+        "pictures first, figures after"
+    )
 
 
 def labelled(key: str, blur_px: float, flow: bytes, mask: bytes | None = None, late: bool = False):
