@@ -25,7 +25,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,11 @@ from rich.console import Console
 from rich.table import Table
 
 from deblur_train.config import load_config
+from deblur_train.evaluation.align import align, aligned_psnr
+from deblur_train.evaluation.metrics import psnr
 from deblur_train.evaluation.plot import panel, save_png
 from deblur_train.inference.tiles import restore
+from deblur_train.media.pictures import ImageError
 from deblur_train.models.checkpoint import CheckpointError, load_generator, read_state, save_generator
 
 CONFIG = Path(__file__).with_name("ship.toml")
@@ -136,12 +138,15 @@ def train(
     work: Path, steps: int | None, init: Path | None, every: float, cores: int, extra: tuple[str, ...]
 ) -> None:
     out = work / "run"
-    shards = [w for n in SETS for w in ("--shards", work / "data" / n) if (work / "data" / n).is_dir()]
-    mix = ",".join(f"{SETS[n][2]:g}" for n in SETS if (work / "data" / n).is_dir())
-    words: list[str | Path] = [*shards, "--mix", mix, "--config", CONFIG, "--out", out, *extra]
+    names = [n for n in SETS if (work / "data" / n).is_dir()]
+    words: list[str | Path] = ["--out", out, *extra]
+    if (out / "last.pt").exists():  # the run knows its data and settings
+        words += ["--resume"]
+    else:
+        words += [w for n in names for w in ("--shards", work / "data" / n)]
+        words += ["--mix", ",".join(f"{SETS[n][2]:g}" for n in names), "--config", CONFIG]
+        words += ["--init", init] if init else []
     words += ["--steps", str(steps)] if steps else []
-    going = (out / "last.pt").exists()
-    words += ["--resume"] if going else ["--init", init] if init else []
     run("deblur-train", "fit", *words, cores=cores, meanwhile=lambda: keep(work), every=60 * every)
     keep(work)
 
@@ -185,11 +190,37 @@ def pair_sets(media: Path, work: Path, test: bool) -> Sets:
     return sets | {k: real[k] for k in ("REDS", "GoPro", "Levin")}
 
 
-def gains(model: torch.nn.Module, sets: Sets) -> dict[str, np.ndarray]:
-    """PSNR above the blurred input's, dB, of every pair; `sharp`: PSNR of a sharp picture against itself."""
-    blurred = study.scores(lambda blur: blur, sets)
-    restored = study.scores(partial(restore, model), sets)
-    found = {s: np.subtract(restored[s], blurred[s]) for s in sets}
+def registered(picture: np.ndarray, sharp: np.ndarray) -> float:
+    """PSNR after RealBlur's registration; where it finds none, as they stand."""
+    try:
+        return aligned_psnr(align(picture, sharp))
+    except ImageError:
+        return psnr(picture, sharp)
+
+
+def gains(model: torch.nn.Module, sets: Sets, register: bool = False) -> dict[str, np.ndarray]:
+    """PSNR above the blurred input's, dB, of every pair; `sharp`: PSNR of a sharp picture against itself.
+
+    `NAME, registered`: the same with the blurred and the restored picture registered to the sharp one first. A sharp
+    picture is one instant of the exposure, and which point of a crooked streak that is cannot be seen.
+    """
+    restored = {s: [restore(model, blur) for blur, _ in pairs] for s, pairs in sets.items()}
+    found: dict[str, np.ndarray] = {}
+    for s, pairs in sets.items():
+        shift = 6 if s == "Levin" else 0
+        found[s] = np.array(
+            [
+                study.score(r, sharp, shift) - study.score(blur, sharp, shift)
+                for r, (blur, sharp) in zip(restored[s], pairs, strict=True)
+            ]
+        )
+        if register:
+            found[f"{s}, registered"] = np.array(
+                [
+                    registered(r, sharp) - registered(blur, sharp)
+                    for r, (blur, sharp) in zip(restored[s], pairs, strict=True)
+                ]
+            )
     clean = [sharp for s, pairs in sets.items() if not s.startswith("val noisy") for _, sharp in pairs[:2]]
     found["sharp"] = np.array([study.score(restore(model, x), x, 0) for x in clean])
     return found
@@ -202,10 +233,12 @@ def measure(models: list[Path], media: Path, work: Path, test: bool) -> dict[str
         table.add_column(column, justify="right")
     result = {}
     for path in models:
-        found = gains(load_generator(path, "tracked"), sets)
+        found = gains(load_generator(path, "tracked"), sets, register=True)
         result[str(path)] = {s: {"mean": float(v.mean()), "least": float(v.min())} for s, v in found.items()}
-        row = [f"{v.mean():+.2f} ({v.min():+.2f})" for s, v in found.items() if s != "sharp"]
-        table.add_row(path.stem, *row, f"{found['sharp'].mean():.1f} ({found['sharp'].min():.1f})")
+        words = {s: f"{v.mean():+.2f} ({v.min():+.2f})" for s, v in found.items()}
+        sharp = f"{found['sharp'].mean():.1f} ({found['sharp'].min():.1f})"
+        table.add_row(path.stem, *(words[s] for s in sets), sharp)
+        table.add_row("registered", *(words[f"{s}, registered"] for s in sets), "")
     Console(width=200).print(table)
     return result
 
