@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PY) -m pip install -q -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@
 
-demo: venv  ## shards of a demo clip, a short training, restored pictures: in demo/
+demo: venv  ## pairs of a short film, a preview, a short training, restored pictures: in demo/
 	$(PY) -m pipelines.demo --out demo
 
 test: venv  ## all tests

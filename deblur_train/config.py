@@ -6,6 +6,7 @@ folder as ``config.toml``.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -52,13 +53,15 @@ def _as_tuple(value: Any) -> Any:
 
 class ModelConfig(Strict):
     weights: str = Field(
-        default="off", description="backbone weights to start from: off, imagenet (downloaded), or a FILE"
+        default="off",
+        description="weights that the backbone starts from: off, imagenet (downloaded), or a FILE",
     )
     weight_init: Literal["default", "xavier"] = Field(
-        default="default", description="initialisation of convolutions outside loaded weights"
+        default="default",
+        description="how convolutions without loaded weights start: default (torch's), xavier",
     )
     near_identity: bool = Field(
-        default=False, description="shrink the last convolution, so that training starts at the blurred image"
+        default=False, description="start with a network that gives back the blurred picture"
     )
     width: int = Field(default=32, ge=1, le=1024, description="nafnet: channels of the first level")
     enc: tuple[int, ...] = Field(
@@ -72,7 +75,7 @@ class ModelConfig(Strict):
         default=2,
         ge=1,
         le=8,
-        description="nafnet: pixels a side that become channels of one; 1: none",
+        description="nafnet: squares of this many pixels a side become channels of one pixel first; 1: none",
     )
 
     @model_validator(mode="after")
@@ -89,21 +92,34 @@ class ModelConfig(Strict):
 
 class DiscriminatorConfig(Strict):
     kind: Literal["double", "patch", "full", "off"] = Field(
-        default="double", description="patch (70 px), full, both, or no GAN"
+        default="double",
+        description="GAN: patch (judges patches of 70 px), full (the whole crop), double (both), off",
     )
-    norm: DiscriminatorNorm = "instance"
+    norm: DiscriminatorNorm = Field(
+        default="instance",
+        description="norm layers: instance, batch, virtual (batch norm by a fixed batch), none",
+    )
     spectral: bool = Field(default=False, description="spectral norm on every convolution")
     width: int = Field(default=64, ge=8, description="channels of the first layer")
 
 
 class DataConfig(Strict):
-    augment: AugmentKind = "article"
-    crops_per_frame: int = Field(default=8, ge=1, le=256, description="crops taken of each decoded frame")
+    augment: AugmentKind = Field(
+        default="article",
+        description="article (flips, colour, dropout...), dihedral (flips and quarter turns), none",
+    )
+    crops_per_frame: int = Field(default=8, ge=1, le=256, description="crops taken from each decoded frame")
     frames_in_flight: int = Field(
-        default=8, ge=1, le=256, description="decoded frames a lane mixes its crops from"
+        default=8,
+        ge=1,
+        le=256,
+        description="decoded frames that a lane draws its crops from; more mix better and need more memory",
     )
     lanes: int = Field(
-        default=8, ge=1, le=256, description="independent sequences; the number of workers divides it"
+        default=8,
+        ge=1,
+        le=256,
+        description="independent sequences of crops; the number of workers must divide it",
     )
     noise: str = Field(
         default="off",
@@ -111,7 +127,9 @@ class DataConfig(Strict):
         "rgb:B1,B2 (needs shards with store = linear16)",
     )
     val_frames: int = Field(
-        default=16, ge=0, description="whole frames validated on, spread over the val shards; 0: none"
+        default=16,
+        ge=0,
+        description="whole frames to validate on, spread over the val shards; 0: no validation",
     )
 
     @field_validator("noise")
@@ -129,124 +147,172 @@ class DataConfig(Strict):
 
 
 class LossConfig(Strict):
-    pixel: PixelLoss = "mse"
-    pixel_weight: float = Field(default=0.5, ge=0)
+    pixel: PixelLoss = Field(default="mse", description="pixel loss: mse, l1, charbonnier")
+    pixel_weight: float = Field(default=0.5, ge=0, description="weight of the pixel loss; 0: off")
     pixel_space: Literal["signed", "imagenet"] = Field(
-        default="imagenet", description="images in [-1, 1], or normalised as for VGG"
+        default="imagenet",
+        description="where the pixel loss is measured: signed (values in [-1, 1]) or imagenet (normalised as for VGG)",
     )
     perceptual_weight: float = Field(
-        default=0.006, ge=0, description="weight of the VGG19 feature distance, where weights are given"
+        default=0.006,
+        ge=0,
+        description="weight of the perceptual loss, the distance of VGG19 features; off without perceptual",
     )
-    fft_weight: float = Field(default=0.0, ge=0)
-    adversarial_weight: float = Field(default=0.001, ge=0)
+    fft_weight: float = Field(
+        default=0.0, ge=0, description="weight of the FFT loss, the L1 distance of the spectra; 0: off"
+    )
+    adversarial_weight: float = Field(default=0.001, ge=0, description="weight of the GAN loss; 0: off")
     adversarial_means: Literal["pool", "batch"] = Field(
-        default="pool", description="relativistic means over the last 50 images, or the batch"
+        default="pool",
+        description="what the relativistic GAN loss takes its means over: pool (the last 50 images) or batch",
     )
-    detach_means: bool = Field(default=False, description="cut the gradient through the batch's means")
+    detach_means: bool = Field(default=False, description="let no gradient through those means")
 
 
 class OptimConfig(Strict):
-    kind: Literal["adam", "adamw"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(default=0.0, ge=0)
-    clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm")
-    accumulate: int = Field(default=1, ge=1, description="batches whose gradients are added before a step")
+    kind: Literal["adam", "adamw"] = Field(default="adam", description="optimiser: adam, adamw")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="its betas")
+    weight_decay: float = Field(default=0.0, ge=0, description="its weight decay")
+    clip_norm: float | None = Field(
+        default=None,
+        gt=0,
+        description="gradients of a larger norm are scaled down to this one; default: no limit",
+    )
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients are added up for one step")
     ema: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="decay of the moving average of the generator, which is then what is saved and validated",
+        description="decay of a moving average of the weights, which is then validated, saved and used; default: none",
     )
 
 
 class ScheduleConfig(Strict):
     """Shares are of the total steps, so that ``--steps`` stretches the whole schedule."""
 
-    kind: Literal["paper", "article", "modern"] = "paper"
-    lr: float = Field(default=1e-4, gt=0)
-    lr_end: float = Field(default=1e-7, ge=0)
-    discriminator_lr_scale: float = Field(default=1.0, gt=0)
+    kind: Literal["paper", "article", "modern"] = Field(
+        default="paper",
+        description="paper: flat, then linear; article: three phases; modern: linear warm-up, then cosine",
+    )
+    lr: float = Field(default=1e-4, gt=0, description="highest learning rate; --lr sets it")
+    lr_end: float = Field(default=1e-7, ge=0, description="learning rate of the last step")
+    discriminator_lr_scale: float = Field(
+        default=1.0, gt=0, description="learning rate of the discriminators, relative to lr"
+    )
     frozen_share: float = Field(
-        default=0.01, ge=0, le=1, description="share of the steps with a frozen backbone"
+        default=0.01,
+        ge=0,
+        le=1,
+        description="first share of the steps, in which the backbone does not learn; of use with pretrained weights",
     )
     norm_tracked_share: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="share of the steps, the last ones, in which the generator's norm layers normalise by their tracked statistics, as in use",
+        description="last share of the steps, in which norm layers use their tracked statistics, as they do after training",
     )
     flat_share: float = Field(
-        default=0.5, ge=0, le=1, description="paper: share at the full rate, before the linear decay"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="paper: share of the steps at the full rate, before the linear decay",
     )
     warmup_share: float = Field(
-        default=0.05, ge=0, le=1, description="article: first phase; modern: linear warm-up"
+        default=0.05,
+        ge=0,
+        le=1,
+        description="article: share of the first phase; modern: share of the linear warm-up",
     )
     warmup_lr: float = Field(default=1e-5, gt=0, description="article: rate of the first phase")
-    finetune_share: float = Field(default=0.1, ge=0, le=1, description="article: last phase")
+    finetune_share: float = Field(default=0.1, ge=0, le=1, description="article: share of the last phase")
     finetune_lr: float = Field(default=1e-6, gt=0, description="article: rate of the last phase")
-    decay: float = Field(default=0.99, gt=0, le=1, description="article: factor an epoch in the main phase")
+    decay: float = Field(
+        default=0.99,
+        gt=0,
+        le=1,
+        description="article: the rate is multiplied by this after each epoch of the main phase",
+    )
     epoch_steps: int = Field(
-        default=1000, ge=1, description="article: steps called an epoch, where the data do not say"
+        default=1000, ge=1, description="article: steps in one epoch, where the data do not say"
     )
 
 
 class RunConfig(Strict):
-    log_every: int = Field(default=50, ge=1)
-    val_every: int = Field(default=2000, ge=1)
-    save_every: int = Field(default=1000, ge=1)
+    log_every: int = Field(default=50, ge=1, description="steps from one line of log.jsonl to the next")
+    val_every: int = Field(
+        default=2000, ge=1, description="steps from one validation to the next; --val-every sets it"
+    )
+    save_every: int = Field(
+        default=1000, ge=1, description="steps from one save of last.pt and last.safetensors to the next"
+    )
     val_norm_stats: Literal["tracked", "image", "local"] = Field(
         default="tracked",
-        description="statistics of the norm layers in validation; local: TLC windows of 1.5 crops",
+        description="statistics of the norm layers in validation: tracked, image, local, as in eval --norm-stats",
     )
     amp: Literal["auto", "bf16", "off"] = Field(
-        default="auto", description="bf16 autocast; auto: on CUDA only (it is slower on CPUs)"
+        default="auto",
+        description="bf16: compute in bfloat16 where it is safe; auto: on CUDA only (it is slower on CPUs); off",
     )
-    channels_last: bool = True
+    channels_last: bool = Field(default=True, description="memory layout NHWC, which most kernels like best")
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="CPU threads of a step; default: torch's. Small crops and busy machines want 1",
+        description="CPU threads of a step; 1 suits small crops and busy machines; default: torch chooses",
     )
-    compile: bool = Field(default=False, description="torch.compile the generator and the discriminators")
+    compile: bool = Field(default=False, description="compile the networks with torch.compile")
     tf32: bool = Field(
-        default=True, description="on CUDA: 10 bits of mantissa in the products of what stays float32"
+        default=True,
+        description="on CUDA: TensorFloat-32 in what stays float32; faster, with 10 bits of mantissa",
     )
     deterministic: bool = Field(
-        default=True, description="only kernels that give equal bits from run to run, where torch has them"
+        default=True, description="use kernels that give the same bits in every run, where torch has them"
     )
     tensorboard: bool = Field(
-        default=False, description="also log to TensorBoard, with pictures (extra: tensorboard)"
+        default=False, description="also write a TensorBoard log with pictures (extra: tensorboard)"
     )
 
 
 class TrainConfig(Strict):
-    name: str = Field(default="paper", description="the config's name, for people and the default run folder")
+    name: str = Field(
+        default="paper",
+        description="name of the config; the run folder is runs/NAME unless out says otherwise",
+    )
     cite: str = Field(default="", description="where the settings come from")
     shards: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
-        default=(), description="folders or URLs of shards; several are mixed"
+        default=(), description="folders or URLs of shards to train on; several are mixed"
     )
     mix: tuple[float, ...] | None = Field(
-        default=None, description="a weight for each of shards, in samples drawn; default: all alike"
+        default=None,
+        description="how many samples to draw from each of shards, relative to the others; default: all alike",
     )
     val_shards: str | None = Field(
         default=None, description="shards to validate on; default: the first of shards"
     )
-    out: str | None = None
-    backbone: Backbone = "mobilenet"
-    steps: int = Field(default=100_000, ge=1)
-    batch_size: int = Field(default=1, ge=1, description="crops a step, on each rank")
-    crop: int = Field(default=256, ge=32, description="side of a training crop, pixels; a multiple of 32")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int | None = Field(
-        default=None, ge=0, description="decoding processes; default: by device and cores"
+    out: str | None = Field(default=None, description="folder of the run; default: runs/NAME")
+    backbone: Backbone = Field(
+        default="mobilenet", description="network: mobilenet, mobilenet-dsc, inception, nafnet"
     )
-    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=100_000, ge=1, description="training steps")
+    batch_size: int = Field(
+        default=1, ge=1, description="crops in one step; with several GPUs: on each of them"
+    )
+    crop: int = Field(default=256, ge=32, description="side of a training crop, pixels; a multiple of 32")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where to train; auto: on the GPU if there is one"
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="processes that decode pictures; default: 1 on a CPU, up to 8 on a GPU",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the first weights and of the order of the data")
     perceptual: str = Field(
         default="off",
-        description="perceptual network: a FILE of VGG19 weights, imagenet (downloaded), hed, or off",
+        description="perceptual network: imagenet (VGG19, downloaded), a FILE of VGG19 weights, hed, or off",
     )
     init: str | None = Field(
-        default=None, description="generator weights to start from: ours, an official file, or shipped"
+        default=None,
+        description="weights to start from: a checkpoint of ours, an official file, or shipped; default: random",
     )
 
     model: ModelConfig = ModelConfig()
@@ -306,6 +372,19 @@ def find_config(name: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"{name}: no such config file")
     return path
+
+
+def describe_keys() -> Iterator[tuple[str, str, str]]:
+    """(key, default, what it does) of every key of a config, those inside tables as ``table.key``."""
+    for name, field in TrainConfig.model_fields.items():
+        part = field.annotation
+        inside = isinstance(part, type) and issubclass(part, BaseModel)
+        for key, f in part.model_fields.items() if inside else [(name, field)]:
+            about, _, otherwise = str(f.description).partition("; default: ")
+            value = f.get_default()
+            unset = value in (None, "", ())
+            default = otherwise if unset else json.dumps(value)  # as TOML writes it
+            yield (f"{name}.{key}" if inside else key), default, about
 
 
 def load_config(

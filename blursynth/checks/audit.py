@@ -1,4 +1,4 @@
-"""What is wrong with a source, before hours are spent on it (``blursynth audit``).
+"""Check film before pairs are made of it (``blursynth audit``).
 
 Reads every frame once. The checks on intervals are the ones ``make`` applies (intervals.py); the rest says what
 ``make`` cannot repair: false frame rates, blur that is already there, clipped light, motion too large or too small.

@@ -10,20 +10,20 @@ import click
 from blursynth.common.command import Command, say
 
 
-@click.command("inspect", cls=Command)
+@click.command("inspect", cls=Command, short_help="Look at a data set, or at a video.")
 @click.argument("target", metavar="DATA_OR_VIDEO")
 @click.option(
     "--out",
     default="preview.html",
     show_default=True,
     metavar="FILE.html",
-    help="The page to write; a .png of the same name goes beside it.",
+    help="The page to write; a picture of it, with the same name and .png, goes beside it.",
 )
 @click.option(
     "--samples", default=16, show_default=True, type=click.IntRange(1), help="How many samples to show."
 )
 def inspect_command(target: str, out: str, samples: int) -> None:
-    """Look at a data set, or at a video before make: pictures, blur lengths, what was left out.
+    """Look at a data set, or at a video before you make pairs: pictures, blur lengths, what was left out.
 
     \b
     blursynth inspect data
@@ -37,16 +37,14 @@ def inspect_command(target: str, out: str, samples: int) -> None:
     sys.exit(getattr(report, "exit_code", 0))
 
 
-@click.command("audit", cls=Command)
+@click.command("audit", cls=Command, short_help="Check film before you make pairs of it.")
 @click.argument("src", nargs=-1, required=True)
 @click.option("--fps", type=float, help="Frames per second of the sources, in place of what the files say.")
-@click.option(
-    "--window", type=click.IntRange(3), help="How many frames a window will have.  [default: the recipe's]"
-)
+@click.option("--window", type=click.IntRange(3), help="Frames in one window.  [default: the recipe's]")
 @click.option(
     "--recipe",
     metavar="NAME|FILE.toml",
-    help="The recipe that make will use; its window, fps, crf and deinterlace count.  [default: realistic]",
+    help="The recipe that make will use; audit takes window, fps, crf and deinterlace from it.  [default: realistic]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the report as CSV, one row for each clip.")
@@ -58,14 +56,17 @@ def audit_command(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Check film before make: frame rate, cuts, repeated frames, damage, blur, motion.
+    """Check film before you make pairs of it: frame rate, cuts, repeated frames, damage, blur, motion.
+
+    SRC: videos, folders of videos or frames, globs. The columns of the table:
 
     \b
-    motion px   median / fastest 5% of the picture, pixels from one frame to the next
-    soft        share of frames that are blurred beside the sharpest near them
-    clipped     share of pixels at white
-    noise       deviation of the noise, in 8-bit codes
-    windows     windows free of cuts, repeats and damage, of those that fit
+    verdict     ok; warn: usable, and the lines below the table say what to do; reject: not usable
+    motion px   how far things move from one frame to the next: median / fastest 5% of the picture
+    soft        share of the frames that are more blurred than the sharpest ones near them
+    clipped     share of the pixels that are pure white
+    noise       standard deviation of the noise, in codes of 0 to 255
+    windows     runs of frames that become one pair: free of cuts, repeats and damage / all
 
     \b
     blursynth audit films/
@@ -86,12 +87,14 @@ def audit_command(
     sys.exit(report.exit_code)
 
 
-@click.command("verify", cls=Command)
+@click.command("verify", cls=Command, short_help="Check a data set for damage.")
 @click.argument("data", metavar="DATA|URL")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quick", is_flag=True, help="Check checksums, counts and splits only; decode no pictures.")
 def verify_command(data: str, as_json: bool, quick: bool) -> None:
-    """Check a data set: checksums, counts, splits that show the same pictures, and that every picture decodes.
+    """Check a data set: checksums and counts are right, no two splits show the same pictures, every picture decodes.
+
+    It prints what is wrong and ends with exit code 1, or with 0 where all is well.
 
     \b
     blursynth verify data
@@ -103,25 +106,29 @@ def verify_command(data: str, as_json: bool, quick: bool) -> None:
     sys.exit(report.exit_code)
 
 
-@click.command("explain", cls=Command)
+@click.command("explain", cls=Command, short_help="Show how a sample was made, and make it again.")
 @click.argument("data", metavar="DATA|URL")
 @click.argument("key")
 @click.option(
     "--src",
     multiple=True,
     metavar="PATH",
-    help="Where the sources are now.  [default: where make found them]",
+    help="Where the films are now, if they have moved.  [default: where make found them]",
 )
 @click.option(
     "--picture",
     metavar="FILE.png",
-    help="Write a picture of the window's frames with the blurred and the sharp one.",
+    help="Also write a picture: the frames of the window under the blurred and the sharp one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def explain_command(data: str, key: str, src: tuple[str, ...], picture: str | None, as_json: bool) -> None:
-    """Show which frames, weights and settings made a sample, make it again and compare the bytes.
+    """Show which frames, weights and settings made a sample. Then make it again and compare the bytes.
 
-    KEY: the name of the sample, as in the tar. Example: blursynth explain data KEY --picture sample.png
+    KEY is the name of a sample in a tar, without its ending (.blur.png); inspect shows it under each picture.
+
+    \b
+    blursynth explain data GOPR0372_07_00_000008_09
+    blursynth explain data GOPR0372_07_00_000008_09 --picture sample.png
     """
     from blursynth.checks.explain import explain
 

@@ -13,16 +13,22 @@ from blursynth.common.command import Command, say
 @click.command("pack", cls=Command)
 @click.argument("root", required=False, metavar="[ROOT]")
 @click.option(
-    "--blur", metavar="DIR", help="Folder of blurred pictures, together with --sharp, instead of ROOT."
+    "--blur", metavar="DIR", help="Folder of the blurred pictures; give it with --sharp, in place of ROOT."
 )
-@click.option("--sharp", metavar="DIR", help="Folder of sharp pictures with the same names or numbers.")
+@click.option(
+    "--sharp", metavar="DIR", help="Folder of the sharp pictures; names or numbers are as in --blur."
+)
 @click.option("--out", default="data", show_default=True, metavar="DATA", help="Folder of the shards.")
 @click.option(
-    "--val-fraction", default=0.1, show_default=True, type=float, help="Share of the scenes that go to val."
+    "--val-fraction",
+    default=0.1,
+    show_default=True,
+    type=float,
+    help="Share of the scenes that are kept for validation.",
 )
-@click.option("--gamma", is_flag=True, help="Take GoPro's blur_gamma instead of blur.")
+@click.option("--gamma", is_flag=True, help="Take blur_gamma of GoPro's folders in place of blur.")
 @click.option(
-    "--seed", default=0, show_default=True, type=int, help="Seed that draws which scenes go to val."
+    "--seed", default=0, show_default=True, type=int, help="Another seed keeps other scenes for validation."
 )
 @click.option(
     "--shard-samples",
@@ -35,9 +41,9 @@ from blursynth.common.command import Command, say
 def pack_command(root: str | None, as_json: bool, **options: Any) -> None:
     """Put finished pairs into shards.
 
-    ROOT is a folder of GoPro, RealBlur, REDS, BSD, DVD, RSBlur, NAFNet (input, target) or BasicSR (lq, gt), or a list file
-    of two paths a line. Files are copied as they are where they are PNG or lossless WebP. What is not known of a pair is
-    null in its JSON.
+    ROOT is a folder laid out like GoPro, RealBlur, REDS, BSD, DVD, RSBlur, NAFNet (input, target) or BasicSR (lq, gt); or a
+    text file with two paths in each line. PNG and lossless WebP files are copied byte for byte; others become PNG. What is
+    not known about a pair is null in its JSON.
 
     \b
     blursynth pack GOPRO_Large --out gopro
@@ -58,12 +64,12 @@ def pack_command(root: str | None, as_json: bool, **options: Any) -> None:
     default="nafnet",
     show_default=True,
     type=click.Choice(["nafnet", "basicsr", "gopro"]),
-    help="Whose folders to write; see above.",
+    help="The layout to write; see above.",
 )
 @click.option(
     "--lmdb",
     is_flag=True,
-    help="Write one LMDB for each side, as BasicSR reads it (extra: lmdb).",
+    help="Write one LMDB of the blurred and one of the sharp pictures, as BasicSR reads them (extra: lmdb).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) -> None:
@@ -74,7 +80,11 @@ def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) 
     basicsr    SPLIT/lq/KEY.png          SPLIT/gt/KEY.png
     gopro      SPLIT/CLIP/blur/FRAME.png SPLIT/CLIP/sharp/FRAME.png, in the order of time
 
-    Pictures are copied byte for byte. The JSON of each sample goes to json/ beside them.
+    SPLIT is train or val. Pictures are copied byte for byte. The JSON of each sample goes to SPLIT/json/.
+
+    \b
+    blursynth unpack data --out datasets/mine
+    blursynth unpack data --out datasets/mine --layout basicsr --lmdb
     """
     from blursynth.exchange.unpack import unpack
 
@@ -82,22 +92,23 @@ def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) 
     say(report.to_json() if as_json else str(report))
 
 
-@click.command("match", cls=Command)
+@click.command("match", cls=Command, short_help="Write a recipe with your camera's noise and JPEG.")
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTOS...")
 @click.option("--out", required=True, metavar="FILE.toml", help="The recipe to write.")
 @click.option(
-    "--against", metavar="DATA", help="Shards that make wrote; print how far they are from the photos."
+    "--against",
+    metavar="DATA",
+    help="Pairs that make wrote: print how much they differ from the photos, and plot the noise of both.",
 )
 def match_command(photos: tuple[str, ...], out: str, against: str | None) -> None:
-    """Measure a camera's noise and JPEG in its photos and write a recipe with them.
+    """Measure the noise and JPEG quality of your photos, and write a recipe that gives them to the pairs.
 
-    PHOTOS are files or folders, best the blurry ones that are to be restored, as the camera wrote them. Measures the noise
-    and its grain, the JPEG's quality and subsampling, the clipped share and the exposure times. With --against, prints how
-    far a made set is from the photos and draws the noise of both beside FILE.toml.
+    PHOTOS are files or folders. Take photos like those that you want to restore, as the camera wrote them. match prints the
+    noise and its grain, JPEG quality and subsampling, the share of clipped pixels and the exposure times.
 
     \b
     blursynth match shots/ --out phone.toml
-    blursynth make --src clips --recipe phone.toml --out data
+    blursynth make films/ --recipe phone.toml --out data
     blursynth match shots/ --out phone.toml --against data
     """
     from blursynth.exchange.match import match

@@ -12,13 +12,13 @@ from blursynth.common.command import CONTEXT, Commands
 
 
 class Blursynth(Commands):
-    stopped = "stopped; finished shards stay, the same command goes on"
+    stopped = "stopped; finished shards are kept, and the same command goes on from there"
 
 
 @click.group(cls=Blursynth, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="blursynth")
 def main() -> None:
-    """Realistic motion blur from high-frame-rate video: training pairs as WebDataset shards."""
+    """Make training pairs for deblurring networks: realistic motion blur from high-frame-rate video, as WebDataset shards."""
 
 
 for command in (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-import textwrap
 import tomllib
 import types
 from typing import Any, Literal, get_args, get_origin
@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from blursynth.common.command import Command, say
+from blursynth.common.text import hanging
 from blursynth.recipe import DEFAULT, Recipe, RunOptions, builtin_recipes, find_recipe
 
 # A group of the help begins at these keys of the recipe and goes on to the next of them.
@@ -133,7 +134,7 @@ def _choices(annotation: Any) -> str | None:
     cls=RecipeOption,
     group="Files",
     metavar="NAME|FILE.toml",
-    help=f"Built-in recipe, or a file of yours; the other options win over it.  [default: {DEFAULT}]",
+    help=f"Built-in recipe, or a file of your own. Options on the command line win over it.  [default: {DEFAULT}]",
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -148,7 +149,7 @@ def make_command(
 ) -> None:
     """Make blurred and sharp pairs from film, as WebDataset shards.
 
-    SRC: videos, folders, or globs. Where a run was stopped, the same command goes on.
+    SRC: videos, folders or globs. If a run stops, give the same command again: it goes on where it stopped.
 
     \b
     blursynth make clip.mp4
@@ -160,6 +161,8 @@ def make_command(
 
     summary = make([*paths, *src] or None, out, recipe, quiet=quiet, **options)
     say(json.dumps(summary.facts(), allow_nan=False) if as_json else summary)
+    if not as_json and not summary.dry_run and summary.exit_code == 0:
+        say(f"next: blursynth {'verify' if '://' in summary.out else 'inspect'} {shlex.quote(summary.out)}")
     sys.exit(summary.exit_code)
 
 
@@ -175,18 +178,14 @@ def recipes_command(name: str | None) -> None:
         width = max(map(len, known))
         for n, keys in known.items():
             mark = " (the default)" if n == DEFAULT else ""
-            say(_hanging(f"{n:{width}}  ", str(keys.get("cite", "")) + mark))
+            say(hanging(f"{n:{width}}  ", str(keys.get("cite", "")) + mark))
         say("\nblursynth recipes NAME shows one; make --recipe NAME uses it.")
         return
     keys = tomllib.loads(find_recipe(name).read_text(encoding="utf-8"))
     fields = Recipe.model_fields | RunOptions.model_fields
-    say(_hanging(f"{name}: ", str(keys.get("cite", ""))))
+    say(hanging(f"{name}: ", str(keys.get("cite", ""))))
     for key, value in keys.items():
         if key not in ("name", "cite"):
             about = fields[key].description if key in fields else "unknown key"
-            say(_hanging(f"  --{key.replace('_', '-')} {value}  ", f"{about}"))
+            say(hanging(f"  --{key.replace('_', '-')} {value}  ", f"{about}"))
     say("A setting that is not listed has the default of its key; docs/recipes.md lists those.")
-
-
-def _hanging(head: str, text: str) -> str:
-    return textwrap.fill(text, 110, initial_indent=head, subsequent_indent=" " * min(len(head), 24))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Mapping
 
@@ -29,6 +30,11 @@ def _escape(found: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: the byte as it stands in the name
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def hanging(head: str, text: str) -> str:
+    """``text`` behind ``head``, in lines of 110 characters that begin below its beginning."""
+    return textwrap.fill(text, 110, initial_indent=head, subsequent_indent=" " * min(len(head), 34))
 
 
 def human_bytes(n: float | None) -> str:

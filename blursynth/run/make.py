@@ -281,7 +281,7 @@ def _run(
         plan.tasks(output.path.absolute(), wanted, run.rife_weights), task, workers, run.engine
     )
     try:
-        with contextlib.closing(outcomes), Meter("synthesise", plan.samples, done, quiet=quiet) as meter:
+        with contextlib.closing(outcomes), Meter("making pairs", plan.samples, done, quiet=quiet) as meter:
             for o in outcomes if wanted else ():
                 if o.status == "stop":
                     log.write("shard", **vars(o))

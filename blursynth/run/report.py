@@ -169,7 +169,7 @@ class Summary:
         for shard, why in list(self.failed.items())[:10]:
             lines.append(f"  failed shard {shard}: {why}")
         if self.failed or self.errors:
-            lines.append("  run the same command with --retry-failed to make just those again")
+            lines.append("  run the same command with --retry-failed: it makes only those again")
         for split in self.empty_splits:
             lines.append(f"  no {split} sample was kept: {_loosen(self.rejects)}")
         for rel, counts in list(self.empty_clips.items())[:10]:
@@ -179,7 +179,7 @@ class Summary:
             lines.append(f"  ... and of {more} more clips")
         if self.damaged:
             lines.append(
-                "  damaged sources: the rest is made; mend or remove them (blursynth audit tells where)"
+                "  some sources are damaged; pairs of the rest are made. blursynth audit shows where; repair or remove them"
             )
         if not self.samples and not self.failed and not self.stopped:
             lines.append("  no sample was kept: see the reasons above, and blursynth audit")

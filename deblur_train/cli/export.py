@@ -28,12 +28,12 @@ from deblur_train.cli.shared import checkpoint_option
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="Numbers inside; int8 is smallest and quickest on CPUs, and wants --calib.",
+    help="Type of the numbers inside. int8 is smallest, and fastest on CPUs; it needs --calib.",
 )
 @click.option(
     "--calib",
     metavar="DATA",
-    help="Shards that int8 is calibrated on and PSNR is measured on. Example: --calib data",
+    help="Shards to calibrate int8 on, and to measure PSNR on. Example: --calib data",
 )
 @click.option(
     "--out",
@@ -57,21 +57,21 @@ from deblur_train.cli.shared import checkpoint_option
     type=click.Choice(["float32", "float16", "uint8"]),
     default="float32",
     show_default=True,
-    help="What goes in and out: floats in [-1, 1], or bytes (N, H, W, 3).",
+    help="Input and output: floats in [-1, 1], or bytes of shape (N, H, W, 3).",
 )
 @click.option(
     "--norm-stats",
     type=click.Choice(["tracked", "image"]),
     default="tracked",
     show_default=True,
-    help="Statistics of the norm layers: those of training, or the image's own.",
+    help="Statistics that the norm layers use: those of training, or the picture's own.",
 )
 @click.option(
     "--int8-for",
     type=click.Choice(["cpu", "tensorrt"]),
     default="cpu",
     show_default=True,
-    help="Unsigned 8/7-bit for CPUs, or signed and symmetric for TensorRT.",
+    help="What int8 is for: CPUs (unsigned, 7-bit weights) or TensorRT (signed, symmetric).",
 )
 @click.option(
     "--calib-frames",
@@ -83,7 +83,7 @@ from deblur_train.cli.shared import checkpoint_option
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
-    help="Fail above this difference from torch, in [-1, 1], or for int8 above this loss of PSNR, dB.  [default: fp32 0.001, fp16 0.02, int8 0.3]",
+    help="Refuse a file that differs more than this from torch, on values in [-1, 1]; for int8: that loses more PSNR, in dB.  [default: fp32 0.001, fp16 0.02, int8 0.3]",
 )
 @click.option(
     "--opset", type=click.IntRange(18, 23), default=20, show_default=True, help="ONNX operator set."
@@ -91,9 +91,9 @@ from deblur_train.cli.shared import checkpoint_option
 def export_command(
     checkpoint: str, format_: Any, out: Path, height: int | None, width: int | None, **options: Any
 ) -> None:
-    """Write a network for another runtime.
+    """Write a network as a file for another runtime.
 
-    The file is compared with torch before it gets its name. FILE.json says how it differs and how quick it is.
+    The file is compared with torch before it is kept. FILE.json says how much it differs and how fast it is.
 
     \b
     deblur-train export --checkpoint runs/first/best.safetensors --format onnx --out model.onnx
@@ -153,7 +153,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
     multiple=True,
     default=["eager"],
     show_default=True,
-    help="How to run checkpoints; may be given twice. Exported files run in their own runtime.",
+    help="How to run checkpoints; give it twice for both. Exported files run in their own runtime.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option(
@@ -161,14 +161,14 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
     type=click.IntRange(min=1),
     default=7,
     show_default=True,
-    help="How often each file runs; the median counts.",
+    help="Runs of each file; the table shows the median and the least.",
 )
 @click.option(
     "--norm-stats",
     type=click.Choice(["tracked", "image"]),
     default="tracked",
     show_default=True,
-    help="Statistics of the norm layers of checkpoints.",
+    help="Statistics that the norm layers of checkpoints use: those of training, or the picture's own.",
 )
 @click.option(
     "--json", "report", metavar="FILE", type=click.Path(path_type=Path), help="Write all values to this file."
@@ -182,7 +182,7 @@ def bench_command(
     norm_stats: Any,
     report: Path | None,
 ) -> None:
-    """Time checkpoints and exported files on this machine.
+    """Time checkpoints and exported files on this machine, in turn.
 
     \b
     deblur-train bench runs/first/best.safetensors model.onnx --sizes 720x1280

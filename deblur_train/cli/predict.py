@@ -57,13 +57,13 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--live",
     is_flag=True,
-    help="Restore a camera or stream while it runs; frames that come too fast are dropped. INPUT: a camera's number, as 0, a video, an address, or - for standard input.",
+    help="Restore a camera or a stream while it runs. Each time the newest frame is restored and the ones before it are dropped. INPUT is the number of a camera (0), a video, an address (rtsp://...), or - for standard input.",
 )
 @click.option(
     "--live-size",
     callback=_size,
     metavar="WxH",
-    help="Size of the raw RGB frames on standard input, as 1280x720.",
+    help="Width and height of the raw RGB frames on standard input. Example: 1280x720",
 )
 @NORM_STATS
 @DEVICE
@@ -83,7 +83,7 @@ def predict_command(
 ) -> None:
     """Restore pictures and videos.
 
-    INPUT: files, folders, globs. Sound, frame times, orientation and colour profile are kept.
+    INPUT: files, folders, globs. Pictures keep orientation, EXIF and colour profile; videos keep sound and frame times.
 
     \b
     deblur-train predict photo.jpg

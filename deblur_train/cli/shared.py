@@ -48,9 +48,8 @@ def checkpoint_option(accepts: str) -> Callable[[Any], Any]:
     return click.option(
         "--checkpoint",
         default=_shipped,
-        metavar="C",
-        show_default="the model that comes with the package",
-        help=f"The network to use: {accepts}.",
+        metavar="FILE",
+        help=f"The network to use: {accepts}.  [default: the model that comes with the package]",
     )
 
 
@@ -68,19 +67,19 @@ TILE = click.option(
     show_default=True,
     metavar="auto|off|PX",
     callback=_tile,
-    help="Side of the tiles that large images are restored in, pixels, at least 128; auto: tiles where memory is short.",
+    help="Restore large pictures in tiles of this many pixels a side, at least 128; auto: only where memory is short.",
 )
 NORM_STATS = click.option(
     "--norm-stats",
     type=click.Choice(["tracked", "image", "local"]),
     default="tracked",
     show_default=True,
-    help="Statistics of the norm layers. tracked: those of training; image: the image's own, as official checkpoints want; local: those of a window around each pixel (TLC).",
+    help="Statistics that the norm layers use. tracked: those of training; image: the picture's own, as official DeblurGAN-v2 checkpoints need; local: those of a window around each pixel (TLC).",
 )
 DEVICE = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where to compute; auto: on a GPU where there is one.",
+    help="Where to compute; auto: on the GPU if there is one.",
 )

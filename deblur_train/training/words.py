@@ -39,9 +39,10 @@ def introduction(
     validating: bool,
 ) -> Iterator[str]:
     samples, shards = sum(len(i.samples) for i in train), sum(len(i.paths) for i in train)
+    ranks = distributed.world_size()
     yield (
         f"{config.backbone} on {counted(samples, 'sample')} in {counted(shards, 'shard')}; {device}, "
-        f"{counted(distributed.world_size(), 'rank')}, {counted(workers, 'decoding worker')}"
+        f"{counted(ranks, 'rank') + ', ' if ranks > 1 else ''}{counted(workers, 'decoding worker')}"
     )
     if config.workers and workers < config.workers:
         yield (
@@ -52,16 +53,14 @@ def introduction(
         weights = config.mix or [1] * len(train)
         parts = [f"{w / sum(weights):.1%} {data}" for w, data in zip(weights, config.shards, strict=True)]
         yield f"mixed: {', '.join(parts)}"
-    given = (
-        f"{perceptual} from {config.perceptual}"
-        if perceptual
-        else "off (--perceptual hed, or VGG19 weights in a FILE)"
-    )
-    yield f"perceptual loss: {given}"
+    if perceptual:
+        yield f"perceptual loss: {perceptual} from {config.perceptual}"
+    elif config.loss.perceptual_weight:
+        yield "perceptual loss: off; --perceptual imagenet turns it on (VGG19, downloaded)"
     if not validating:
         why = "no usable val sample" if val.paths else "no val-*.tar shard"
         why = "val_frames is 0" if config.data.val_frames == 0 else why
-        yield f"no validation: {why}; best.safetensors will be the last state"
+        yield f"no validation: {why}; best.safetensors will be the last weights"
 
 
 def forecast(seconds: float, left: int, validating: bool) -> str:

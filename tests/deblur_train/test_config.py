@@ -9,6 +9,7 @@ from deblur_train.config import (
     ScheduleConfig,
     TrainConfig,
     builtin_configs,
+    describe_keys,
     dump_config,
     find_config,
     load_config,
@@ -181,3 +182,13 @@ def test_another_backbone_leaves_the_shape_of_the_configs_nafnet_behind(tmp_path
     assert (other.model.width, other.model.near_identity) == (ModelConfig().width, True)
     with pytest.raises(ConfigError, match="for backbone nafnet only"):
         load_config(name, {"backbone": "mobilenet"}, ["model.width=8"])
+
+
+def test_every_key_says_what_it_does_and_its_default():
+    keys = {key: (default, about) for key, default, about in describe_keys()}
+    dumped = tomllib.loads(dump_config(TrainConfig(shards=("a",), out="b", workers=1)))
+    flat = {f"{k}.{i}" if i else k for k, v in dumped.items() for i in (v if isinstance(v, dict) else [""])}
+    assert flat <= set(keys)
+    assert [k for k, (_, about) in keys.items() if len(about) < 8 or about == "None"] == []
+    assert keys["model.enc"][0] == "[1, 1, 2]" and keys["schedule.lr"][0] == "0.0001"
+    assert keys["run.threads"][0] == "torch chooses"

@@ -140,7 +140,7 @@ def test_clips_that_are_damaged_from_the_start_are_named_and_counted(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert "Traceback" not in done.stderr and done.returncode == 1, done.stderr
-    assert "damaged sources" in done.stdout
+    assert "some sources are damaged" in done.stdout
     assert "text.mp4" in done.stdout and "rejected" in done.stdout, done.stdout
     index = json.loads((tmp_path / "d" / "dataset.json").read_text())
     assert ["text.mp4" in n["source"] for n in index["not_used"]] == [True], index["not_used"]
