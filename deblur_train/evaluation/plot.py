@@ -95,21 +95,27 @@ def panel(
 
 
 def curves(log: list[dict[str, Any]]) -> np.ndarray:
-    """The picture of a run from its log lines: losses, learning rate, validation PSNR and SSIM."""
+    """The picture of a run from its log lines: losses, learning rate, validation PSNR and, without a GAN, SSIM."""
 
     def line(key: str) -> tuple[np.ndarray, np.ndarray]:
         rows = [(r["step"], r[key]) for r in log if isinstance(r.get(key), int | float)]
         a = np.array(rows, dtype=np.float64).reshape(-1, 2)
         return a[:, 0], a[:, 1]
 
-    baseline = next((r["val_psnr_blurred"] for r in log if "val_psnr_blurred" in r), None)
-    level = ("blurred input", float(baseline)) if baseline is not None else None
-    top = [
-        panel("generator loss", {"total": line("loss_g"), "content": line("content")}),
-        panel("discriminator loss", {"loss": line("loss_d"), "G's GAN loss": line("adversarial")}),
-    ]
+    def validation(title: str, key: str) -> np.ndarray:
+        blurred = next((float(r[key + "_blurred"]) for r in log if key + "_blurred" in r), None)
+        return panel(title, {"restored": line(key)}, None if blurred is None else ("blurred input", blurred))
+
+    gan = {"loss": line("loss_d"), "G's GAN loss": line("adversarial")}
+    if len(gan["loss"][0]):
+        top = [
+            panel("generator loss", {"total": line("loss_g"), "content": line("content")}),
+            panel("discriminator loss", gan),
+        ]
+    else:  # no GAN: the content loss is the whole
+        top = [panel("loss", {"training": line("loss_g")}), validation("validation SSIM", "val_ssim")]
     low = [
-        panel("validation PSNR, dB", {"restored": line("val_psnr")}, level),
+        validation("validation PSNR, dB", "val_psnr"),
         panel("learning rate", {"generator": line("lr")}),
     ]
     return np.concatenate([np.concatenate(top, 1), np.concatenate(low, 1)], 0)

@@ -155,7 +155,7 @@ def test_an_unknown_scheduler_is_named(monkeypatch):
 
 def test_without_distributed_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(EngineError, match=r"blursynth\[cluster\]"):
+    with pytest.raises(EngineError, match=r"\[cluster\]"):
         list(dispatch(make_fakes.empty_tasks(1), make_fakes.echo_task, engine="dask://127.0.0.1:9"))
 
 

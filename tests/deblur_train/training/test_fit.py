@@ -512,7 +512,7 @@ def test_it_learns(tmp_path):
 
 def test_tensorboard_missing_names_the_extra(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ImportError, match=r"blursynth\[tensorboard\]"):
+    with pytest.raises(ImportError, match=r"\[tensorboard\]"):
         fit(tiny(tmp_path, data, run={"tensorboard": True}), console=quiet())
 
 
