@@ -378,8 +378,8 @@ def describe_keys() -> Iterator[tuple[str, str, str]]:
     """(key, default, what it does) of every key of a config, those inside tables as ``table.key``."""
     for name, field in TrainConfig.model_fields.items():
         part = field.annotation
-        inside = isinstance(part, type) and issubclass(part, BaseModel)
-        for key, f in part.model_fields.items() if inside else [(name, field)]:
+        inside = part.model_fields if isinstance(part, type) and issubclass(part, BaseModel) else None
+        for key, f in (inside or {name: field}).items():
             about, _, otherwise = str(f.description).partition("; default: ")
             value = f.get_default()
             unset = value in (None, "", ())
