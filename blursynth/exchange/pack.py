@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -154,12 +154,16 @@ def _write(output: Output, plan: PackPlan, quiet: bool) -> PackReport:
     ):
         for name, pairs in plan.shards.items():
             split = name.partition("-")[0]
-            rejected: Counter[str] = Counter()
+            left_out: list[dict[str, str]] = []
             with ShardWriter(output.path, name) as writer:
                 for p, members in zip(pairs, _ahead(pool, lambda p: _try(p, plan), pairs), strict=True):
                     if isinstance(members, Unusable):
                         told.failed.append(f"{p.blur} and {p.sharp}: {members}")
-                        rejected["unusable"] += 1
+                        detail = f"{p.blur.name} and {p.sharp.name} {members}."
+                        clip = p.scene or p.name
+                        left_out.append(
+                            {"key": plan.key(p), "clip": clip, "reason": "unusable", "detail": detail}
+                        )
                         continue
                     data, copied = members
                     writer.add(plan.key(p), data)
@@ -171,8 +175,10 @@ def _write(output: Output, plan: PackPlan, quiet: bool) -> PackReport:
                     "plan_sha256": plan.sha256,
                     "version": __version__,
                 }
-                counts = {"written": writer.samples, "rejected": dict(rejected)}
-                side = writer.commit(fields | {"counts": counts, "sources": {}, "errors": []})
+                rejected = {"unusable": len(left_out)} if left_out else {}
+                counts = {"written": writer.samples, "rejected": rejected}
+                rest = {"counts": counts, "left_out": left_out, "sources": {}, "errors": []}
+                side = writer.commit(fields | rest)
             sides[name] = side
             told.bytes += side["bytes"]
             told.splits[split] = told.splits.get(split, 0) + side["samples"]

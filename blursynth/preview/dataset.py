@@ -194,7 +194,10 @@ def _figures(report: InspectReport, index: Index) -> None:
     report.scores = np.array([s for s in index.scores if np.isfinite(s)])
     report.recipe = _recipe(index)
     report.recipe_name = str(report.recipe.get("name") or "")
-    report.recipe_sha256 = (index.recipes.most_common(1) or [("", 0)])[0][0]
+    (report.recipe_sha256, _), *_ = [
+        *index.recipes.most_common(1),
+        (str(index.dataset.get("recipe_sha256") or ""), 0),
+    ]
 
 
 def _clips(index: Index) -> Table:
@@ -212,11 +215,18 @@ def _clips(index: Index) -> Table:
         entries = sorted(own[clip], key=lambda e: e.key)
         rate = next((e.fps for e in entries), index.fps.get(clip, np.nan))
         moves = np.median([e.motion for e in entries if e.motion[1] >= 0] or [(np.nan, np.nan)], axis=0)
+        blur_px = np.median([e.blur_px for e in entries if e.blur_px >= 0] or [np.nan])
         noise = _noise(entries) if len(table) < _MEASURED else np.nan
-        figures = (by_count(lost[clip]) or "–", number(rate), motion(*moves), number(noise, 2))
+        figures = (
+            number(rate),
+            motion(*moves),
+            number(blur_px, 2),
+            number(noise, 2),
+            by_count(lost[clip]) or "–",
+        )
         table.append([clip, f"{len(entries):,}", *figures])
-    columns = ["Clip", "Samples kept", "Left out", "fps", MOTION, "Noise"]
-    return Table("Clips", columns, table, (MOTION, "noise"))
+    columns = ["Clip", "Samples kept", "fps", MOTION, "blur px", "noise", "Left out"]
+    return Table("Clips", columns, table, (MOTION, "blur px", "noise"))
 
 
 def _noise(entries: list[Entry]) -> float:

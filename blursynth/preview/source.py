@@ -143,7 +143,7 @@ def _figures(report: InspectReport, clips: list[Clip], looks: list[Look]) -> Non
         figures = (f"{info.frames:,}", fps, size, motion(median, p95), number(noise, 2))
         rows.append([clip.rel, *figures, f"{len(good)} of {len(own)}", lost])
         report.samples[clip.rel] = len(good)
-    columns = ["Clip", "Frames", "fps", "Size", MOTION, "Noise", "Usable windows", "Left out"]
+    columns = ["Clip", "Frames", "fps", "Size", MOTION, "noise", "Usable windows", "Left out"]
     report.tables.append(Table("Clips", columns, rows, (MOTION, "noise")))
     report.sizes = dict(Counter(f"{c.info.width} × {c.info.height}" for c in clips))
     report.rejects = dict(Counter(x.left_out.reason for x in looks if x.left_out).most_common())

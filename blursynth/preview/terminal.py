@@ -27,7 +27,7 @@ def print_report(report: InspectReport, console: Console | None = None) -> None:
         console.print(text, highlight=False)
 
     say(f"[bold]{escape(report.target)}[/]  {escape(report.headline)}")
-    for table in report.tables:
+    for table in filter(lambda t: t.rows, report.tables):
         grid = Grid(box=None, header_style="bold", pad_edge=False)
         for i, name in enumerate(table.columns):
             grid.add_column(escape(name), justify="right" if i else "left")

@@ -1,6 +1,6 @@
 """Whatever lies in a recipe, a shard, a sidecar or a picture: a plain error or a sound value, and nothing else happens.
 
-What is declared: RecipeError, ShardError, ValueError of ``parse_sample_json``; ``index_shards``, ``verify`` and
+What is declared: RecipeError, ShardError, ValueError of ``parse_sample_json``; ``index_data``, ``verify`` and
 ``read_still`` raise nothing. Nothing is written, and memory stays within bounds.
 """
 
@@ -25,7 +25,7 @@ import blursynth
 from blursynth.checks.explain import find_sample, read_recipe
 from blursynth.checks.shard_files import ShardFiles
 from blursynth.checks.verify import verify
-from blursynth.preview.index import index_shards
+from blursynth.preview.index import index_data
 from blursynth.recipe import Recipe, RecipeError, RunOptions, load_recipe
 from blursynth.run.folder import OutputError
 from blursynth.run.outcome import Outcome, fill_outcome
@@ -165,7 +165,7 @@ def check_tar(folder: Path, data: bytes) -> None:
             assert KEY.fullmatch(sample.pop("__key__")) and sum(map(len, sample.values())) <= len(data)
     except ShardError as e:
         assert one_line(e) and str(tar) in str(e)
-    index = index_shards([tar])
+    index = index_data(tar)
     assert all(o >= 0 and n >= 0 and o + n <= len(data) for e in index.entries for o, n in e.at.values())
     report = verify(folder, workers=1)
     assert report.problems, "no such tar is sound data"

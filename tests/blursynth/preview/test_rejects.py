@@ -64,7 +64,7 @@ def test_each_clip_has_its_own_row(made, tmp_path):
     assert row["Clip"] == "pan" and row["Samples kept"] == "1" and row["fps"] == "240"
     assert row["Left out"] == "gate:p95_px 2, duplicate 1, unreadable 1"
     assert [float(v) for v in row["motion px"].split(" / ")] == pytest.approx([1, 1], abs=0.2)
-    assert len(table.rows) == 1 and set(table.terms) == {"motion px", "noise"}
+    assert len(table.rows) == 1 and set(table.terms) == {"motion px", "blur px", "noise"}
 
 
 @pytest.mark.parametrize("what", ["gone", "changed"])
