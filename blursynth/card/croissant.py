@@ -10,6 +10,8 @@ from typing import Any
 
 from blursynth import __version__
 from blursynth.recipe import Recipe
+from blursynth.shards.table import COLUMNS, NUMBERS
+from blursynth.shards.table import NAME as TABLE
 
 HOME = "https://pypi.org/project/blursynth/"
 UNKNOWN_LICENCE = "the licence of the source films, which their owner knows"
@@ -94,8 +96,9 @@ def croissant(recipe: Recipe, index: dict[str, Any]) -> dict[str, Any]:
         "distribution": [
             *(_tar(s) for s in shards),
             *(_files(end, name, tars) for end, (name, _, _) in members.items()),
+            _table(index["table"]),
         ],
-        "recordSet": [_records(*facts) for facts in members.values()],
+        "recordSet": [*(_records(*facts) for facts in members.values()), _table_records()],
         **responsible(recipe, index),
     }
 
@@ -109,6 +112,41 @@ def _tar(shard: dict[str, Any]) -> dict[str, Any]:
         "contentSize": f"{shard['bytes']} B",
         "encodingFormat": "application/x-tar",
         "sha256": shard["sha256"],
+    }
+
+
+def _table(table: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": table["file"],
+        "name": table["file"],
+        "contentUrl": table["file"],
+        "contentSize": f"{table['bytes']} B",
+        "encodingFormat": "text/csv",
+        "sha256": table["sha256"],
+    }
+
+
+def _table_records() -> dict[str, Any]:
+    """The columns of samples.csv."""
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"samples/{name}",
+            "name": name,
+            "description": what,
+            "dataType": "sc:Float" if name in NUMBERS else "sc:Text",
+            "source": {"fileObject": {"@id": TABLE}, "extract": {"column": name}},
+        }
+        for name, (_, what) in COLUMNS.items()
+    ]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "samples",
+        "name": "samples",
+        "description": "a row a sample: where it comes from and how it was made",
+        "key": {"@id": "samples/key"},
+        "field": fields,
     }
 
 

@@ -1,4 +1,4 @@
-"""What is written beside the shards when a run ends: dataset.json, timm's _info.json, Croissant, the dataset card.
+"""What is written beside the shards when a run ends: dataset.json, samples.csv, timm's _info.json, Croissant, the card.
 
 All from the sidecars in shard order: no times, hosts or absolute paths, so that equal data has an equal index.
 """
@@ -6,6 +6,7 @@ All from the sidecars in shard order: no times, hosts or absolute paths, so that
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from blursynth.common.text import printable
 from blursynth.recipe import Recipe
 from blursynth.shards.schema import SCHEMA
 from blursynth.shards.shard import dump_json
+from blursynth.shards.table import write_table
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,12 @@ class Made:
     ]  # name -> catalogue facts (home, licence...) of the known data sets among the sources
 
 
-def write_index(folder: Path, made: Made, card: bool = True) -> dict[str, Any]:
-    """Write the files, the README.md where ``card``; returns what stands in dataset.json."""
-    index = describe(made)
+def write_index(folder: Path, made: Made, rows: Iterable[str], card: bool = True) -> dict[str, Any]:
+    """Write the files, the README.md where ``card``; returns what stands in dataset.json.
+
+    rows: of samples.csv, those of a finished shard at a time, in order.
+    """
+    index = describe(made) | {"table": write_table(folder, rows)}
     write_atomic(folder / "_info.json", dump_json(timm_info(index["splits"])))
     if card:
         write_atomic(folder / "README.md", printable(dataset_card(made.recipe, index)).encode())

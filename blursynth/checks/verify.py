@@ -22,6 +22,8 @@ from blursynth.common.text import counted
 from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import parse_sample_json
 from blursynth.shards.shard import ShardError, read_shard, read_sidecar
+from blursynth.shards.table import HEADER, sample_row
+from blursynth.shards.table import NAME as TABLE
 
 HASHES_PER_CLIP = 12  # frames of a clip that are compared with other splits, spread by their keys
 
@@ -66,11 +68,15 @@ class _Shard:
     keys: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)  # sha256 -> path
     hashes: dict[str, list[np.ndarray]] = field(default_factory=dict)  # sha256 -> packed bits
+    csv: str | None = (
+        None  # its rows of samples.csv, as the sidecar has them; None: made before there were any
+    )
+    rows: list[str] = field(default_factory=list)  # as the samples' JSON has them
     problems: list[str] = field(default_factory=list)
 
 
 def verify(data: str | Path, decode: bool = True, workers: int | None = None) -> Report:
-    """Checksums, counts, keys, sample JSON, split leaks, near-duplicates over splits, every image.
+    """Checksums, counts, keys, sample JSON, samples.csv, split leaks, near-duplicates over splits, every image.
 
     Args:
         data: a folder of shards, or the URL of one: each shard is fetched, checked and dropped again.
@@ -85,6 +91,7 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
     keys: dict[str, str] = {}
     sources: dict[str, dict[str, str]] = defaultdict(dict)  # split -> sha256 -> path
     hashes: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    table, tabled = hashlib.sha256(HEADER.encode()), False
     with ThreadPoolExecutor(
         workers or min(8, os.cpu_count() or 1)
     ) as pool:  # decoding lets go of the interpreter lock
@@ -95,6 +102,8 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
             report.samples += shard.samples
             report.bytes += shard.bytes
             report.splits[split] = report.splits.get(split, 0) + shard.samples
+            table.update((shard.csv or "").encode())
+            tabled = tabled or shard.csv is not None
             for key in shard.keys:
                 if key in keys:
                     report.problems.append(f"{shard.name}.tar: key {key} stands in {keys[key]}.tar too")
@@ -103,8 +112,10 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
             for sha, bits in shard.hashes.items():
                 kept = hashes[split][sha]
                 kept += bits[: HASHES_PER_CLIP - len(kept)]
-    with files.at_hand("dataset.json") as root:
-        report.problems += [files.told(p, root) for p in _index_problems(root, report, names)]
+    with files.at_hand("dataset.json", TABLE) as root:
+        found = _index_problems(root, report, names)
+        found += _table_problems(root / TABLE, table.hexdigest()) if tabled else []
+        report.problems += [files.told(p, root) for p in found]
     report.problems += _leaks(sources)
     report.problems += near_duplicates(hashes, sources)
     return report
@@ -129,6 +140,7 @@ def _check_shard(root: Path, name: str, decode: bool) -> _Shard:
         shard.problems.append(f"{tar}: has no sidecar; run the same make again to finish it")
         return shard
     shard.problems += [f"{name}: failed sample: {e}" for e in side.get("errors", [])]
+    shard.csv = side.get("csv")
     if not side["samples"]:
         if tar.exists():
             shard.problems.append(f"{tar}: is there though its sidecar counts no samples")
@@ -153,6 +165,11 @@ def _check_shard(root: Path, name: str, decode: bool) -> _Shard:
         shard.problems.append(
             f"{tar}: {counted(shard.samples, 'sample')}, its sidecar says {side['samples']}"
         )
+    if shard.csv is not None and not shard.problems and "".join(shard.rows) != shard.csv:
+        shard.problems.append(
+            f"{root / name}.json: its rows of samples.csv are not what the samples' JSON says"
+        )
+    shard.rows = []
     return shard
 
 
@@ -171,6 +188,7 @@ def _check_sample(shard: _Shard, side: dict[str, Any], sample: dict[str, Any], d
     except ValueError as e:
         shard.problems.append(f"{where}.json: {e}")
         return
+    shard.rows.append(sample_row(json.loads(sample["json"]), shard.name))
     if meta.key != key:
         shard.problems.append(f"{where}.json: says its key is {meta.key}")
     if meta.recipe_sha256 != side["recipe_sha256"]:
@@ -219,6 +237,19 @@ def _index_problems(root: Path, report: Report, names: list[str]) -> list[str]:
         if counts.get(split, 0) != n:
             problems.append(f"{path}: counts {counts.get(split, 0)} {split} samples, the shards hold {n}")
     return problems
+
+
+def _table_problems(path: Path, sha256: str) -> list[str]:
+    try:
+        with path.open("rb") as f:
+            found = hashlib.file_digest(f, "sha256").hexdigest()
+    except FileNotFoundError:
+        return [f"{path}: is not there; run the same make again to finish"]
+    except OSError as e:
+        return [f"{path}: {e.strerror or e}"]
+    return (
+        [] if found == sha256 else [f"{path}: its rows are not those of the shards; run the same make again"]
+    )
 
 
 def _leaks(sources: dict[str, dict[str, str]]) -> list[str]:

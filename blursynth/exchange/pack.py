@@ -24,8 +24,9 @@ from blursynth.run.folder import Output, OutputError
 from blursynth.shards.layouts import find_pairs, match_folders
 from blursynth.shards.partners import Pair, report
 from blursynth.shards.schema import SCHEMA
-from blursynth.shards.shard import SHARD_NAME, ShardError, ShardWriter, dump_json, read_sidecar
+from blursynth.shards.shard import SHARD_NAME, ShardError, ShardWriter, dump_json, read_sidecar, without_lists
 from blursynth.shards.store import is_url, local_path
+from blursynth.shards.table import write_table
 
 AHEAD = 2 * (os.cpu_count() or 1)
 Members = tuple[dict[str, bytes], int] | Unusable
@@ -179,7 +180,7 @@ def _write(output: Output, plan: PackPlan, quiet: bool) -> PackReport:
                 counts = {"written": writer.samples, "rejected": rejected}
                 rest = {"counts": counts, "left_out": left_out, "sources": {}, "errors": []}
                 side = writer.commit(fields | rest)
-            sides[name] = side
+            sides[name] = without_lists(side)
             told.bytes += side["bytes"]
             told.splits[split] = told.splits.get(split, 0) + side["samples"]
             meter.advance(n=len(pairs))
@@ -226,6 +227,7 @@ def _write_index(
             {"source": Path(w).name, "reason": "no pair", "detail": why} for w, why in plan.found.left_out
         ],
         "provenance": {},
+        "table": write_table(output.path, output.rows(sides)),
     }
     write_atomic(output.path / "_info.json", dump_json(timm_info(splits)))
     if output.owns_card():
@@ -249,5 +251,5 @@ tags: [deblurring, motion-blur, webdataset, image-to-image]
 {rows}
 
 Each sample of a shard: `KEY.blur.png` (input), `KEY.sharp.png` (target), `KEY.json`; `.webp` where the files were lossless
-WebP. The pairs were not made here: what is not known of their exposure is null. Their licence is that of their source.
+WebP. `samples.csv` has a row a pair. The pairs were not made here: what is not known of their exposure is null. Their licence is that of their source.
 """

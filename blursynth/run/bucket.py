@@ -10,19 +10,28 @@ between, the bucket holds no sidecar for it, and the next run uploads what is st
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from blursynth.common.atomic import write_atomic
 from blursynth.recipe import Recipe
-from blursynth.run.folder import OWN_FILES, Output, OutputError
+from blursynth.run.folder import HEAD, OWN_FILES, Output, OutputError
 from blursynth.run.plan import Plan
 from blursynth.shards.schema import KEPT
-from blursynth.shards.shard import SHARD_NAME, ShardError, parse_sidecar, read_sidecar, tar_matches
+from blursynth.shards.shard import (
+    SHARD_NAME,
+    ShardError,
+    parse_sidecar,
+    read_sidecar,
+    tar_matches,
+    without_lists,
+)
 from blursynth.shards.store import Store, StoreError, is_url, local_path, staging_folder
+from blursynth.shards.table import NAME as TABLE
 
+AT_ONCE = 256  # small objects that are held at a time
 ATTEMPTS = 2  # an upload that arrives as other bytes is sent once more
 INDEX_FILES = ("_info.json", "croissant.json", "dataset.json", "run.jsonl")
 
@@ -65,12 +74,14 @@ class RemoteOutput(Output):
     def _look(self) -> None:
         self.sizes, self.sides = self.store.sizes(), {}
         names = [n for n in self.sizes if n.endswith(".json") and SHARD_NAME.fullmatch(n[:-5])]
-        for name, data in sorted(self.store.read(names).items()):
+        for name, data in self._read(sorted(names)):
             with contextlib.suppress(ShardError):  # not ours, or torn by hand; its shard is made again
-                self.sides[name[:-5]] = parse_sidecar(data, f"{self.label}/{name}")
+                self.sides[name[:-5]] = without_lists(parse_sidecar(data, f"{self.label}/{name}"))
         # The small files as they are there: what is not there must not be here from an earlier run either.
         small = [*OWN_FILES, "README.md", *filter(KEPT.fullmatch, self.sizes)]
-        found = self.store.read([n for n in small if n in self.sizes])
+        found = self.store.read([n for n in small if n in self.sizes and n != TABLE])
+        if TABLE in self.sizes:  # a row a sample: the head tells whose it is
+            found[TABLE] = self.store.head(TABLE, HEAD)
         with contextlib.suppress(OSError):
             # A run that was stopped wrote on here and did not come to upload it.
             log = (self.path / "run.jsonl").read_bytes()
@@ -81,6 +92,17 @@ class RemoteOutput(Output):
                 write_atomic(self.path / name, found[name])
             else:
                 (self.path / name).unlink(missing_ok=True)
+
+    def _read(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Small objects in this order, a few held at a time; those that are gone are left out."""
+        for at in range(0, len(names), AT_ONCE):
+            found = self.store.read(names[at : at + AT_ONCE])
+            yield from ((name, found[name]) for name in names[at : at + AT_ONCE] if name in found)
+
+    def rows(self, shards: Iterable[str]) -> Iterator[str]:
+        with _as_output_error():
+            for name, data in self._read([f"{name}.json" for name in shards]):
+                yield parse_sidecar(data, f"{self.label}/{name}").get("csv", "")
 
     def begin(self, recipe: Recipe, plan: Plan, kept: Mapping[str, bytes] = MappingProxyType({})) -> None:
         """Lay down the recipe there, upload what a killed run had made and not delivered, sweep the rest."""
@@ -121,7 +143,7 @@ class RemoteOutput(Output):
                 self._drop(tar.name)
             data = side_path.read_bytes()
             self.store.write(side_path.name, data)
-        self.sizes[side_path.name], self.sides[shard] = len(data), side
+        self.sizes[side_path.name], self.sides[shard] = len(data), without_lists(side)
         self._unstage(shard)
 
     def _send_tar(self, tar: Path, side: dict[str, Any]) -> None:
@@ -197,6 +219,9 @@ class RemoteOutput(Output):
         """Upload the index, dataset.json after what it speaks of."""
         if self.owns_card():
             self._send("README.md")
+        with _as_output_error():
+            self.store.upload(self.path / TABLE, TABLE)
+        self.sizes[TABLE] = (self.path / TABLE).stat().st_size
         for name in INDEX_FILES:
             self._send(name)
 

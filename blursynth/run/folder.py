@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
@@ -24,13 +24,16 @@ from blursynth.recipe import Recipe, dump_recipe
 from blursynth.run.plan import Plan
 from blursynth.shards.pieces import STATE, pieces_folder, sweep_pieces
 from blursynth.shards.schema import KEPT
-from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches
+from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches, without_lists
+from blursynth.shards.table import HEADER
+from blursynth.shards.table import NAME as TABLE
 
 OWN_FILES = {
     "recipe.toml": b"# resolved recipe",
     "dataset.json": b'"plan_sha256"',
     "_info.json": b'"splits"',
     "croissant.json": b"@context",
+    TABLE: HEADER[:20].encode(),
     "run.jsonl": b'"event"',
     "failed.json": b'"failed"',
 }
@@ -253,8 +256,13 @@ class Output:
                 and side["plan_sha256"] == plan.sha256
                 and tar_matches(self.path / f"{name}.tar", side)
             ):
-                found[name] = side
+                found[name] = without_lists(side)
         return found
+
+    def rows(self, shards: Iterable[str]) -> Iterator[str]:
+        """The rows of samples.csv, a finished shard's at a time."""
+        for name in shards:
+            yield (read_sidecar(self.path / f"{name}.json") or {}).get("csv", "")
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Shard -> why it could not be made, as earlier runs left it."""
@@ -297,7 +305,7 @@ class Output:
                 except ShardError:
                     continue  # not ours, or torn by hand; its shard is made again
                 if side is not None:
-                    found[p.stem] = side
+                    found[p.stem] = without_lists(side)
         return found
 
 

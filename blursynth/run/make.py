@@ -318,7 +318,7 @@ def _run(
         unused=[{"source": r.what, "reason": r.reason, "detail": r.detail} for r in unused],
         provenance=_provenance(plan),
     )
-    write_index(output.path, made, card=output.owns_card())
+    write_index(output.path, made, output.rows(finished), card=output.owns_card())
     log.write("end", **summary.facts())
     output.finish()
     return summary

@@ -75,6 +75,7 @@ def _joined(sides: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "sources": {rel: sha for side in sides for rel, sha in side["sources"].items()},
         **{key: [item for side in sides for item in side[key]] for key in lists},
+        "csv": "".join(side["csv"] for side in sides),
     }
 
 

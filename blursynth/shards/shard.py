@@ -21,6 +21,7 @@ from typing import Any
 from blursynth.common.atomic import open_new, part_name, sync_folder, write_atomic
 from blursynth.common.errors import UserError
 from blursynth.shards.schema import KEY, SCHEMA
+from blursynth.shards.table import sample_row
 from blursynth.shards.tar import Member, TarFault, walk
 
 SHARD_NAME = re.compile(r"(train|val)-\d{6,}")
@@ -66,6 +67,7 @@ class ShardWriter:
     def __init__(self, out: Path, name: str) -> None:
         self.tar_path, self.sidecar_path = out / f"{name}.tar", out / f"{name}.json"
         self.name, self.samples = name, 0
+        self.rows: list[str] = []  # of samples.csv
         self.part: Path | None = None
 
     def __enter__(self) -> ShardWriter:
@@ -89,6 +91,8 @@ class ShardWriter:
             info.size, info.mode, info.mtime = len(data), 0o444, 0
             info.uname = info.gname = "blursynth"
             self.tar.addfile(info, io.BytesIO(data))
+        if "json" in members:  # a piece's name is its shard's and a number
+            self.rows.append(sample_row(json.loads(members["json"]), self.name.partition(".")[0]))
         self.samples += 1
 
     @property
@@ -127,7 +131,7 @@ class ShardWriter:
             os.fsync(self.file.fileno())
             self.file.close()
             facts |= {"bytes": self.tee.size, "sha256": self.tee.hash.hexdigest()}
-        facts |= sidecar
+        facts |= {"csv": "".join(self.rows), **sidecar}
         if self._is_there(facts):
             return facts
         # An old sidecar must never stand beside a new tar, not even for a moment.
@@ -184,12 +188,19 @@ def parse_sidecar(data: bytes, where: str) -> dict[str, Any]:
     if side.get("schema") != SCHEMA:
         raise ShardError(f"{where}: schema {side.get('schema')}, this version reads schema {SCHEMA}")
     rejected, errors = side["counts"].get("rejected"), side.get("errors", [])
+    if not isinstance(side.get("csv", ""), str):
+        raise ShardError(f"{where}: not a blursynth sidecar (its csv is not text)")
     numbers = [side["samples"], side["bytes"], *(rejected.values() if isinstance(rejected, dict) else [None])]
     if any(type(n) is not int or n < 0 for n in numbers) or not isinstance(errors, list):
         raise ShardError(
             f"{where}: not a blursynth sidecar (a count or its errors are not what they should be)"
         )
     return side
+
+
+def without_lists(side: dict[str, Any]) -> dict[str, Any]:
+    """A sidecar less what grows with its samples: of a million of them, all sidecars can be held like this."""
+    return {key: value for key, value in side.items() if key not in ("csv", "left_out")}
 
 
 def tar_matches(path: Path, side: dict[str, Any]) -> bool:

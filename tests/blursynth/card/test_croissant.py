@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import tarfile
@@ -58,6 +59,12 @@ def test_mlcroissant_finds_no_fault_and_every_sample(data, monkeypatch, tmp_path
                 assert json.loads(r["facts/content"]) == json.loads(expected["json"][r["facts/key"].decode()])
             else:
                 assert r[f"{name}/content"].size == (96, 64)
+    rows = list(found.records("samples"))
+    assert [r["samples/key"].decode() for r in rows] == list(expected["json"])
+    for r in rows:
+        meta = json.loads(expected["json"][r["samples/key"].decode()])
+        assert r["samples/clip"].decode() == meta["source"]["clip"]
+        assert r["samples/shutter_ms"] == pytest.approx(meta["exposure"]["shutter_ms"])
 
 
 def test_the_same_data_has_the_same_file_and_no_path_of_this_machine(data):
@@ -65,7 +72,9 @@ def test_the_same_data_has_the_same_file_and_no_path_of_this_machine(data):
     assert str(data) not in text and str(data.parent) not in text
     index = json.loads(text)
     shards = {f["@id"]: f for f in index["distribution"] if f["@type"] == "cr:FileObject"}
-    assert set(shards) == {p.name for p in data.glob("*.tar")}
+    assert set(shards) == {p.name for p in data.glob("*.tar")} | {"samples.csv"}
+    table = (data / "samples.csv").read_bytes()
+    assert shards["samples.csv"]["sha256"] == hashlib.sha256(table).hexdigest()
     side = json.loads((data / "train-000000.json").read_text())
     assert shards["train-000000.tar"]["sha256"] == side["sha256"]
 
@@ -73,7 +82,8 @@ def test_the_same_data_has_the_same_file_and_no_path_of_this_machine(data):
 def test_sources_are_cited_and_their_licences_named():
     source = {"licence": "CC BY 4.0", "citation": "Nah, Kim, Lee: Deep Multi-Scale...", "home": "x"}
     index = {"splits": {"train": {"samples": 2, "bytes": 9, "shards": []}}, "rejected": {"cut": 3}, "not_used": [],
-             "sources": [{"rel": "a", "dataset": "gopro"}], "provenance": {"gopro": source}, "plan_sha256": "0" * 64}  # fmt: skip
+             "sources": [{"rel": "a", "dataset": "gopro"}], "provenance": {"gopro": source}, "plan_sha256": "0" * 64,
+             "table": {"file": "samples.csv", "rows": 2, "bytes": 9, "sha256": "0" * 64}}  # fmt: skip
     from blursynth.card.croissant import croissant
 
     found = croissant(Recipe(), index)
