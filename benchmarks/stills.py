@@ -21,6 +21,7 @@ from rich.table import Table
 from blursynth.camera.response import load_response
 from blursynth.exposure.shake import draw_path
 from blursynth.exposure.still import expose_still, reach
+from blursynth.pairs.layers import Donor
 from blursynth.pairs.still import _cut
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
@@ -65,31 +66,47 @@ def finely(rgb: np.ndarray, path: np.ndarray, part: tuple[int, int, int, int]) -
 
 
 def layer_costs(rgb: np.ndarray, shakes: str, counts: list[int], rounds: int) -> None:
-    """CPU seconds of a 256 px pair under so many layers, the donors decoded from JPEG each time, against none."""
+    """CPU seconds of a 256 px pair under so many layers, against none. Donors are JPEGs that are decoded each time: `first`,
+    pictures that this process has not met; `again`, pictures that it has cut a layer from before."""
     file = cv2.imencode(".jpg", rgb)[1]
+
+    def read() -> np.ndarray:
+        return cv2.imdecode(file, cv2.IMREAD_COLOR)
+
     table = Table(title=f"a pair of 256 px out of {rgb.shape[1]}x{rgb.shape[0]}, CPU s")
-    for name in ("shake px", "layers", "without", "with", "of it decoding", "with / without"):
+    for name in (
+        "shake px",
+        "layers",
+        "without",
+        "first",
+        "again",
+        "decode",
+        "first / without",
+        "again / without",
+    ):
         table.add_column(name, justify="right")
     for px in shakes.split(","):
         maker = Synthesizer(
             Recipe.model_validate({"stills": True, "shake": px, "tile": 256, "gate": "default"})
         )
         for count in counts:
-            spent: dict[str, list[float]] = {"without": [], "with": [], "decode": []}
+            spent: dict[str, list[float]] = {"without": [], "first": [], "again": [], "decode": []}
             for n in range(rounds + 1):  # the first compiles
-                for name in ("without", "with"):
+                donors = {
+                    "without": [],
+                    "first": [Donor((count, n, k), read) for k in range(count)],
+                    "again": [Donor((count, 0, k), read) for k in range(count)],
+                }
+                for name in ("without", "first", "again"):
                     rng, began = np.random.default_rng(n), time.process_time()
-                    donors = [
-                        cv2.imdecode(file, cv2.IMREAD_COLOR) for _ in range(count if name == "with" else 0)
-                    ]
-                    decoded = time.process_time()
-                    maker.still(rgb, rng, donors)
+                    maker.still(rgb, rng, donors[name])
                     if n:
                         spent[name].append(time.process_time() - began)
-                        if name == "with":
-                            spent["decode"].append(decoded - began)
-            a, b, c = (statistics.median(spent[k]) for k in ("without", "with", "decode"))
-            table.add_row(px, str(count), f"{a:.3f}", f"{b:.3f}", f"{c:.3f}", f"{b / a:.2f}")
+                began = time.process_time()
+                read()
+                spent["decode"].append(time.process_time() - began)
+            a, b, c, d = (statistics.median(v) for v in spent.values())
+            table.add_row(px, str(count), *(f"{v:.3f}" for v in (a, b, c, d)), f"{b / a:.2f}", f"{c / a:.2f}")
     Console().print(table)
 
 

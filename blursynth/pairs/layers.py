@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,6 +25,35 @@ TURN = 60.0
 """Most degrees that a layer's heading turns over the exposure, either way."""
 
 RIM = 8  # empty pixels around an outline: room for its softness and for the filter
+
+
+class Donor(NamedTuple):
+    """A picture that a layer may be cut from."""
+
+    name: Hashable
+    """No other content has it: what is found out of a picture is kept under its name."""
+    read: Callable[[], np.ndarray | None]
+    """Its RGB uint8 or uint16 (H, W, 3); None where it cannot be read."""
+
+
+class Lamps:
+    """Light above white of a picture, float32 (H, W, 3), as the few pixels that have any."""
+
+    def __init__(self, light: np.ndarray):
+        flat = light.reshape(-1, 3)
+        self.at = np.flatnonzero(flat.any(axis=1))
+        self.light, self.width = flat[self.at], light.shape[1]
+        self.nbytes = self.at.nbytes + self.light.nbytes
+
+    def inside(self, box: tuple[int, int, int, int]) -> np.ndarray:
+        """Of a box within the picture (left, top, right, bottom), float32 (h, w, 3)."""
+        left, top, right, bottom = box
+        out = np.zeros((bottom - top, right - left, 3), np.float32)
+        rows = slice(*np.searchsorted(self.at, (top * self.width, bottom * self.width)))
+        y, x = np.divmod(self.at[rows], self.width)
+        here = (x >= left) & (x < right)
+        out[y[here] - top, x[here] - left] = self.light[rows][here]
+        return out
 
 
 class Cut(NamedTuple):

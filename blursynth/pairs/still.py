@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,18 @@ import numpy as np
 
 from blursynth.camera.highlights import Highlights
 from blursynth.camera.response import Response
+from blursynth.common.kept import Kept
 from blursynth.exposure.layered import Layer, compose, topmost
 from blursynth.exposure.shake import border, describe, draw_path
 from blursynth.exposure.still import StillExposure, expose_still, path_lengths, places, reach
-from blursynth.pairs.layers import Cut, cut_layer, draw_cut
+from blursynth.pairs.layers import Cut, Donor, Lamps, cut_layer, draw_cut
 from blursynth.pairs.light import Draws
 from blursynth.recipe import Recipe
 from blursynth.video.sharpness import SOFT, steepness
 from blursynth.video.stills import to_8_bits
+
+_KNOWN = Kept(64 << 20)
+"""Of donors, which come again and again in any order: can they be used, where are their lamps."""
 
 NOISE_SIDE = 384  # px of the picture around the crop in which the source's noise is measured
 
@@ -67,12 +71,12 @@ class Stills:
         codes: np.ndarray,
         draws: Draws,
         rng: np.random.Generator,
-        donors: Sequence[np.ndarray | None] = (),
+        donors: Sequence[Donor] = (),
     ) -> StillLight:
         """The light of one sample of a picture, RGB uint8 or uint16 (H, W, 3).
 
-        donors: a picture like it for each moving layer; where one is None, or soft as `gate` leaves out, the picture
-        itself gives the layer. Raises StillReject: "soft", or "too small" for the tile inside the shake's border.
+        donors: a picture like it for each moving layer; where one cannot be read, or is soft as `gate` leaves out, the
+        picture itself gives the layer. Raises StillReject: "soft", or "too small" for the tile inside the shake's border.
         """
         self._look_at(codes)
         height, width = codes.shape[:2]
@@ -96,14 +100,14 @@ class Stills:
             own = ((left + right - 1) / 2, (top + bottom - 1) / 2)
             path, scene.middle = _about(path, middle, own), own
         box = reach(path, part, scene.middle)
-        light = self._light(codes, box, draws, self._lamps)
+        light = self._light(codes, box, draws)
         done = expose_still(light, box, part, path, scene.middle, self.profile, layers)
         shake = describe(path, right - left, bottom - top)
         if self.recipe.tile:
             shake["border"] = [0, 0, 0, 0]
         sharp = np.ascontiguousarray(self._eight[top:bottom, left:right])
         if layers:
-            sharp = self._covered(sharp, self._light(codes, part, draws, self._lamps), layers, part, draws)
+            sharp = self._covered(sharp, self._light(codes, part, draws), layers, part, draws)
         return StillLight(
             linear=done.light[..., :3],
             sharp=sharp,
@@ -121,7 +125,7 @@ class Stills:
     def _layers(
         self,
         codes: np.ndarray,
-        donors: Sequence[np.ndarray | None],
+        donors: Sequence[Donor],
         part: tuple[int, int, int, int],
         draws: Draws,
         rng: np.random.Generator,
@@ -133,26 +137,48 @@ class Stills:
         range_px = self.recipe.shake_range or self.recipe.blur_range or (0.0, 0.0)
         cuts, layers, donated = [], [], []
         for stream, donor in zip(own.spawn(len(donors)), donors):
-            usable = donor is not None and not (
-                self.recipe.gate != "off" and steepness(to_8_bits(donor)) < SOFT
-            )
-            picture = donor if donor is not None and usable else codes
+            given = donor.read() if self._is_usable(donor) else None
+            picture = codes if given is None else given
             cut = draw_cut(stream, part, (picture.shape[1], picture.shape[0]), range_px)
-            lamps = self._lamps if picture is codes else self.highlights.excess(to_8_bits(picture), 1.0)
+            lamps = None if picture is codes else self._lamps_of(donor.name, picture, cut.region)
             layers.append(cut_layer(cut, self._light(picture, cut.region, draws, lamps)))
             cuts.append(cut)
-            donated.append(usable)
+            donated.append(given is not None)
         return cuts, layers, tuple(donated)
 
+    def _is_usable(self, donor: Donor) -> bool:
+        gated = self.recipe.gate != "off"
+
+        def look() -> bool:
+            picture = donor.read()
+            return picture is not None and not (gated and steepness(to_8_bits(picture)) < SOFT)
+
+        return bool(_KNOWN.get(("usable", donor.name, gated), look))
+
+    def _lamps_of(
+        self, name: Hashable, picture: np.ndarray, box: tuple[int, int, int, int]
+    ) -> float | np.ndarray:
+        """Light above white in a box of a donor, per unit of the draw's."""
+
+        def look() -> float | Lamps:
+            lamps = self.highlights.excess(to_8_bits(picture), 1.0)
+            return Lamps(lamps) if isinstance(lamps, np.ndarray) else lamps
+
+        lamps = _KNOWN.get(("lamps", name, self.highlights), look)
+        return lamps.inside(box) if isinstance(lamps, Lamps) else lamps
+
     def _light(
-        self, codes: np.ndarray, box: tuple[int, int, int, int], draws: Draws, lamps: float | np.ndarray
+        self,
+        codes: np.ndarray,
+        box: tuple[int, int, int, int],
+        draws: Draws,
+        lamps: float | np.ndarray | None = None,
     ) -> np.ndarray:
-        """Linear light (h, w, 4) of a box of a picture. lamps: its light above white, per unit of the draw's."""
-        over = (
-            _cut(lamps, box) * np.float32(draws.highlight)
-            if isinstance(lamps, np.ndarray)
-            else lamps * draws.highlight
-        )
+        """Linear light (h, w, 4) of a box of a picture. lamps: the box's light above white, per unit of the draw's; None:
+        this picture's own."""
+        if lamps is None:
+            lamps = _cut(self._lamps, box) if isinstance(self._lamps, np.ndarray) else self._lamps
+        over = lamps * (np.float32(draws.highlight) if isinstance(lamps, np.ndarray) else draws.highlight)
         eight = self._eight if codes is self._codes else None
         light = draws.response.decode(
             _cut(eight, box) if eight is not None else to_8_bits(_cut(codes, box)), over

@@ -20,6 +20,7 @@ from blursynth.camera.response import (
 )
 from blursynth.pairs.flow_thumb import encode_flow_thumb
 from blursynth.pairs.labels import moving_mask
+from blursynth.pairs.layers import Donor
 from blursynth.pairs.light import Draws, Light, LightCollector, OutOfReach, Window
 from blursynth.pairs.quality import (
     GateError,
@@ -114,9 +115,7 @@ class Synthesizer:
         picture = self._photograph(frames, draws, light)
         return self._describe(window, draws, light, picture, transfer)
 
-    def still(
-        self, codes: np.ndarray, rng: np.random.Generator, donors: Sequence[np.ndarray | None] = ()
-    ) -> Sample:
+    def still(self, codes: np.ndarray, rng: np.random.Generator, donors: Sequence[Donor] = ()) -> Sample:
         """A pair of one picture under a drawn shake; codes: RGB uint8 or uint16 (H, W, 3), the same array for all
         samples of a picture. donors: a picture for each layer that moves over it (`Stills.collect`)."""
         draws = self._draw(rng)

@@ -16,11 +16,12 @@ import numpy as np
 
 from blursynth import __version__
 from blursynth.common.memory import keep_freed_memory
+from blursynth.pairs.layers import Donor
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.folder import at_work
 from blursynth.run.outcome import ClipCounts, Outcome, PlanClip, Rejected, ShardTask, WindowSpec, fill_outcome
 from blursynth.run.plan import tile_corners
-from blursynth.run.windows import read_donors, read_windows
+from blursynth.run.windows import find_donors, read_windows
 from blursynth.shards.picture import encode_flow, encode_image, encode_mask
 from blursynth.shards.shard import SCHEMA, ShardError, ShardWriter, dump_json, read_sidecar, tar_matches
 from blursynth.sources.fingerprint import SourceChanged, check_source
@@ -41,9 +42,7 @@ class SampleMaker(Protocol):
         transfer: str = "srgb",
         above: Sequence[np.ndarray | None] = (),
     ) -> Any: ...
-    def still(
-        self, codes: np.ndarray, rng: np.random.Generator, donors: Sequence[np.ndarray | None] = ()
-    ) -> Any: ...
+    def still(self, codes: np.ndarray, rng: np.random.Generator, donors: Sequence[Donor] = ()) -> Any: ...
     def forget(self, clip_id: str, before: int) -> None: ...
 
 
@@ -197,7 +196,7 @@ def sample_members(
     pictures = [f.rgb for f in frames if f.rgb is not None]
     soft, rng = {}, sample_rng(recipe.seed, key)
     if source.still:
-        sample = maker.still(pictures[0], rng, read_donors(source, w, pictures[0]) if w.donors else ())
+        sample = maker.still(pictures[0], rng, find_donors(source, w, pictures[0]) if w.donors else ())
     else:
         soft = _softness(recipe, source, pictures[w.target - w.first])
         sample = maker.sample(clip.rel, pictures, w.first, fps, rng, **options)

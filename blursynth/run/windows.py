@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
+from blursynth.common.kept import Kept
+from blursynth.pairs.layers import Donor
 from blursynth.run.outcome import PlanClip, Rejected, Run, WindowSpec
 from blursynth.video.clip import Frame, read_frames
 from blursynth.video.intervals import IntervalChecker
 
 # Frames read before the first window: they teach the checker the clip's pace, so that it can tell a repeat.
 LEAD_IN = 8
+_PICTURES = Kept(128 << 20)
+"""Decoded donors. A decoder takes as long as all else that a layer needs."""
 JUMP = 64  # frames between windows from which a second pass, with its seek, costs less than decoding through
 
 
@@ -59,17 +64,29 @@ def read_windows(run: Run) -> Iterator[tuple[WindowSpec, list[Frame], Rejected |
             yield w, [], _first_fault(w, held, faults, cuts) or Rejected("truncated")
 
 
-def read_donors(source: PlanClip, w: WindowSpec, picture: np.ndarray) -> list[np.ndarray | None]:
-    """The pictures of a window's donors, RGB uint8 or uint16 (H, W, 3); None for one that cannot be read.
+def find_donors(source: PlanClip, w: WindowSpec, picture: np.ndarray) -> list[Donor]:
+    """A window's donors, each decoded when its pixels are asked for, and kept for the next sample.
 
-    picture: the source's own, which may be among them.
+    picture: the source's own, RGB uint8 or uint16 (H, W, 3), which may be among them.
     """
-    read: dict[str, np.ndarray | None] = {source.clip.rel: picture}
-    for donor in w.donors:
-        if donor.clip.rel not in read:
-            (frame,) = read_frames(donor.clip.info, 0, 0)
-            read[donor.clip.rel] = None if frame.fault else frame.rgb
-    return [read[donor.clip.rel] for donor in w.donors]
+    return [_donor(d, picture if d.clip.rel == source.clip.rel else None) for d in w.donors]
+
+
+def _donor(donor: PlanClip, picture: np.ndarray | None) -> Donor:
+    path = donor.clip.info.path
+    try:
+        st = Path(path).stat()
+        name = (path, st.st_size, st.st_mtime_ns)
+    except OSError:  # what is not there has no name to be known by
+        return Donor(object(), lambda: None)
+
+    def read() -> np.ndarray | None:
+        if picture is not None:
+            return picture
+        (frame,) = read_frames(donor.clip.info, 0, 0)
+        return None if frame.fault else frame.rgb
+
+    return Donor(name, read if picture is not None else lambda: _PICTURES.get(name, read))
 
 
 def _passes(run: Run) -> Iterator[list[WindowSpec]]:

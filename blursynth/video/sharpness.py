@@ -160,5 +160,9 @@ def steepness(rgb: np.ndarray) -> float:
 
 def _steepest(grey: np.ndarray, axis: int) -> int:
     step = cv2.absdiff(grey[:, 1:], grey[:, :-1]) if axis else cv2.absdiff(grey[1:], grey[:-1])
-    above = np.cumsum(np.bincount(step.ravel(), minlength=256)[::-1])
+    rows = (1 << 24) // step.shape[1]  # counts are float32 there, exact up to so many pixels
+    counts = np.zeros(256, np.int64)
+    for top in range(0, len(step), rows):
+        counts += cv2.calcHist([step[top : top + rows]], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    above = np.cumsum(counts[::-1])
     return 255 - int(np.searchsorted(above, _STRONGEST * above[-1]))

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from blursynth.camera.response import load_response
+from blursynth.common.kept import Kept
 from blursynth.exposure.shake import path_length
+from blursynth.pairs import still as still_module
+from blursynth.pairs.layers import Donor, Lamps
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe, RecipeError, load_recipe
+from blursynth.video.sharpness import steepness
 from tests.helpers.films import texture
 
 SRGB = load_response("srgb")
@@ -188,7 +192,13 @@ def test_labels_of_a_still_are_its_path():
 
 def with_layers(codes, donors, seed=0, **options):
     options = {"stills": True, "shake": "6-14", "gate": "off", "tile": 160, "layers": "1-8"} | options
-    return Synthesizer(Recipe(**options)).still(codes, np.random.default_rng(seed), donors)
+    return Synthesizer(Recipe(**options)).still(
+        codes, np.random.default_rng(seed), [donor(d) for d in donors]
+    )
+
+
+def donor(picture):
+    return Donor(None if picture is None else picture.tobytes(), lambda: picture)
 
 
 FLAT, PATCH = np.full((260, 300, 3), 60, np.uint8), np.full((200, 240, 3), 190, np.uint8)
@@ -241,8 +251,8 @@ def test_a_lamp_in_a_layer_keeps_its_light():
 def test_layers_do_not_change_what_else_is_drawn():
     picture, maker = texture((300, 240), seed=4), Recipe(stills=True, shake="4-12", tile=96, noise="rsblur")
     a = Synthesizer(maker).still(picture, np.random.default_rng(5))
-    b = Synthesizer(maker).still(picture, np.random.default_rng(5), [PATCH])
-    again = Synthesizer(maker).still(picture, np.random.default_rng(5), [PATCH])
+    b = Synthesizer(maker).still(picture, np.random.default_rng(5), [donor(PATCH)])
+    again = Synthesizer(maker).still(picture, np.random.default_rng(5), [donor(PATCH)])
     assert a.exposure["shake"] == b.exposure["shake"] and a.corner == b.corner and a.camera == b.camera
     assert "layers" not in a.exposure
     assert np.array_equal(b.blur_rgb, again.blur_rgb) and not np.array_equal(a.blur_rgb, b.blur_rgb)
@@ -255,6 +265,44 @@ def test_a_donor_that_is_soft_or_missing_is_replaced_by_the_still_and_told():
     sample = with_layers(sharp, [soft, None, sharp[:180].copy()], gate="default", tile=128)
     assert sample.rejected is None and sample.donated == (False, False, True)
     assert with_layers(sharp, [soft], tile=128).donated == (True,)
+
+
+def test_what_was_found_out_of_a_donor_changes_nothing(monkeypatch):
+    """Kept or looked for anew: the same sample; and a donor that comes again is not looked at again."""
+    lit = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 200, (40, 50, 3)), 6, 0), 6, 1).astype(
+        np.uint8
+    )
+    lit[30:34, 40:44], lit[200, 250:253] = 255, (255, 90, 255)
+    soft = cv2.GaussianBlur(lit, (0, 0), 3)
+    looks = []
+    monkeypatch.setattr(still_module, "steepness", lambda eight: looks.append(1) or steepness(eight))
+    for highlights in ("off", "rsblur", "auto", "2-4"):
+        made, kept = [], Kept(64 << 20)
+        for known in (Kept(0), kept, kept):
+            monkeypatch.setattr(still_module, "_KNOWN", known)
+            looks.clear()
+            sample = with_layers(
+                lit, [lit.copy(), soft, lit.copy()], gate="default", tile=128, highlights=highlights
+            )
+            made.append((sample.blur_rgb.tobytes(), sample.sharp_rgb.tobytes(), sample.donated, len(looks)))
+        assert made[0][:3] == made[1][:3] == made[2][:3] and made[0][2] == (True, False, True)
+        assert [m[3] for m in made] == [4, 3, 1], "the still itself; both donors once; none"
+
+
+def test_lamps_of_a_box_are_those_of_the_picture():
+    light = np.zeros((30, 40, 3), np.float32)
+    light[3:5, 7:9], light[29, 39], light[10, 0, 1] = 2.5, 1, 3
+    lamps = Lamps(light)
+    for box in (
+        (0, 0, 40, 30),
+        (7, 3, 9, 5),
+        (8, 4, 40, 30),
+        (0, 10, 1, 11),
+        (20, 20, 30, 25),
+        (39, 29, 40, 30),
+    ):
+        left, top, right, bottom = box
+        assert np.array_equal(lamps.inside(box), light[top:bottom, left:right])
 
 
 def test_blur_px_counts_the_layers():
