@@ -178,7 +178,9 @@ class Stills:
         this picture's own."""
         if lamps is None:
             lamps = _cut(self._lamps, box) if isinstance(self._lamps, np.ndarray) else self._lamps
-        over = lamps * (np.float32(draws.highlight) if isinstance(lamps, np.ndarray) else draws.highlight)
+        over: float | np.ndarray = (
+            lamps * np.float32(draws.highlight) if isinstance(lamps, np.ndarray) else lamps * draws.highlight
+        )
         eight = self._eight if codes is self._codes else None
         light = draws.response.decode(
             _cut(eight, box) if eight is not None else to_8_bits(_cut(codes, box)), over
