@@ -253,12 +253,12 @@ def study(
     for arm, seed in wanted(arms, seeds, of_settings(read_runs(results), settings)):
         name = letter(arm)
         data = make_arm(media, work, arm, sources, workers)
-        run = work / settings[name] / f"{name}-{seed}"
+        run, code = work / settings[name] / f"{name}-{seed}", commit()
         click.echo(f"{arm}, seed {seed}: {run}")
         seconds = train(data, run, config, seed)
         sets = tests()
         got = measured(run / "last.safetensors", sets)
-        append_run(results, Run(name, seed, settings[name], pixels(sets), commit(), round(seconds, 1), **got))
+        append_run(results, Run(name, seed, settings[name], pixels(sets), code, round(seconds, 1), **got))
         (run / "last.pt").unlink(missing_ok=True)  # the weights stay, for the pictures
         click.echo(f"{arm}, seed {seed}: {summary(got['gains'])}")
 
