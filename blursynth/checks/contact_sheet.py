@@ -12,6 +12,7 @@ from blursynth.shards.picture import decode_image
 
 SHEET_WIDTH = 1600  # px of the contact sheet
 SHEET_COLUMNS = 5
+DISPLAY_PX = 960  # longest side of a picture that is looked at on a page
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -45,7 +46,7 @@ def _to_width(rgb: np.ndarray, width: int) -> np.ndarray:
     )
 
 
-def shrunk(rgb: np.ndarray, longest: int) -> np.ndarray:
+def shrunk(rgb: np.ndarray, longest: int = DISPLAY_PX) -> np.ndarray:
     """An (H, W, ...) picture shrunk by area averaging so that no side exceeds ``longest``; never enlarged."""
     h, w = rgb.shape[:2]
     scale = min(1.0, longest / max(h, w))

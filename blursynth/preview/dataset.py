@@ -18,16 +18,7 @@ from blursynth.common.untrusted import counts, group, read_bounded, real, rows, 
 from blursynth.pairs.flow_thumb import decode_flow_thumb
 from blursynth.preview.index import Entry, Index, exposed_frames, index_data, read_sample
 from blursynth.preview.rejects import LeftOut, rejected_cards
-from blursynth.preview.report import (
-    MOTION,
-    Card,
-    InspectError,
-    InspectReport,
-    Table,
-    motion,
-    pick_ranks,
-    rank_name,
-)
+from blursynth.preview.report import Card, InspectError, InspectReport, Table, motion, pick_ranks, rank_name
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.outcome import WindowSpec
 from blursynth.run.report import RunLog
@@ -51,7 +42,7 @@ def is_data(target: Path) -> bool:
     return (target / "dataset.json").is_file() or any(target.glob("*.tar"))
 
 
-def inspect_data(target: Path, samples: int, seconds: float = 20.0) -> InspectReport:
+def inspect_data(target: Path, samples: int, seconds: float = 30.0) -> InspectReport:
     """Report on a data folder or a single shard, at most ``samples`` cards.
 
     seconds: how long pairs that were left out may be made again. Raises InspectError when there is neither a whole sample
@@ -151,7 +142,7 @@ def _card(entry: Entry, rank: str) -> Card:
         "Shutter": shutter + (f", duty {duty}" if shutter and duty else ""),
         "Blur px": figure(exposure, "blur_px"),
         "Shake": figure(group(exposure, "shake"), "px", " px of path"),
-        MOTION: f"{motion(*px)}, over the exposure {over}" if np.isfinite(px[1]) else "",
+        "motion px": f"{motion(*px)}, over the exposure {over}" if np.isfinite(px[1]) else "",
         "Score": figure(quality, "score"),
         "Mask": f"{100 * np.mean(mask > 0):.0f} % of the picture moves" if mask is not None else "",
         "Flow": note,
@@ -194,10 +185,8 @@ def _figures(report: InspectReport, index: Index) -> None:
     report.scores = np.array([s for s in index.scores if np.isfinite(s)])
     report.recipe = _recipe(index)
     report.recipe_name = str(report.recipe.get("name") or "")
-    (report.recipe_sha256, _), *_ = [
-        *index.recipes.most_common(1),
-        (str(index.dataset.get("recipe_sha256") or ""), 0),
-    ]
+    told = str(index.dataset.get("recipe_sha256") or "")
+    report.recipe_sha256 = next(iter(dict(index.recipes.most_common(1))), told)
 
 
 def _clips(index: Index) -> Table:
@@ -225,8 +214,8 @@ def _clips(index: Index) -> Table:
             by_count(lost[clip]) or "–",
         )
         table.append([clip, f"{len(entries):,}", *figures])
-    columns = ["Clip", "Samples kept", "fps", MOTION, "blur px", "noise", "Left out"]
-    return Table("Clips", columns, table, (MOTION, "blur px", "noise"))
+    columns = ["Clip", "Samples kept", "fps", "motion px", "blur px", "noise", "Left out"]
+    return Table("Clips", columns, table, ("motion px", "blur px", "noise"))
 
 
 def _noise(entries: list[Entry]) -> float:

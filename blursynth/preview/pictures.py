@@ -9,9 +9,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from blursynth.checks.contact_sheet import shrunk
+from blursynth.checks.contact_sheet import DISPLAY_PX, shrunk
 from blursynth.pairs.flow_thumb import flow_panel, panel_size
-from blursynth.preview.report import DISPLAY_PX, Card
+from blursynth.preview.report import Card
 
 PANEL_PX = 480  # of the flow and difference panels
 DIFFERENCE_GAIN = 4  # |difference| x 4: 64 levels of 255 already reach the end of the scale

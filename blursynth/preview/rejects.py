@@ -74,7 +74,7 @@ def rejected_cards(
         # A typical one: the median of what the gate went by, else from the middle of the data set.
         name = reason.removeprefix("gate:")
         windows = sorted((w for w in found if w.reason == reason), key=lambda w: w.values.get(name, 0.0))
-        facts = [("Left out so", counted(counts[reason], "window"))]
+        facts = [("For this reason", counted(counts[reason], "window"))]
         if not windows:
             says = f"{_meaning(reason)} Its windows are counted and not listed: no picture."
             cards.append(Card("no window of it is listed", f"left out: {reason}", facts, says=says))

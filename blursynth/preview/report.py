@@ -20,9 +20,6 @@ from blursynth.checks.contact_sheet import shrunk
 from blursynth.common.errors import UserError
 from blursynth.common.text import number
 
-MOTION = "motion px"
-DISPLAY_PX = 960  # longest side of a compared picture on the page
-
 
 def asset(name: str) -> str:
     """The text of a file in ``assets``."""
@@ -66,12 +63,12 @@ class Card:
 
     def show(self, *pictures: tuple[str, np.ndarray]) -> Card:
         """One or two full-size pictures, (H, W, 3) uint8 RGB, as layers, with their difference; the card itself."""
-        self.layers = [(name, shrunk(rgb, DISPLAY_PX)) for name, rgb in pictures]
+        self.layers = [(name, shrunk(rgb)) for name, rgb in pictures]
         first, last = pictures[0][1], pictures[-1][1]
         self.size = f"{first.shape[1]} × {first.shape[0]}"
         if len(pictures) == 2 and first.shape == last.shape:
             # At full size and then averaged: fine differences are dimmed by the shrinking, never invented by it.
-            self.difference = shrunk(cv2.absdiff(first, last).max(axis=2), DISPLAY_PX)
+            self.difference = shrunk(cv2.absdiff(first, last).max(axis=2))
         return self
 
 
@@ -94,7 +91,7 @@ class InspectReport:
     ranked_by: str = ""
     cards: list[Card] = field(default_factory=list)
     left_out: list[Card] = field(default_factory=list)  # one window of each reason
-    samples: dict[str, int] = field(default_factory=dict)  # a split; usable intervals a clip of a source
+    samples: dict[str, int] = field(default_factory=dict)  # a split; usable windows a clip of a source
     rejects: dict[str, int] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     extent_name: str = "Blur extent"
@@ -120,7 +117,7 @@ class InspectReport:
 
     @property
     def total(self) -> int:
-        """Samples in all splits, or usable intervals of all clips."""
+        """Samples in all splits, or usable windows of all clips."""
         return sum(self.samples.values())
 
 
@@ -133,10 +130,8 @@ class Histogram(NamedTuple):
 
     def label(self, i: int) -> str:
         """What a bin holds: '0–20', or '300 +' for the last."""
-        last = self.open_end and i == len(self.counts) - 1
-        return (
-            f"{number(self.edges[i])} +" if last else f"{number(self.edges[i])}–{number(self.edges[i + 1])}"
-        )
+        low, last = number(self.edges[i]), self.open_end and i == len(self.counts) - 1
+        return f"{low} +" if last else f"{low}–{number(self.edges[i + 1])}"
 
 
 def histogram(values: np.ndarray, bins: int = 16) -> Histogram | None:

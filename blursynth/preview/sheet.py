@@ -39,9 +39,8 @@ def sheet(report: InspectReport, column: int = 400, share: float = 1) -> np.ndar
             named += [""] * (2 - len(named)) + ["Flow colours", f"Difference x {DIFFERENCE_GAIN}"]
             if named != heads:
                 heads = named
-                parts.append(
-                    beside([text_bar(column, h, 16, 700, _INK, _PAPER, 0) for h in heads], _GAP, _PAPER)
-                )
+                bars = [text_bar(column, h, 16, 700, _INK, _PAPER, 0) for h in heads]
+                parts.append(beside(bars, _GAP, _PAPER))
             parts += [pictures, line(_caption(card, unit), 15, ink=_SOFT), line("", 10)]
     m = _MARGIN
     return cv2.copyMakeBorder(below(parts, _PAPER), m, m, m, m, cv2.BORDER_CONSTANT, value=_PAPER)

@@ -15,17 +15,7 @@ from blursynth.common.text import by_count, counted, number
 from blursynth.exposure.flow import estimate_pair
 from blursynth.pairs.synthesis import integrate_exposure
 from blursynth.preview.rejects import LeftOut, rejected_cards
-from blursynth.preview.report import (
-    DISPLAY_PX,
-    MOTION,
-    Card,
-    InspectError,
-    InspectReport,
-    Table,
-    motion,
-    pick_ranks,
-    rank_name,
-)
+from blursynth.preview.report import Card, InspectError, InspectReport, Table, motion, pick_ranks, rank_name
 from blursynth.recipe import LEAST_SIDE, Recipe
 from blursynth.run.outcome import PlanClip, Run, WindowSpec
 from blursynth.run.windows import LEAD_IN, read_windows
@@ -117,13 +107,13 @@ def _card(look: Look, rank: str) -> Card:
     facts = [
         ("Clip", " / ".join(v for v in (clip.dataset, clip.rel) if v)),
         ("Frames", f"{look.first}–{look.last}, shown is {at}{time}"),
-        (MOTION, motion(look.median, look.p95)),
+        ("motion px", motion(look.median, look.p95)),
     ]
     card = Card(f"{clip.rel} · frame {at}", rank, facts, extent=look.p95)
     card.show(("Frame", pictures[n]), ("Next frame", pictures[n + 1]))
     card.flow = estimate_pair("dis", pictures[n], pictures[n + 1]).forward
     card.flow_note = f"DIS, frame {at} to the next"
-    small = [shrunk(rgb, DISPLAY_PX) for rgb in pictures]
+    small = [shrunk(rgb) for rgb in pictures]
     if min(small[0].shape[:2]) >= LEAST_SIDE:
         blurred = integrate_exposure(small, Recipe(interp="dis"), clip.info.fps)
         card.layers.insert(0, ("Blur preview", blurred))
@@ -143,8 +133,8 @@ def _figures(report: InspectReport, clips: list[Clip], looks: list[Look]) -> Non
         figures = (f"{info.frames:,}", fps, size, motion(median, p95), number(noise, 2))
         rows.append([clip.rel, *figures, f"{len(good)} of {len(own)}", lost])
         report.samples[clip.rel] = len(good)
-    columns = ["Clip", "Frames", "fps", "Size", MOTION, "noise", "Usable windows", "Left out"]
-    report.tables.append(Table("Clips", columns, rows, (MOTION, "noise")))
+    columns = ["Clip", "Frames", "fps", "Size", "motion px", "noise", "Usable windows", "Left out"]
+    report.tables.append(Table("Clips", columns, rows, ("motion px", "noise")))
     report.sizes = dict(Counter(f"{c.info.width} × {c.info.height}" for c in clips))
     report.rejects = dict(Counter(x.left_out.reason for x in looks if x.left_out).most_common())
     report.extent_median, report.extent_p95 = (
