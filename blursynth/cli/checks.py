@@ -20,10 +20,24 @@ from blursynth.common.command import Command, say
     help="The page to write; a picture of it, with the same name and .png, goes beside it.",
 )
 @click.option(
-    "--samples", default=16, show_default=True, type=click.IntRange(1), help="How many samples to show."
+    "--samples",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many samples to show; of a video, how many windows of its frames.",
 )
 def inspect_command(target: str, out: str, samples: int) -> None:
     """Look at a data set, or at a video before you make pairs: pictures, blur lengths, what was left out.
+
+    The page shows samples from the weakest blur to the strongest, then one window of each reason that windows were left
+    out for, then the figures.
+
+    \b
+    motion px   a / b: half of the picture moves less than a pixels from one
+                frame to the next, its fastest 5% more than b
+    blur px     length of the blur: the fastest 5% of the picture go at least
+                so many pixels while the shutter is open
+    noise       deviation of the noise in sharp frames, in 8-bit codes
 
     \b
     blursynth inspect data
