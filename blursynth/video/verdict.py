@@ -57,9 +57,12 @@ class ClipAudit(BaseModel):
 
 
 def low_rate(fps: float, window: int) -> str:
-    """What to say of a film below HIGH_RATE."""
-    lasts = 1000 * (window - 1) / fps
-    return f"{fps:.4g} fps is no high rate: {window} frames last {lasts:.0f} ms; use a short --window"
+    """What to say of a film below HIGH_RATE: the window that lasts a thirtieth of a second, or 3 frames."""
+    short = max(3, round(fps / 30) + 1)
+    ways = [f"--window {short} ({1000 * (short - 1) / fps:.0f} ms)"] if short < window else []
+    ways += ["--recipe demo, which exposes a part of 3 frames"] if short == 3 else []
+    said = f"{fps:.4g} frames/s is a low rate: {window} frames last {1000 * (window - 1) / fps:.0f} ms"
+    return said + (f"; try {' or '.join(ways)}" if ways else "")
 
 
 def known_undecoded(
@@ -94,7 +97,7 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
             f"{share:.0%} of the frames are repeats{true}: find the original, or drop the repeats first"
         )
     elif a.duplicates:
-        warn.append(f"{len(a.duplicates)} repeated frames: windows across them are left out")
+        warn.append(f"{counted(len(a.duplicates), 'repeated frame')}: windows across one are left out")
     if a.blend_period and not a.duplicate_period:
         stop.append(
             f"every {_nth(a.blend_period)} frame is a blend of its neighbours (converted rate): find the original"
@@ -111,14 +114,14 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         warn.append(f"frames that cannot be read or trusted: {kinds}; copy or extract the clip again")
     if "size" in a.faults:
         warn.append(
-            f"{a.faults['size']} frames of another size than {a.width}x{a.height}: keep one film a folder"
+            f"{counted(a.faults['size'], 'frame')} of another size than {a.width}x{a.height}: keep one film in each folder"
         )
     if "interlaced" in a.faults:
-        warn.append(f"{a.faults['interlaced']} frames are interlaced: add --deinterlace")
+        warn.append(f"interlaced film ({counted(a.faults['interlaced'], 'frame')}): add --deinterlace")
     warn += known_undecoded(a.read, len(a.gaps), len(a.rate_changes), a.rate_jitter, a.transfer)
     if a.soft_share > 0.2:
         warn.append(
-            f"{a.soft_share:.0%} of the frames are blurred already: use --gate default, or a faster shutter"
+            f"{a.soft_share:.0%} of the frames are blurred already: --gate default leaves them out; film with a faster shutter"
         )
     if a.clipped_high > 0.02:
         warn.append(
@@ -126,7 +129,7 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         )
     if a.motion_p95_px > 24:
         warn.append(
-            f"fast motion ({a.motion_p95_px:.0f} px a frame): flow is at its limit, prefer a higher frame rate"
+            f"fast motion ({a.motion_p95_px:.0f} px a frame): the flow is at its limit; film at a higher frame rate"
         )
     elif a.motion_p95_px < 0.5:
         warn.append("hardly anything moves: samples will be almost sharp")

@@ -28,6 +28,7 @@ from blursynth.recipe import Recipe, RunOptions
 from blursynth.run.make import prepare
 from blursynth.video.clip import Frame, probe_clip, read_frames
 from blursynth.video.intervals import IntervalChecker
+from blursynth.video.verdict import low_rate
 from tests.helpers.films import moving, texture, write_frames, write_video
 
 BIKES_CUTS = [30, 76, 137, 187, 242]  # found by eye: the first frame of each new scene
@@ -300,7 +301,7 @@ def test_audit_takes_the_rate_that_make_takes(tmp_path):
         assert audited == {p.clip.rel: p.clip.info.fps for p in plan.clips} and len(audited) == 2
     a = audit_source([tmp_path / "film.mp4"], fps=240, recipe=Recipe(fps=60)).clips[0]
     assert a.fps == 240 and "says 30 fps, taken for 240" in a.advice and a.verdict == "warn"
-    assert not any("no high rate" in words for words in a.advice)
+    assert not any("is a low rate" in words for words in a.advice)
 
 
 def test_blown_highlights_static_scenes_and_unknown_rates_get_advice(tmp_path):
@@ -361,3 +362,12 @@ def test_a_source_below_16_px_a_side_is_named(tmp_path):
     assert [(r.what, r.reason, r.detail) for r in report.rejects] == [
         ("thin", "too small", "64x15 px; a source needs 16 px a side")
     ]
+
+
+@pytest.mark.parametrize(
+    ("fps", "window", "advice"),
+    [(60, 9, "9 frames last 133 ms; try --window 3 (33 ms) or --recipe demo"), (89, 9, "90 ms; try --window 4 (34 ms)"),
+     (25, 3, "3 frames last 80 ms; try --recipe demo"), (80, 4, "4 frames last 38 ms")],
+)  # fmt: skip
+def test_a_low_rate_is_told_the_window_that_suits_it(fps, window, advice):
+    assert advice in low_rate(fps, window)
