@@ -11,9 +11,12 @@ import blursynth  # noqa: E402
 
 project = "Blursynth"
 author = "the Blursynth authors"
+copyright = "the Blursynth authors, MIT licence"
 version = release = blursynth.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = f"Blursynth {release}"
 exclude_patterns = ["README.md"]
 myst_enable_extensions = ["colon_fence"]
