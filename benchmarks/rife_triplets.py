@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 
 from blursynth.camera.response import load_response
-from blursynth.exposure.flow import estimate_pair
 from blursynth.exposure.integrate import Exposure, quasi
 from blursynth.exposure.rife import Rife, find_weights
 from blursynth.exposure.shutter import Shutter
+from blursynth.motion.flow import estimate_pair
 
 NAMES = ("frame10.png", "frame10i11.png", "frame11.png")
 

@@ -18,8 +18,8 @@ from truth import psnr
 
 from blursynth.camera.response import load_response
 from blursynth.exposure import integrate as ex
-from blursynth.exposure.flow import estimate_pair
 from blursynth.exposure.shutter import make_shutter
+from blursynth.motion.flow import estimate_pair
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from blursynth.exposure import integrate
-from blursynth.exposure.flow import PairFlow, estimate_pair
 from blursynth.exposure.shutter import Shutter
+from blursynth.motion.flow import PairFlow, estimate_pair
 from blursynth.recipe import Recipe
 
 if TYPE_CHECKING:

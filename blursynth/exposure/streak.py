@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from blursynth.exposure.flow import PairFlow
+from blursynth.motion.flow import PairFlow
 
 PLACES = 4000
 """About so many places of the picture are followed, in a grid."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from blursynth.exposure.flow import PairFlow
 from blursynth.exposure.shutter import Shutter
+from blursynth.motion.flow import PairFlow
 
 STEPS = 8
 """Places on the way from the target's instant to each end of the exposure, for the length of the path."""

@@ -14,10 +14,10 @@ import numpy as np
 from blursynth.camera.highlights import parse_highlights
 from blursynth.camera.response import Response
 from blursynth.exposure.backend import Integrator
-from blursynth.exposure.flow import PairFlow, estimate_pair
 from blursynth.exposure.shake import describe, draw_path
 from blursynth.exposure.shutter import Shutter, exposed_frames, load_profile, make_shutter
 from blursynth.exposure.streak import SHORTEST, Streaks
+from blursynth.motion.flow import PairFlow, estimate_pair
 from blursynth.pairs.labels import content_motion
 from blursynth.pairs.quality import FlowStats
 from blursynth.recipe import LEAST_SIDE, Recipe, RecipeError

@@ -16,8 +16,8 @@ import numpy as np
 
 from blursynth.common.compiled import compiled, inlined
 from blursynth.common.errors import UsageError
-from blursynth.exposure.flow import PairFlow, estimate_pair
 from blursynth.exposure.loop import sample2
+from blursynth.motion.flow import PairFlow, estimate_pair
 
 GRID = 4
 SHOWS = 8

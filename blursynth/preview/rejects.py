@@ -14,7 +14,7 @@ import numpy as np
 from blursynth.checks.origin import Missing
 from blursynth.common.text import counted, number
 from blursynth.common.untrusted import group, real
-from blursynth.exposure.flow import estimate_pair
+from blursynth.motion.flow import estimate_pair
 from blursynth.pairs.quality import parse_gate
 from blursynth.preview.report import Card, words
 from blursynth.recipe import Recipe

@@ -12,7 +12,7 @@ import numpy as np
 from blursynth.checks.contact_sheet import shrunk
 from blursynth.checks.measure import motion_px, noise_sigma
 from blursynth.common.text import by_count, counted, number
-from blursynth.exposure.flow import estimate_pair
+from blursynth.motion.flow import estimate_pair
 from blursynth.pairs.synthesis import integrate_exposure
 from blursynth.preview.rejects import LeftOut, rejected_cards
 from blursynth.preview.report import Card, InspectError, InspectReport, Table, motion, pick_ranks, rank_name

@@ -19,7 +19,7 @@ DIRECTION = {
         {"__init__"},
         {"common"},
         {"camera", "shards"},
-        {"recipe", "video"},
+        {"motion", "recipe", "video"},
         {"exposure", "sources"},
         {"pairs"},
         {"card", "run"},

@@ -9,8 +9,8 @@ import torch
 from blursynth.camera.response import load_response
 from blursynth.exposure import gpu as et
 from blursynth.exposure import integrate as ex
-from blursynth.exposure.flow import PairFlow, estimate_pair
 from blursynth.exposure.shutter import Shutter, make_shutter
+from blursynth.motion.flow import PairFlow, estimate_pair
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe, RecipeError
 from tests.blursynth.exposure.test_integrate import shifted, texture

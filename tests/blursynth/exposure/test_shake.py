@@ -223,7 +223,7 @@ def test_intervals_of_a_shaken_exposure_come_in_turn_and_all():
 @pytest.mark.parametrize("readout", [0.0, 0.6])
 def test_torch_gives_what_numba_gives(readout):
     torch.set_num_threads(1)
-    from blursynth.exposure.flow import estimate_pair
+    from blursynth.motion.flow import estimate_pair
     from tests.blursynth.exposure.test_gpu import moving_disc
 
     frames = moving_disc((7.0, 3.0))

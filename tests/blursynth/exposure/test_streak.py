@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from blursynth.camera.response import load_response
-from blursynth.exposure.flow import PairFlow
 from blursynth.exposure.shake import draw_path
 from blursynth.exposure.streak import Streaks
+from blursynth.motion.flow import PairFlow
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
 from tests.blursynth.exposure.test_integrate import box_exposure, constant_flow, shifted, texture

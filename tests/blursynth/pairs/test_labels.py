@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from blursynth.exposure.flow import PairFlow
 from blursynth.exposure.shutter import Shutter
+from blursynth.motion.flow import PairFlow
 from blursynth.pairs.labels import content_motion, moving_mask
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from blursynth.exposure.flow import PairFlow
+from blursynth.motion.flow import PairFlow
 from blursynth.pairs import quality
-from tests.blursynth.exposure.test_flow import moving
+from tests.blursynth.motion.test_flow import moving
 
 
 def uniform(dx: float, dy: float) -> np.ndarray:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from blursynth.motion.variational import refine
+
 MIN_SIDE = 64
 """DIS's pyramid and 6-pixel patches need some room; smaller frames are padded to this."""
 
@@ -31,8 +33,9 @@ class PairFlow:
     backward: np.ndarray
 
 
-FlowFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(grey (H, W) uint8, grey (H, W) uint8) -> flow (H, W, 2) float32."""
+FlowFn = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""(grey (H, W) uint8, grey (H, W) uint8) -> flows (h, w, 2) float32 there and back, of the frames or of smaller ones, in
+pixels of their own."""
 
 
 def _dis(
@@ -65,7 +68,11 @@ FAST_PX, FAST_SHARE = 3.75, 0.001
 patches."""
 
 
-def _flow_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _both(flow: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> FlowFn:
+    return lambda a, b: (flow(a, b), flow(b, a))
+
+
+def _flow_dis(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Solved on frames shrunk to a quarter, small ones to a half: OpenCV's own patches (8 every 4), then, only where the
     motion is fast, 4-pixel ones every second pixel, which find thin things that move far (0.8 dB of the blur at 720p
     and 16 px a frame; at 6 px they lose 0.3 dB and cost 2.5 times as much). Whole small frames cost 4 to 9 times as
@@ -74,9 +81,13 @@ def _flow_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     while shrink > 1 and min(a.shape) < shrink * LEAST_SOLVED:
         shrink //= 2
     if shrink == 1:
-        return _dis(0, 6, 3).calc(a, b, None)  # type: ignore[call-overload]  # no initial flow
+        return _both(lambda a, b: _dis(0, 6, 3).calc(a, b, None))(a, b)  # type: ignore[call-overload]  # no initial flow
     size = (round(a.shape[1] / shrink), round(a.shape[0] / shrink))
     a, b = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (a, b))
+    return _both(_shrunk_dis)(a, b)
+
+
+def _shrunk_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     flow = coarse_flow(a, b)
     length2 = np.einsum("ijk,ijk->ij", flow, flow)
     if np.count_nonzero(length2 > FAST_PX**2) > FAST_SHARE * length2.size:
@@ -84,25 +95,20 @@ def _flow_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return flow
 
 
-def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """DeepFlow's variational energy (brightness + gradient constancy, robust smoothness; Weinzaepfel et al. 2013).
 
-    OpenCV's class solves it on a pyramid with a 0.95 step, some 60 levels from 25 pixels up. Started from DIS at half
-    resolution, one level does: a lower end-point error on the bench's scenes than OpenCV's, for a 25th of the time;
-    a second level at full resolution changes the blur by less than 0.03 dB (benchmarks/RESULTS.md).
+    OpenCV's class solves it on a pyramid with a 0.95 step, some 60 levels from 25 pixels up. Started from `_flow_dis`, one
+    level does, of large frames at half their size (`variational.py`; benchmarks/RESULTS.md).
     """
-    flow = _dis(1 if max(a.shape) > 720 else 0, 6, 3).calc(a, b, None)  # type: ignore[call-overload]
-    solver = cv2.VariationalRefinement.create()
-    solver.setAlpha(50.0)  # smoothness, for 8-bit grey levels
-    solver.setDelta(5.0)
-    solver.setGamma(10.0)
-    solver.setFixedPointIterations(5)
-    solver.setSorIterations(25)
-    solver.setOmega(1.6)
     scale = 0.5 if max(a.shape) > 720 else 1.0
     size = (round(a.shape[1] * scale), round(a.shape[0] * scale))
-    a, b = (cv2.resize(cv2.GaussianBlur(x, (0, 0), 0.6), size, interpolation=cv2.INTER_AREA) for x in (a, b))
-    return solver.calc(a, b, resize_flow(flow, size))
+    there, back = (resize_flow(flow, size) for flow in _flow_dis(a, b))
+    a, b = (
+        cv2.resize(cv2.GaussianBlur(x, (0, 0), 0.6), size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        for x in (a, b)
+    )
+    return refine(a, b, there), refine(b, a, back)
 
 
 def _flow_deepflow_opencv(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -111,9 +117,9 @@ def _flow_deepflow_opencv(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 FLOWS: dict[str, FlowFn] = {
     "dis": _flow_dis,
-    "dis-coarse": coarse_flow,  # for statistics: no recipe names it
+    "dis-coarse": _both(coarse_flow),  # for statistics: no recipe names it
     "deepflow": _flow_deepflow,
-    "deepflow-opencv": _flow_deepflow_opencv,
+    "deepflow-opencv": _both(_flow_deepflow_opencv),
 }
 
 
@@ -143,7 +149,7 @@ def estimate_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float
     if np.array_equal(a, b):
         return PairFlow(*np.zeros((2, h, w, 2), np.float32))  # a still pair moves by exactly nothing
     rows, columns = (max(1, round(n * scale)) for n in (h, w))  # without the padding
-    solved = (resize_flow(FLOWS[kind](*pair), a.shape[::-1])[:rows, :columns] for pair in ((a, b), (b, a)))
+    solved = (resize_flow(flow, a.shape[::-1])[:rows, :columns] for flow in FLOWS[kind](a, b))
     return PairFlow(*(resize_flow(flow, (w, h)) for flow in solved))
 
 

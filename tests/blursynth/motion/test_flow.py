@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from blursynth.exposure import flow
+from blursynth.motion import flow
 
 
 def moving(dx: int, dy: int, h: int = 120, w: int = 160) -> tuple[np.ndarray, np.ndarray]:
