@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from deblur_train.config import DiscriminatorNorm
 from deblur_train.models.norm import BatchNorm, InstanceNorm, VirtualBatchNorm
+from deblur_train.models.winograd import Conv4x4
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "instance": InstanceNorm,
@@ -36,9 +37,10 @@ class Discriminator(nn.Module):
         before = width
         for i in range(1, layers + 1):
             after = width * min(2**i, 8)
-            stride = 1 if i == layers else 2
+            last = i == layers
+            conv = Conv4x4(before, after, bias) if last else nn.Conv2d(before, after, 4, 2, 2, bias=bias)
             modules += [
-                wrap(nn.Conv2d(before, after, 4, stride, 2, bias=bias)),
+                wrap(conv),
                 NORMS[norm](after),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
@@ -46,6 +48,8 @@ class Discriminator(nn.Module):
         modules.append(wrap(nn.Conv2d(before, 1, 4, 1, 2)))
         self.model = nn.Sequential(*modules)
         self.virtual = norm == "virtual"
+        # Items of a batch do not change each other's logits, and a pass changes no weight: batches may be joined.
+        self.independent = norm != "batch" and not spectral
         if self.virtual:
             self.register_buffer("reference", torch.zeros(0))
 

@@ -159,22 +159,38 @@ class AdversarialLoss:
     ) -> None:
         self.discriminators = discriminators
         self.losses = {name: RelativisticLSLoss(means, detach_means) for name in discriminators}
+        self.real_logits: dict[str, Tensor] = {}  # of the last discriminators' step
 
     def discriminator(self, fake: Tensor, real: Tensor) -> Tensor:
         """Loss for the discriminators' step; ``fake`` is cut from its graph here."""
         terms = []
         for name, net in self.discriminators.items():
-            fake_logits, real_logits = net(fake.detach()), net(real)
+            if getattr(
+                net, "independent", False
+            ):  # both at once: the weights are read and their gradients made once
+                fake_logits, real_logits = net(torch.cat([fake.detach(), real.to(fake.dtype)])).chunk(2)
+            else:
+                fake_logits, real_logits = net(fake.detach()), net(real)
+            self.real_logits[name] = real_logits.detach()
             terms.append(self.losses[name].discriminator(fake_logits, real_logits))
         return torch.stack(terms).mean()
 
-    def generator(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Loss for the generator's step; freeze the discriminators first, their gradients are not wanted."""
+    def generator(self, fake: Tensor, real: Tensor, real_logits: dict[str, Tensor] | None = None) -> Tensor:
+        """Loss for the generator's step; freeze the discriminators first, their gradients are not wanted.
+
+        ``real_logits``: ``real``'s from the discriminators' step. With pooled means sharp images give the generator no
+        gradient, so that these save a pass; the loss's value then holds the sharp images' share from before the
+        discriminators' update. Not used with means over the batch.
+        """
         terms = []
         for name, net in self.discriminators.items():
-            with torch.no_grad():
-                real_logits = net(real)
-            terms.append(self.losses[name].generator(net(fake), real_logits))
+            loss = self.losses[name]
+            if real_logits is not None and loss.means == "pool":
+                held = real_logits[name]
+            else:
+                with torch.no_grad():
+                    held = net(real)
+            terms.append(loss.generator(net(fake), held))
         return torch.stack(terms).mean()
 
     def state_dict(self) -> dict[str, Any]:

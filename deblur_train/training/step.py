@@ -1,8 +1,9 @@
-"""One training step: the networks, their losses and optimisers. Fast without changing a value of any loss.
+"""One training step: the networks, their losses and optimisers. Fast without changing a gradient.
 
-The generator runs once a step for both players; the discriminators are frozen while the generator learns, so their
-weight gradients are not computed for nothing; what carries no gradient runs without a graph; memory is channels_last;
-the optimisers are fused.
+The generator runs once a step for both players, and so do sharp images through the discriminators where their logits give
+the generator no gradient; real and fake go through them as one batch where items are independent; they are frozen while
+the generator learns, so that their weight gradients are not computed for nothing; what carries no gradient runs without a
+graph; memory is channels_last; the optimisers are fused.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Learner:
         # One batch: its fake serves both players. Several: graphs of all would pile up, so the generator runs again.
         once = len(pairs) == 1
         fakes: list[Tensor] = []
+        real_logits: list[dict[str, Tensor]] = []
         weight = self.config.loss.adversarial_weight
         playing = self.opt_d is not None and weight > 0
 
@@ -123,6 +125,7 @@ class Learner:
             for fake, (_, sharp) in zip(fakes, pairs, strict=True):
                 with self._autocast():
                     loss_d = self.adversarial.discriminator(fake, sharp)
+                real_logits.append(dict(self.adversarial.real_logits))
                 (loss_d * share).backward()
                 _add(values, "loss_d", loss_d, share)
             self._update(self.opt_d, self.discriminators, lr * self.config.schedule.discriminator_lr_scale)
@@ -134,7 +137,7 @@ class Learner:
                 content, parts = self.content(fake.float(), sharp)
                 loss_g = content
                 if playing:
-                    adversarial = self.adversarial.generator(fake, sharp)
+                    adversarial = self.adversarial.generator(fake, sharp, real_logits[i])
                     loss_g = content + weight * adversarial
                     _add(values, "adversarial", adversarial, share)
             (loss_g * share).backward()

@@ -100,6 +100,47 @@ def test_c_current_batch(kind, detach):
     assert grad_norm([fake.grad]) == pytest.approx(grad_fake, **GRAD)
 
 
+@pytest.mark.parametrize(
+    ("norm", "spectral"),
+    [("instance", False), ("none", False), ("virtual", False), ("batch", False), ("none", True)],
+)
+def test_one_pass_over_both_gives_the_gradients_of_two(norm, spectral):
+    fake, real = image(100, [2, 3, 64, 64]), image(101, [2, 3, 64, 64])
+    results = []
+    for joined in (True, False):
+        torch.manual_seed(0)
+        nets = build_discriminators("patch", norm, spectral, width=8)
+        net = nets["patch"]
+        if net.needs_reference:
+            net.set_reference(image(102, [2, 3, 64, 64]))
+        net.independent = joined and net.independent
+        loss = AdversarialLoss(nets, "pool").discriminator(fake, real)
+        loss.backward()
+        results.append((loss.item(), torch.cat([p.grad.flatten() for p in nets.parameters()])))
+    (one, joined_grads), (two, grads) = results
+    assert one == pytest.approx(two, rel=1e-6)
+    assert (joined_grads - grads).norm() < 1e-5 * grads.norm()
+
+
+def test_kept_logits_of_sharp_images_give_the_generator_the_same_gradient():
+    """With pooled means, whatever the discriminators' update changed; with means over the batch they are not used."""
+    fake, real = image(100, [2, 3, 64, 64]).requires_grad_(), image(101, [2, 3, 64, 64])
+    for means, values_differ in (("pool", True), ("batch", False)):
+        torch.manual_seed(0)
+        nets = build_discriminators("patch", width=8)
+        loss = AdversarialLoss(nets, means)
+        loss.discriminator(fake, real).backward()
+        with torch.no_grad():
+            for p in nets.parameters():
+                p.sub_(0.1 * p.grad)
+        values, grads = [], []
+        for kept in (None, loss.real_logits):
+            values.append(loss.generator(fake, real, kept))
+            grads.append(torch.autograd.grad(values[-1], fake)[0])
+        assert torch.equal(grads[0], grads[1])
+        assert bool(values[0] != values[1]) == values_differ
+
+
 def vgg() -> VGGFeatures:
     net = VGGFeatures()
     with torch.no_grad():
