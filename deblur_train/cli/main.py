@@ -163,7 +163,7 @@ def fit(
             first, last = result.losses
             fall = f", loss {first:.4g} -> {last:.4g} (means of the first and the last fifth of the steps)"
         say(f"done: {counted(result.steps, 'step')}{fall}{best}; use {result.folder / 'best.safetensors'}")
-        for line in what_next(config):
+        for line in what_next(config, result.best_psnr is not None):
             say(line)
 
 

@@ -115,7 +115,8 @@ def predict_command(
         )  # the frames may go to stdout
         return
     result = predict(list(inputs), checkpoint, folder, tile, norm_stats, device, options=options)
-    say(f"{result.summary()} into {folder}")
+    one = result.written[0] if len(result.written) == 1 else None
+    say(f"{result.summary()}: {one}" if one else f"{result.summary()} into {folder}")
     bad = [*result.failed, *result.damaged]
     if bad:
         kinds = [f"{len(result.failed)} failed"] if result.failed else []

@@ -58,7 +58,11 @@ def introduction(
     elif config.loss.perceptual_weight:
         yield "perceptual loss: off; --perceptual imagenet turns it on (VGG19, downloaded)"
     if not validating:
-        why = "no usable val sample" if val.paths else "no val-*.tar shard"
+        why = (
+            "no usable val sample"
+            if val.paths
+            else "no val-*.tar shard (make keeps a film for val where it has two)"
+        )
         why = "val_frames is 0" if config.data.val_frames == 0 else why
         yield f"no validation: {why}; best.safetensors will be the last weights"
 
@@ -73,14 +77,19 @@ def forecast(seconds: float, left: int, validating: bool) -> str:
     )
 
 
-def what_next(config: TrainConfig) -> list[str]:
-    """The commands that use what a run made."""
+def what_next(config: TrainConfig, validated: bool) -> list[str]:
+    """The commands that use what a run made. Without validation ``eval`` has the training pairs alone to measure on."""
     best = quote(str(config.run_folder / "best.safetensors"))
     data = quote(config.val_shards or (config.shards[0] if config.shards else "DATA"))
+    measure = f"  deblur-train eval --checkpoint {best} --shards {data}"
+    if validated:
+        measure += "   # PSNR and SSIM on the val split"
+    else:
+        measure += " --split train   # PSNR and SSIM, on the pairs that it was trained on"
     return [
         "next:",
-        f"  deblur-train eval --checkpoint {best} --shards {data}   # PSNR and SSIM on the val split",
-        f"  deblur-train predict photo.jpg --checkpoint {best}      # restores a photo or a video",
+        measure,
+        f"  deblur-train predict photo.jpg --checkpoint {best}   # restores a photo or a video",
     ]
 
 

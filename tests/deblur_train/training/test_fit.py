@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -312,6 +313,8 @@ def test_without_validation_it_goes_on_and_says_so(tmp_path):
     assert result.exit_code == 0, result.output
     assert "no validation: no val-*.tar shard" in result.output
     assert "perceptual loss: off" in result.output
+    told = next(line for line in result.output.splitlines() if "deblur-train eval" in line)
+    assert invoke(*shlex.split(told, comments=True)[1:]).exit_code == 0
     assert same_bits(tmp_path / "r" / "best.safetensors", tmp_path / "r" / "last.safetensors")
 
 
