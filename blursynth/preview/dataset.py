@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import tomllib
 from collections import Counter, defaultdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -132,13 +133,14 @@ def _card(entry: Entry, rank: str) -> Card:
     shutter, duty = figure(exposure, "shutter_ms", " ms"), figure(exposure, "duty")
     px = [real(moves.get(name)) for name in ("median_px", "p95_px")]
     over = motion(*(p * exposed_frames(meta) for p in px))
-    framed = source.get("first") is not None
+    film = source.get("kind") != "still"
+    framed, window = film and source.get("first") is not None, film and exposure.get("window")
     facts = {
         "Clip": " / ".join(str(v) for v in (source.get("dataset"), source.get("clip")) if v) or "unknown",
         "Frames": f"{source['first']}–{source.get('last')}, sharp is {source.get('target')}"
         if framed
         else "",
-        "Window": f"{exposure['window']} frames, {exposure.get('interp')}" if exposure.get("window") else "",
+        "Window": f"{counted(window, 'frame')}, {exposure.get('interp')}" if window else "",
         "Shutter": shutter + (f", duty {duty}" if shutter and duty else ""),
         "Blur px": figure(exposure, "blur_px"),
         "Shake": figure(group(exposure, "shake"), "px", " px of path"),
@@ -251,14 +253,10 @@ def _warn(report: InspectReport, index: Index) -> None:
     known = [r for r in index.recipes if r]
     if len(known) > 1:
         warn.append(f"samples of {len(known)} different recipes: " + ", ".join(r[:12] for r in known[:4]))
-    splits = sorted(index.clips)
-    for i, a in enumerate(splits):
-        for b in splits[i + 1 :]:
-            if shared := {c for c in index.clips[a] & index.clips[b] if not c.endswith("\0?")}:
-                such = (
-                    f"{counted(len(shared), 'source clip')} (such as {min(shared).partition(chr(0))[2][:80]})"
-                )
-                warn.append(f"{a} and {b} share {such}: validation would flatter")
+    for a, b in combinations(sorted(index.clips), 2):
+        if shared := {c for c in index.clips[a] & index.clips[b] if not c.endswith("\0?")}:
+            such = f"{counted(len(shared), 'source clip')} (such as {min(shared).partition(chr(0))[2][:80]})"
+            warn.append(f"{a} and {b} share {such}: validation would flatter")
     warn += [f"{count:,} × {oddity}" for oddity, count in index.oddities.most_common() if count]
     if not index.is_folder:
         return

@@ -31,11 +31,9 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
         target: what ``blursynth make`` wrote (its folder or one .tar), or what it would read (a video, a folder of
             videos, a folder of frames).
         out: the page to write; the sheet goes beside it as ``.png``. Folders on the way are made.
-        samples: how many samples (moments of a source) to show, at least 1.
-    Returns:
-        The report; ``report.html`` and ``report.png`` are what was written.
-    Raises:
-        InspectError: one line on why nothing can be shown or written; ``exit_code`` 2 where the call is wrong.
+        samples: how many samples (windows of a source) to show, at least 1.
+    Returns the report; ``report.html`` and ``report.png`` are what was written. Raises InspectError: one line on why
+    nothing can be shown or written; ``exit_code`` 2 where the call is wrong.
     """
     target, out = Path(target), Path(out)
     if samples < 1:
@@ -52,9 +50,7 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
         raise InspectError(f"{e.filename or target}: {e.strerror or e}") from None
 
     for step in STEPS:
-        ok, png = cv2.imencode(".png", sheet(report, *step)[..., ::-1])
-        if not ok:
-            raise InspectError(f"{out.with_suffix('.png')}: the sheet could not be encoded")
+        _, png = cv2.imencode(".png", sheet(report, *step)[..., ::-1])
         if len(png) <= SHEET_BYTES:
             break
     html = page(report).encode("utf-8", "replace")

@@ -80,7 +80,7 @@ def rejected_cards(
             cards.append(Card("no window of it is listed", f"left out: {reason}", facts, says=says))
             continue
         w = windows[len(windows) // 2]
-        facts += [("Clip", w.clip), ("Frames", f"{w.first}–{w.last}")]
+        facts += [("Clip", w.clip), ("Frames", f"{w.first}–{w.last}")][: 1 + (w.last > w.first)]
         limits = [x.values[name] for x in windows if name in x.values]
         if len(limits) > 1:
             facts.append((f"{name} of all {len(limits)}", f"{number(limits[0])} to {number(limits[-1])}"))
@@ -123,12 +123,13 @@ def _picture(
     card: Card, w: LeftOut, clip: Clip, pair_of: Callable[[Clip, LeftOut], list[np.ndarray]] | None
 ) -> str:
     """Put the window's pictures on its card; returns what they say. Raises Missing where there are none."""
-    of_pair = clip.info.kind == "still" or w.reason not in (*STEPS, *FRAMES)
+    still = clip.info.kind == "still"
+    of_pair = still or w.reason not in (*STEPS, *FRAMES)
     before, after = (0, 1) if of_pair else (1, 0) if w.reason in STEPS else (1, 1)
     seen = [f for f in _frames(clip, w.frame - before, w.frame + after) if f.rgb is not None]
-    pictures, note = [(f"Frame {f.index}", to_8_bits(f.rgb)) for f in seen if f.rgb is not None], ""
-    filmed = [rgb for _, rgb in pictures]
-    if of_pair and pair_of and clip.info.kind != "still":
+    filmed, note = [to_8_bits(f.rgb) for f in seen if f.rgb is not None], ""
+    pictures = [("The picture" if still else f"Frame {f.index}", rgb) for f, rgb in zip(seen, filmed)]
+    if of_pair and pair_of and not still:
         try:
             pictures = list(zip(("Blurred", "Sharp"), pair_of(clip, w)))
         except Missing as e:

@@ -1,5 +1,6 @@
 """`blursynth inspect` on shards: honest figures, the right samples, and no trust in what a shard holds."""
 
+import importlib
 import io
 import json
 import re
@@ -463,6 +464,17 @@ def test_the_sheet_stays_small_whatever_it_shows(tmp_path):
     assert html.index("weakest to strongest") < html.index("<h2>Figures") < html.index("<h2>Blur extent"), (
         "pictures first, figures after"
     )
+
+
+def test_the_sheet_leaves_rows_out_rather_than_grow(data, tmp_path, monkeypatch):
+    module = importlib.import_module("blursynth.preview.inspect")
+    sizes = {}
+    for most in (3_000_000, 250_000):
+        monkeypatch.setattr(module, "SHEET_BYTES", most)
+        report, html = run(data, tmp_path, 16)
+        sizes[most] = report.png.stat().st_size
+        assert sizes[most] <= most and len(re.findall(r'id="s[0-9]+"', html)) == 16, "the page shows all"
+    assert sizes[250_000] > 50_000, "a row is left"
 
 
 def labelled(key: str, blur_px: float, flow: bytes, mask: bytes | None = None, late: bool = False):
