@@ -44,9 +44,9 @@ def webdataset_pairs(
 
     One pass over it is one epoch; the next pass has another order and other crops, with DataLoader's workers too, whether
     they persist or not. The samples of a pass are a function of (seed, number of the pass, ranks, workers); a sample's
-    crop is one of (seed, number of the pass, key) alone. Ranks and workers share the shards, or the samples where there
-    are fewer shards than readers; their parts may differ in length by a shard: ranks that must take equal steps add
-    ``.repeat().with_epoch(steps)``.
+    crop is one of (seed, number of the pass, key) alone. Each reader (a rank's worker) has as many shards of its own as the
+    others; shards that are left over are read by all readers, which share their samples. So the parts are equal where the
+    shards are; ranks that must take equal steps add ``.repeat().with_epoch(steps)``.
 
     Args:
         urls: a folder of shards, a tar, a pattern (``train-{000000..000007}.tar``, ``data/train-*.tar``), or several;
@@ -121,10 +121,9 @@ class _Shards:
         if self.shuffle:
             urls = [urls[i] for i in np.random.default_rng([self.seed, 0, epoch]).permutation(len(urls))]
         reader, readers = rank * workers + worker, ranks * workers
-        if len(urls) < readers:
-            yield from (_Part(u, epoch, reader, readers) for u in urls)
-        else:
-            yield from (_Part(u, epoch, reader, 1) for u in urls[reader::readers])
+        own = len(urls) // readers * readers
+        yield from (_Part(u, epoch, reader, 1) for u in urls[reader:own:readers])
+        yield from (_Part(u, epoch, reader, readers) for u in urls[own:])
 
 
 def _samples(
@@ -135,7 +134,10 @@ def _samples(
     number = 0
     for part in parts:
         for sample in tarfile_samples([{"url": part.url}], handler=handler):
-            if part.every == 1 or number % part.every == part.reader:
+            if part.every == 1:
+                yield part, sample
+                continue
+            if number % part.every == part.reader:
                 yield part, sample
             number += 1
 

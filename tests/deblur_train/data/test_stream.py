@@ -88,8 +88,11 @@ def test_seeds_and_ranks_differ(data):
     assert not torch.equal(a["blur"], next(load_batches(stream(data, rank=1, ranks=2), 0))["blur"])
 
 
-def test_every_frame_is_used_equally_often_over_all_ranks(data, monkeypatch):
-    """Six samples, two ranks: in an epoch each sample is decoded once, on one rank, and gives crops_per_frame crops."""
+@pytest.mark.parametrize("shards", [1, 2, 6])
+def test_every_frame_is_used_equally_often_over_all_ranks(tmp_path, monkeypatch, shards):
+    """Six samples, two ranks: in an epoch each sample is decoded once, on one rank, and gives crops_per_frame crops,
+    with fewer shards than readers too."""
+    data = make_data(tmp_path, shards, 6 // shards)
     seen = []
     decode = CropStream._decode
     monkeypatch.setattr(
@@ -110,6 +113,19 @@ def test_every_frame_is_used_equally_often_over_all_ranks(data, monkeypatch):
         assert sorted(n for p, n in seen if p // 6 == epoch) == list(range(6))
     orders = {tuple(n for p, n in sorted(seen) if p // 6 == e) for e in range(8)}
     assert len(orders) > 4, "epochs are shuffled afresh"
+
+
+def test_one_shard_feeds_two_ranks_of_four_decoding_processes(tmp_path):
+    """The same crops as without processes, and the two ranks share the shard's samples evenly."""
+    data = make_data(tmp_path, 1, 8)
+    for rank in range(2):
+        alone = load_batches(stream(data, rank=rank, ranks=2), 0)
+        shared = load_batches(stream(data, rank=rank, ranks=2), 4)
+        for _ in range(12):
+            a, b = next(alone), next(shared)
+            assert a["number"] == b["number"] and torch.equal(a["blur"], b["blur"])
+        alone.close()
+        shared.close()
 
 
 def test_shards_are_read_one_after_the_other(data):
