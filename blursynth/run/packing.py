@@ -14,7 +14,7 @@ from blursynth.run.outcome import PlanClip
 CLIPS_PER_SHARD = 4  # so that a shard is not one scene
 SHARD_BYTES = 400e6  # about, as estimated: what readers and object stores like lies between 256 MB and 1 GB
 SHARD_SAMPLES_LEAST = 50  # but a split that has fewer is one shard
-PIECES_AT_LEAST = 32  # of all shards together: small jobs still have work for every core
+PIECES_AT_LEAST = 16  # of all shards together: small jobs still have work for every core
 PIECE_PIXELS = (
     16 * 9 * 1280 * 720
 )  # of source frames: half a minute of work at the most, and what a kill can cost

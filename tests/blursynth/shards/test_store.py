@@ -361,6 +361,24 @@ def test_other_urls(src, environment, tmp_path):
         Store("what://x/y")
 
 
+def test_a_shard_that_is_made_in_pieces_goes_up_whole_also_after_a_stop(src, environment, tmp_path):
+    url, made = "memory://pieces/" + tmp_path.name, []
+
+    def stops(task):
+        made.append(task.name)
+        return make_fakes.full_disk_task(task) if len(made) == 4 else make_fakes.mean_task(task)
+
+    run(src, tmp_path / "here", shard_samples=None)
+    assert run(src, url, task=stops, shard_samples=None).stopped and not any(
+        "train-" in n for n in objects(url)
+    )
+    again = run(src, url, shard_samples=None)
+    assert again.samples == 8 and again.made == 5, "three were staged"
+    assert remote_digests(url) == digests(tmp_path / "here")
+    assert not [p for p in (tmp_path / "staging").rglob("*") if "train-0" in p.name or "val-0" in p.name]
+    assert verify(url).problems == []
+
+
 def test_the_trainer_reads_a_bucket_as_it_reads_the_folder(src, bucket, tmp_path, capsys):
     url = f"{bucket}/data"
     run(src, tmp_path / "here")
