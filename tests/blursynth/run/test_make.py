@@ -154,7 +154,7 @@ def test_other_sources_over_old_shards_are_refused_by_name(src, tmp_path):
 def test_another_version_over_old_shards_is_refused(src, tmp_path, monkeypatch):
     run(src, tmp_path / "a")
     monkeypatch.setattr("blursynth.run.folder.__version__", "9.9.9")
-    with pytest.raises(OutputError, match=r"made by blursynth 0.1.0, this is 9.9.9"):
+    with pytest.raises(OutputError, match=f"made by blursynth {blursynth.__version__}, this is 9.9.9"):
         run(src, tmp_path / "a")
 
 
@@ -425,6 +425,8 @@ def test_the_package_offers_make_recipe_and_integrate_without_heavy_imports():
         line for line in Path("pyproject.toml").read_text().splitlines() if line.startswith("version")
     )
     assert version == f'version = "{blursynth.__version__}"'
+    assert f"version: {blursynth.__version__}\n" in Path("CITATION.cff").read_text()
+    assert f"\n## {blursynth.__version__} (" in Path("CHANGELOG.md").read_text()
 
 
 def test_members_of_all_shards_have_fixed_owner_and_time(src, tmp_path):
