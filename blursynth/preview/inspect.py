@@ -32,6 +32,7 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
             videos, a folder of frames).
         out: the page to write; the sheet goes beside it as ``.png``. Folders on the way are made.
         samples: how many samples (windows of a source) to show, at least 1.
+
     Returns the report; ``report.html`` and ``report.png`` are what was written. Raises InspectError: one line on why
     nothing can be shown or written; ``exit_code`` 2 where the call is wrong.
     """

@@ -28,7 +28,7 @@ def sheet(report: InspectReport, column: int = 400, share: float = 1) -> np.ndar
     line = partial(text_bar, width, ink=_INK, paper=_PAPER, indent=0)
     parts = [line(report.target, 26, 700), line(_subtitle(report), 16, ink=_SOFT)]
     unit, heads = report.extent_unit.split()[0], [""]
-    left_out = [card for card in report.left_out if card.layers]
+    left_out, shown = [card for card in report.left_out if card.layers], 0
     for title, cards in (("", report.cards), ("Left out: one window of each reason", left_out)):
         parts += [line(title, 22, 700)] if title and cards else []
         for card in cards[:: round(1 / share)]:
@@ -42,6 +42,10 @@ def sheet(report: InspectReport, column: int = 400, share: float = 1) -> np.ndar
                 bars = [text_bar(column, h, 16, 700, _INK, _PAPER, 0) for h in heads]
                 parts.append(beside(bars, _GAP, _PAPER))
             parts += [pictures, line(_caption(card, unit), 15, ink=_SOFT), line("", 10)]
+            shown += 1
+    total = len(report.cards) + len(left_out)
+    if shown < total:
+        parts.append(line(f"{shown} of {total} rows are here; the page shows all", 16, ink=_SOFT))
     m = _MARGIN
     return cv2.copyMakeBorder(below(parts, _PAPER), m, m, m, m, cv2.BORDER_CONSTANT, value=_PAPER)
 
