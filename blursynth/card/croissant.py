@@ -144,7 +144,7 @@ def _table_records() -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "samples",
         "name": "samples",
-        "description": "a row a sample: where it comes from and how it was made",
+        "description": "a row for each sample: where it comes from and how it was made",
         "key": {"@id": "samples/key"},
         "field": fields,
     }

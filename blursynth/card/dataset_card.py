@@ -69,7 +69,7 @@ def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
     ]
     if recipe.store == "linear16":
         lines.append("`KEY.linear.png` is the blur in linear light, 16 bits, without noise.")
-    lines.append("`samples.csv` has a row a sample: clip, frames, shutter, blur, noise, score.")
+    lines.append("`samples.csv` has a row for each sample: clip, frames, shutter, blur, noise, score.")
     lines += _loading(recipe, [n for n, s in index["splits"].items() if s["shards"]])
     lines += ["", "## Provenance and licence", ""]
     for name, d in sorted(index["provenance"].items()):

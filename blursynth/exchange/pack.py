@@ -251,5 +251,5 @@ tags: [deblurring, motion-blur, webdataset, image-to-image]
 {rows}
 
 Each sample of a shard: `KEY.blur.png` (input), `KEY.sharp.png` (target), `KEY.json`; `.webp` where the files were lossless
-WebP. `samples.csv` has a row a pair. The pairs were not made here: what is not known of their exposure is null. Their licence is that of their source.
+WebP. `samples.csv` has a row for each pair. The pairs were not made here: what is not known of their exposure is null. Their licence is that of their source.
 """
