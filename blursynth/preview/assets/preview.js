@@ -1,7 +1,7 @@
 "use strict";
 // Compare, single layers and flicker. The slider is a native range input: mouse, touch and arrow keys come with it.
 (() => {
-  const stages = [...document.querySelectorAll(".stage")];
+  const stages = [...document.querySelectorAll(".stage:not(.single)")]; // a single picture has nothing to compare
   const flickering = new Set();
   let phase = 0;
 
@@ -33,9 +33,9 @@
   }
 
   const cards = stages.map((stage) => stage.closest(".sample"));
-  const all = document.querySelector(".toolbar .modes");
+  const all = document.querySelector(".toolbar .modes") || document.createElement("div"); // no sample was kept: no toolbar
   const chooseAll = (mode) => {
-    // A rejected interval has no blur: its layers are others than the rest's.
+    // What was left out may show frames: its layers are others than the rest's.
     for (const card of cards) if (!card.classList.contains("rejected") || mode === "compare" || mode === "flicker") choose(card, mode);
     for (const b of all.children) b.setAttribute("aria-pressed", String(b.dataset.mode === mode));
   };
