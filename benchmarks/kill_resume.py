@@ -75,6 +75,8 @@ def main() -> int:
                 str(out),
                 "--interp",
                 a.interp,
+                "--shard-samples",
+                "3",
                 "--workers",
                 str(a.workers),
                 "--quiet",

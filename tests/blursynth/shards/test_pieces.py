@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from blursynth.run.folder import OutputError
 from blursynth.run.make import make
 from blursynth.run.outcome import Outcome
 from blursynth.run.task import make_shard
@@ -81,7 +83,8 @@ def test_sweeping_leaves_pieces_of_this_plan_that_are_wanted(tmp_path):
 
 
 @pytest.fixture
-def src(tmp_path):
+def src(tmp_path, monkeypatch):
+    monkeypatch.setattr("blursynth.run.packing.PIECES_AT_LEAST", 1000)  # a window a piece
     for i in range(3):
         frames_folder(tmp_path / "src" / f"clip{i}", 60, seed=i)
     return tmp_path / "src"
@@ -172,3 +175,21 @@ def test_failed_samples_of_a_piece_are_tried_again_with_its_shard(src, tmp_path)
     assert run(src, tmp_path / "a", task=faulty_then_stop).errors
     again = run(src, tmp_path / "a", retry_failed=True)
     assert again.exit_code == 0 and digests(tmp_path / "a") == digests(tmp_path / "whole")
+
+
+def test_a_disk_that_fills_up_while_a_shard_is_joined_costs_no_sample(src, tmp_path, monkeypatch):
+    run(src, tmp_path / "whole")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (
+        monkeypatch.context() as m,
+        pytest.raises(OutputError, match=r"No space left.*the same command goes on"),
+    ):
+        m.setattr(ShardWriter, "append", full)
+        run(src, tmp_path / "a")
+    assert not list((tmp_path / "a").glob("*-0*")) and not list((tmp_path / "a").glob("*.part"))
+    again = run(src, tmp_path / "a")
+    assert again.samples == 18 and again.made < 18
+    assert digests(tmp_path / "a") == digests(tmp_path / "whole")
