@@ -160,7 +160,7 @@ def _nothing(target: Path, index: Index, report: InspectReport) -> str:
     if index.damaged:
         return f"{target}: no whole sample in {of}; {index.damaged[0]}"
     if not index.files:
-        lost = f"; {counted(sum(report.rejects.values()), 'window')} left out: {by_count(report.rejects)}"
+        lost = f"; {counted(sum(report.rejects.values()), report.noun)} left out: {by_count(report.rejects)}"
         return f"{target}: no shards (*.tar){lost if report.rejects else ''}; run `blursynth make --out {target}`"
     odd = by_count({what: n for what, n in index.oddities.items() if n}, 3)
     return f"{target}: {of}, no sample in them" + (f" ({odd})" if odd else "")

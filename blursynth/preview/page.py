@@ -40,7 +40,6 @@ def page(report: InspectReport) -> str:
         script=Markup(script),
         digest=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         version=__version__,
-        noun="sample" if report.kind == "data" else "window",
         cards=list(zip(report.cards, pictures[:kept])),
         left_out=list(zip(report.left_out, pictures[kept:])),
         histograms=[

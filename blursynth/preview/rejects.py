@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from blursynth.checks.origin import Missing
-from blursynth.common.text import counted, number
+from blursynth.common.text import number
 from blursynth.common.untrusted import group, real
 from blursynth.motion.flow import estimate_pair
 from blursynth.pairs.quality import parse_gate
@@ -74,7 +74,7 @@ def rejected_cards(
         # A typical one: the median of what the gate went by, else from the middle of the data set.
         name = reason.removeprefix("gate:")
         windows = sorted((w for w in found if w.reason == reason), key=lambda w: w.values.get(name, 0.0))
-        facts = [("For this reason", counted(counts[reason], "window"))]
+        facts = [("Left out for this reason", f"{counts[reason]:,}")]
         if not windows:
             says = f"{_meaning(reason)} Its windows are counted and not listed: no picture."
             cards.append(Card("no window of it is listed", f"left out: {reason}", facts, says=says))

@@ -92,6 +92,7 @@ class InspectReport:
     cards: list[Card] = field(default_factory=list)
     left_out: list[Card] = field(default_factory=list)  # one window of each reason
     samples: dict[str, int] = field(default_factory=dict)  # a split; usable windows a clip of a source
+    noun: str = "sample"  # what is counted, in `samples` and in `rejects`: a window may give several tiles
     rejects: dict[str, int] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     extent_name: str = "Blur extent"

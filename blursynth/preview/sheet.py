@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from blursynth.checks.contact_sheet import below, beside, text_bar
-from blursynth.common.text import number
+from blursynth.common.text import counted, number
 from blursynth.pairs.flow_thumb import flow_panel, flow_rim, panel_size
 from blursynth.preview.pictures import DIFFERENCE_GAIN, difference_colours
 from blursynth.preview.report import Card, InspectReport
@@ -51,8 +51,8 @@ def sheet(report: InspectReport, column: int = 400, share: float = 1) -> np.ndar
 
 
 def _subtitle(report: InspectReport) -> str:
-    left_out = sum(report.rejects.values())
-    parts = [report.headline, f"{left_out:,} windows left out" if left_out else "nothing left out"]
+    left_out = counted(sum(report.rejects.values()), report.noun)
+    parts = [report.headline, f"{left_out} left out" if report.rejects else "nothing left out"]
     if report.recipe_sha256:
         parts.append(f"recipe {report.recipe_name} {report.recipe_sha256[:12]}".replace("  ", " "))
     if report.damaged:

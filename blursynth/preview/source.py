@@ -52,7 +52,7 @@ def inspect_source(target: Path, samples: int, look_frames: int = LOOK_FRAMES) -
         clips, unusable = find_clips([str(target)])
     except SourceError as e:
         raise InspectError(str(e), 2) from None
-    report = InspectReport(str(target), "source", extent_name="Motion", extent_unit="px/frame")
+    report = InspectReport(str(target), "source", noun="window", extent_name="Motion", extent_unit="px/frame")
     report.ranked_by = "motion of the fastest 5 % of the picture, px/frame"
     report.warnings += [f"not used: {reject.detail}" for reject in unusable[:10]]
     if len(unusable) > 10:
@@ -137,9 +137,8 @@ def _figures(report: InspectReport, clips: list[Clip], looks: list[Look]) -> Non
     report.tables.append(Table("Clips", columns, rows, ("motion px", "noise")))
     report.sizes = dict(Counter(f"{c.info.width} × {c.info.height}" for c in clips))
     report.rejects = dict(Counter(x.left_out.reason for x in looks if x.left_out).most_common())
-    report.extent_median, report.extent_p95 = (
-        np.array([getattr(x, name) for x in looks]) for name in ("median", "p95")
-    )
+    report.extent_median = np.array([x.median for x in looks])
+    report.extent_p95 = np.array([x.p95 for x in looks])
     total, seen = sum(c.info.frames for c in clips), sum(x.last - x.first + 1 for x in looks)
     report.headline = f"{counted(len(clips), 'clip')}, {total:,} frames; looked at {seen:,} of them, in {counted(len(looks), 'window')}"
     speed = report.extent_p95[np.isfinite(report.extent_p95)]

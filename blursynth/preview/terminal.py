@@ -41,7 +41,7 @@ def print_report(report: InspectReport, console: Console | None = None) -> None:
             say(f"[dim]{term}: {words('terms')[term]}[/]")
     _print_histogram(report, say)
 
-    rejected = f"{counted(sum(report.rejects.values()), 'window')}: {by_count(report.rejects)}"
+    rejected = f"{counted(sum(report.rejects.values()), report.noun)}: {by_count(report.rejects)}"
     sizes = {f"{size} px:": n for size, n in report.sizes.items()}
     facts = {"Left out": rejected if report.rejects else "none recorded", "Pictures": by_count(sizes, 6)}
     if report.kind == "data":

@@ -38,7 +38,7 @@ def test_one_window_of_each_reason_with_figure_limit_and_pictures(made, tmp_path
 
     gate = cards["gate:p95_px"]
     assert [name for name, _ in gate.layers] == ["Blurred", "Sharp"] and "kept: < 2" in gate.says
-    assert dict(gate.facts)["For this reason"] == "2 windows"
+    assert dict(gate.facts)["Left out for this reason"] == "2"
     low, high = (float(v) for v in dict(gate.facts)["p95_px of all 2"].split(" to "))
     assert low == pytest.approx(3, abs=0.3) and high == pytest.approx(4, abs=0.4)
     (_, blur), (_, sharp) = gate.layers
