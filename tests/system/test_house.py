@@ -4,6 +4,7 @@ TYPE_CHECKING count like any other. The rooms and their order are explained in d
 from __future__ import annotations
 
 import ast
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -157,3 +158,10 @@ def test_no_room_is_named_like_a_public_function(package):
 
     public = set(importlib.import_module(package).__all__)
     assert not public & {room(m) for m in modules(package) if m != "__init__"} - {"__init__"}
+
+
+def test_the_wheel_holds_every_room():
+    """A room that pyproject.toml does not list is there in a checkout and missing from what users install."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    rooms = [p.parent.relative_to(ROOT) for name in DIRECTION for p in (ROOT / name).rglob("__init__.py")]
+    assert sorted(listed) == sorted([".".join(room.parts) for room in rooms] + ["blursynth.pipelines"])
