@@ -38,7 +38,7 @@ SIZES = ((360, 640), (720, 1280), (1080, 1920))
 PARTS = {  # a row of the table: the functions (file, name) whose cumulative time it is
     "flow, both directions": [("backend.py", "flows")],
     "integration": [("integrate.py", "add")],
-    "frames to linear light": [("light.py", "_decode"), ("backend.py", "place")],
+    "frames to linear light": [("light.py", "_place")],
     "light to codes, noise": [("noise.py", "add_noise"), ("integrate.py", "linear")],
     "held-out frame (quality)": [("quality.py", "heldout_db")],
     "flow statistics": [("quality.py", "add"), ("flow_thumb.py", "encode_flow_thumb")],

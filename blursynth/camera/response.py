@@ -42,14 +42,18 @@ class Response:
         highlight: light above white, in units of white, that clipped samples had: one number for all at code 255, or
         float32 (H, W, 3) to add (`highlights.Highlights.excess` gives either).
         """
-        table = np.ones((256, 4), np.float32)
-        table[:, :3] = self.light
-        if not isinstance(highlight, np.ndarray):
-            table[255, :3] += np.float32(highlight)
+        table = self.table(0.0 if isinstance(highlight, np.ndarray) else highlight)
         light = cv2.LUT(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA), table[None])
         if isinstance(highlight, np.ndarray):
             light[..., :3] += highlight
         return light
+
+    def table(self, highlight: float = 0.0) -> np.ndarray:
+        """float32 (256, 4): light of each code, RGB and a one, with `highlight` added to that of code 255."""
+        table = np.ones((256, 4), np.float32)
+        table[:, :3] = self.light
+        table[255, :3] += np.float32(highlight)
+        return table
 
     def encode(self, linear: np.ndarray) -> np.ndarray:
         """float (H, W, 3) linear light -> uint8 (H, W, 3) codes; light outside 0..1 is clipped, NaN is black."""

@@ -14,8 +14,8 @@ class Compiled:
     packs runs no such loop. Inside another compiled loop this stands for what it wraps.
     """
 
-    def __init__(self, function: Callable[..., Any], inline: bool = False):
-        self._function, self._inline = function, inline
+    def __init__(self, function: Callable[..., Any], inline: bool = False, counted: bool = True):
+        self._function, self._inline, self._counted = function, inline, counted
         self.__doc__, self.__name__ = function.__doc__, function.__name__
         self.__module__, self.__qualname__ = function.__module__, function.__qualname__
 
@@ -28,6 +28,8 @@ class Compiled:
         config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]
         if self._inline:
             return njit(inline="always")(self._function)
+        if not self._counted:
+            return njit(error_model="numpy", _nrt=False)(self._function)  # type: ignore[call-overload]
         made: Any = njit(error_model="numpy")(self._function)
         made._cache = _cache(self._function)
         return made
@@ -58,6 +60,12 @@ def compiled(function: Callable[..., Any]) -> Compiled:
 def inlined(function: Callable[..., Any]) -> Compiled:
     """A piece of other loops, which take it in where they stand in the same file (the cache knows a loop by its file)."""
     return Compiled(function, inline=True)
+
+
+def uncounted(function: Callable[..., Any]) -> Compiled:
+    """A piece of other loops that makes no arrays, and is kept with those: without numba's count of who uses those it is
+    given, an atomic addition at every use (0.44 s against 0.17 s a 720p window in the exposure's loop)."""
+    return Compiled(function, counted=False)
 
 
 def _cache(function: Callable[..., Any]) -> Any:

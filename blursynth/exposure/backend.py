@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from blursynth.camera.response import Response
 from blursynth.exposure import integrate
 from blursynth.exposure.shutter import Shutter
 from blursynth.motion.flow import PairFlow, estimate_pair
@@ -52,14 +53,28 @@ class Integrator:
             return estimate_pair("dis", first, second, min(RIFE_STATS_SCALE, self.recipe.flow_scale))
         return estimate_pair(self.recipe.interp, first, second, self.recipe.flow_scale)
 
-    def place(self, light: np.ndarray, restored: bool) -> tuple[Any, Any]:
-        """A frame's light, float32 (H, W, 4), and its `quasi` version, on the device. restored: light above 1 is in it."""
+    def place(self, codes: np.ndarray, response: Response, above: float | np.ndarray) -> tuple[Any, Any]:
+        """A frame's light and its `quasi` version, where and as the collector takes them.
+
+        codes: RGB uint8 (H, W, 3); above: light above white, as `Response.decode` takes it.
+        """
+        if self.recipe.device == "cpu" and self.rife is None:
+            # A clipped lamp's light needs no more than half precision, the table's stays exact.
+            half = above.astype(np.float16) if isinstance(above, np.ndarray) else None
+            table = response.table(0.0 if isinstance(above, np.ndarray) else above)
+            coded = integrate.Coded(codes, table, half)
+            return coded, coded.smooth()
+        light = response.decode(codes, above)
         if self.recipe.device == "cpu":
-            return light, integrate.quasi(light, restored)
+            return light, integrate.quasi(light, isinstance(above, np.ndarray) or above > 0)
         from blursynth.exposure import gpu
 
         there = gpu.to_device(light, self.recipe.device)
         return there, gpu.quasi(there)
+
+    def unfiltered(self, light: Any) -> Any:
+        """Light of `place` as it is, where a collector takes the `quasi` version."""
+        return light.plain() if isinstance(light, integrate.Coded) else light
 
     def collect(
         self, frames: Sequence[np.ndarray], shutter: Shutter, path: np.ndarray | None = None

@@ -3,7 +3,7 @@
 The numba loop walks one pixel's path at a time. Here the pixels that take more than one sub-step are sorted by their
 number of sub-steps, so that the ones still walking at step n are the head of the list: work follows motion, and
 every step is a few dense gathers. integrate.py says what is computed and why; names are
-loop.py's. Agreement with it is
+walk/loop.py's. Agreement with it is
 within 1 code value at 99.9% of pixels (sums run in another order).
 """
 
@@ -15,22 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blursynth.exposure.integrate import QUASI, check_collected, radians
-from blursynth.exposure.loop import (
-    APART,
-    BLEND,
-    FADE,
+from blursynth.exposure.shutter import Shutter
+from blursynth.recipe import RecipeError
+from blursynth.walk.loop import STILL
+from blursynth.walk.steps import (
+    BLOCK,
     HOT_BLOCK,
     HOT_STEP_PX,
     HOT_STEPS,
-    ONE_SIDED,
     SHORT_PATH,
     SHORT_PX,
-    SPREAD,
     STEP_PX,
-    STILL,
 )
-from blursynth.exposure.shutter import Shutter
-from blursynth.recipe import RecipeError
+from blursynth.walk.vote import APART, BLEND, FADE, ONE_SIDED, SPREAD
 
 CHUNK = 1 << 20
 """Pixels walked together: bounds what a step holds beside the interval's own frames, flows and step counts."""
@@ -111,7 +108,7 @@ class _Interval:
         )
 
     def contested(self, q: Tensor, x: Tensor, y: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """s * light (M, 4) where the flows disagree: the vote of motions of `loop._vote`."""
+        """s * light (M, 4) where the flows disagree: the vote of motions of `vote.add_vote`."""
         w, h, u = self.w, self.light0.shape[0] // self.w, 1 - t
         out = self.between(q, x, y, t, torch.full_like(t, float(BLEND)))
         out += float(FADE) * (_sample(self.light0, w, x, y, u) + _sample(self.light1, w, x, y, t))
@@ -179,6 +176,8 @@ class Exposure:
         ).long()
         k = k.clamp(1, self.max_steps * self.shutter.fine)
         k = self._add_steps(scene, k, length / self.shutter.fine)
+        if not len(self.path):
+            k = self._share_steps(k)
         k *= span[of_row] > 0
         self._tabulate(i, k)
         self.steps += int(k.sum())
@@ -220,7 +219,7 @@ class Exposure:
         self.tables = {i: torch.as_tensor(table, device=self.device)}
 
     def _add_steps(self, scene: _Interval, k: Tensor, length: Tensor) -> Tensor:
-        """Sub-steps (H * W,) with those of `loop._add_steps` for ways, px, that cross light above white."""
+        """Sub-steps (H * W,) with those of `steps.add_steps` for ways, px, that cross light above white."""
         (h, w), most = self.size, self.max_steps * self.shutter.fine
         far = (length > most * float(STEP_PX)).nonzero()[:, 0]
         peak = torch.maximum(scene.light0[:, :3].amax(1), scene.light1[:, :3].amax(1)).view(1, 1, h, w)
@@ -239,6 +238,12 @@ class Exposure:
         need = torch.ceil(length[far] / float(HOT_STEP_PX)).long().clamp(most, max(most, HOT_STEPS))
         k[far] = torch.where(near, need, k[far])
         return k
+
+    def _share_steps(self, k: Tensor) -> Tensor:
+        """`steps.share_steps`: the most of each BLOCK neighbours in a row."""
+        h, w = self.size
+        blocks = F.pad(k.view(h, w), (0, -w % BLOCK)).view(h, -1, BLOCK).amax(2)
+        return blocks.repeat_interleave(BLOCK, 1)[:, :w].reshape(-1)
 
     def _ends(
         self, i: int, scene: _Interval, t: Tensor, span: Tensor, k: Tensor, of_row: Tensor, move2: Tensor,
@@ -288,7 +293,7 @@ class Exposure:
         self.acc[part] += total
 
     def _pose(self, share: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`loop._pose` at shares (M,) of the camera's path."""
+        """`nodes.pose_at` at shares (M,) of the camera's path."""
         last = len(self.path) - 1
         at = (share * last).clamp(0, last)
         j = at.long().clamp(max=last - 1)

@@ -19,15 +19,63 @@ Four choices make this both fast and close to a true exposure (figures in benchm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from blursynth.exposure.loop import Open, Pair, accumulate, mean
 from blursynth.exposure.shutter import Shutter
+from blursynth.walk.frame import CENTRE, SIDE, Frame, Pair, prefilter
+from blursynth.walk.loop import accumulate, mean
+from blursynth.walk.nodes import Open
 
-QUASI = np.array([-1 / 12, 14 / 12, -1 / 12], np.float32)
+QUASI = np.array([SIDE, CENTRE, SIDE], np.float32)
 """Pre-filter that makes phase-averaged bilinear sampling exact to fourth order."""
+
+
+class Coded(NamedTuple):
+    """A frame's linear light by its codes: that of code v in channel c is table[v, c].
+
+    codes: uint8 (H, W, 3); table: float32 (256, 4); above: what light is on top of that, float16 (H, W, 3), or None.
+    """
+
+    codes: np.ndarray
+    table: np.ndarray
+    above: np.ndarray | None = None
+
+    def smooth(self) -> np.ndarray:
+        """The frame's `quasi` version, float16 (H, W, 4)."""
+        hot: np.ndarray | None = None
+        if self.above is not None:
+            hot = np.any(self.above, axis=2)
+        elif self.table.max() > 1:
+            hot = np.any(self.codes == 255, axis=2)
+        if hot is None or not hot.any():
+            return self._sampled(np.zeros((0, 0), bool))
+        return self._sampled(cv2.dilate(hot.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)
+
+    def plain(self) -> np.ndarray:
+        """The frame's light itself, float16 (H, W, 4)."""
+        return self._sampled(np.ones(self.codes.shape[:2], bool))
+
+    def _sampled(self, near: np.ndarray) -> np.ndarray:
+        h, w = self.codes.shape[:2]
+        out = np.empty((h, w, 4), np.float16)
+        prefilter(_frame(self, out), near.reshape(-1), w, h)
+        return out
+
+
+def _frame(light: Coded | np.ndarray, smooth: np.ndarray) -> Frame:
+    """Light and its `quasi` version as the loop takes them: `Coded` or float32 (H, W, 4), and (H, W, 4) of any float."""
+    smooth = np.ascontiguousarray(smooth, np.float16).view(np.uint16).reshape(-1)
+    codes, above, plain = np.zeros(0, np.uint8), np.zeros(0, np.uint16), np.zeros(0, np.float32)
+    if not isinstance(light, Coded):
+        plain = np.ascontiguousarray(light).reshape(-1)
+        return Frame(codes, np.zeros((1, 4), np.float32), above, plain, smooth)
+    codes = np.ascontiguousarray(light.codes).reshape(-1)
+    if light.above is not None:
+        above = np.ascontiguousarray(light.above, np.float16).view(np.uint16).reshape(-1)
+    return Frame(codes, light.table, above, plain, smooth)
 
 
 def quasi(
@@ -84,34 +132,39 @@ class Exposure:
     def add(
         self,
         i: int,
-        light: tuple[np.ndarray, np.ndarray],
+        light: tuple[Coded | np.ndarray, Coded | np.ndarray],
         smooth: tuple[np.ndarray, np.ndarray],
         forward: np.ndarray,
         backward: np.ndarray,
     ) -> None:
-        """Interval i: linear light of its two frames, their `quasi` versions (all float32 (H, W, 4), the
-        fourth channel one), both flows. Under a shaking camera the intervals come in turn."""
+        """Interval i: linear light of its two frames, `Coded` or float32 (H, W, 4), the fourth channel one; their `quasi`
+        versions (H, W, 4), float16 or float32; both flows. Under a shaking camera the intervals come in turn."""
         if np.max(self.shutter.stop) <= i or np.min(self.shutter.start) >= i + 1:
             return
         if self.held.size and self.after not in (None, i):
             raise ValueError(f"under a shaking camera interval {self.after} comes next, got {i}")
         self.after = i + 1
         h, w = self.acc.shape[:2]
-        for a, lanes in (
-            (light[0], 4),
-            (light[1], 4),
-            (smooth[0], 4),
-            (smooth[1], 4),
-            (forward, 2),
-            (backward, 2),
-        ):
-            if a.shape != (h, w, lanes) or a.dtype != np.float32:  # the compiled loop trusts them
-                raise ValueError(f"need float32 ({h}, {w}, {lanes}), got {a.dtype} {a.shape}")
-        light0, light1, quasi0, quasi1, fwd, bwd = (
-            np.ascontiguousarray(a).reshape(-1) for a in (*light, *smooth, forward, backward)
+        # The compiled loop trusts them.
+        for a in light:
+            if isinstance(a, Coded):
+                _check(a.codes, (h, w, 3), np.uint8)
+                _check(a.table, (256, 4), np.float32)
+                if a.above is not None:
+                    _check(a.above, (h, w, 3), np.float16)
+            else:
+                _check(a, (h, w, 4), np.float32)
+        for a in smooth:
+            _check(a, (h, w, 4), np.float32, np.float16)
+        for a in (forward, backward):
+            _check(a, (h, w, 2), np.float32)
+        fwd, bwd = (np.ascontiguousarray(a).reshape(-1) for a in (forward, backward))
+        pair = Pair(_frame(light[0], smooth[0]), _frame(light[1], smooth[1]), fwd, bwd, w, h)
+        steps, longest, sound = accumulate(
+            self.acc.reshape(-1), self.held, pair, self.open, i, self.max_steps
         )
-        pair = Pair(light0, light1, quasi0, quasi1, fwd, bwd, w, h)
-        steps, longest = accumulate(self.acc.reshape(-1), self.held, pair, self.open, i, self.max_steps)
+        if not sound:
+            raise ValueError(f"the flow of interval {i} is not finite")
         self.steps += steps
         self.longest = max(self.longest, longest)
 
@@ -123,6 +176,12 @@ class Exposure:
             )
         check_collected(self.acc[..., 3].min())
         return mean(self.acc)
+
+
+def _check(array: np.ndarray, shape: tuple[int, ...], *kinds: type) -> None:
+    """Raises ValueError unless an array has this shape and one of these types, the first of which it is told to have."""
+    if array.shape != shape or array.dtype not in kinds:
+        raise ValueError(f"need {np.dtype(kinds[0])} {shape}, got {array.dtype} {array.shape}")
 
 
 def check_collected(least: float) -> None:

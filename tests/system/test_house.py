@@ -21,6 +21,7 @@ DIRECTION = {
         {"common"},
         {"camera", "shards"},
         {"motion", "recipe", "video"},
+        {"walk"},
         {"exposure", "sources"},
         {"pairs"},
         {"card", "run"},

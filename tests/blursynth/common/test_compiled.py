@@ -63,7 +63,7 @@ def test_a_loop_comes_out_of_the_cache_without_the_compiler_and_still_compiles_f
 
 
 def test_a_loop_keeps_its_name_and_words():
-    from blursynth.exposure.loop import mean
+    from blursynth.walk.loop import mean
 
     assert mean.__name__ == "mean" and "Collected light" in mean.__doc__ and callable(mean)
 
