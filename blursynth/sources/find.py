@@ -19,8 +19,8 @@ from blursynth.shards.sides import role_of, twin_of
 from blursynth.sources.formats import VIDEOS, unread
 from blursynth.sources.manifest import Manifest, Split, load_manifest
 from blursynth.video.clip import ClipError, ClipInfo, probe_clip, probe_still
-from blursynth.video.stills import SUFFIXES as PICTURES
-from blursynth.video.stills import folder_order
+from blursynth.video.takes import SUFFIXES as PICTURES
+from blursynth.video.takes import folder_order
 
 MIN_FRAMES = 3  # a blur needs two intervals
 Holds = Literal["video", "frames", "still"]

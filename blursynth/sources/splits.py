@@ -10,7 +10,7 @@ from typing import Literal
 
 from blursynth.sources.find import Clip
 from blursynth.video.clip import ClipInfo
-from blursynth.video.stills import frame_files
+from blursynth.video.takes import frame_files
 
 
 def assign_splits(

@@ -24,8 +24,6 @@ from blursynth.video.film import decord_installed, probe_film, read_film
 from blursynth.video.frame import ClipError, ClipInfo, Frame
 from blursynth.video.packets import packet_index
 from blursynth.video.stills import (
-    folder_order,
-    frame_files,
     is_float,
     photo_size,
     read_light,
@@ -34,6 +32,7 @@ from blursynth.video.stills import (
     still_size,
     usual_size,
 )
+from blursynth.video.takes import folder_order, frame_files
 
 __all__ = [
     "ClipError",

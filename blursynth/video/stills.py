@@ -1,15 +1,11 @@
-"""Picture files: which of a folder are frames of one take, in what order; each checked to be whole before it is believed."""
+"""Picture files: each is checked to be whole before it is believed."""
 
 from __future__ import annotations
 
-import re
 import struct
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import cv2
@@ -17,120 +13,9 @@ import numpy as np
 
 from blursynth.camera.hdr import split_at_white
 from blursynth.shards.picture import MAX_PIXELS, image_size
+from blursynth.video.takes import FLOAT_SUFFIXES
 
-FLOAT_SUFFIXES = frozenset({".exr"})
-"""Pictures of linear light, in units of white."""
 HEAD = 1 << 18  # bytes in which a header and its metadata lie
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}) | FLOAT_SUFFIXES
-_NUMBER = re.compile(r"(\d+)")
-COMPANIONS = frozenset(
-    [
-        "alpha",
-        "depth",
-        "disp",
-        "disparity",
-        "flow",
-        "label",
-        "labels",
-        "mask",
-        "masks",
-        "matte",
-        "normal",
-        "normals",
-        "seg",
-        "segmentation",
-        "thumb",
-        "trimap",
-    ]
-)
-"""Words that tell a picture beside a frame (``0001_mask.png`` beside ``0001.png``) from a frame."""
-
-
-class FrameOrder(NamedTuple):
-    frames: list[str]
-    breaks: frozenset[
-        int
-    ]  # positions i: between frames i - 1 and i something is missing, or another take begins
-    companions: list[str]  # masks and the like that lie beside frames of the same numbers
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key by which ``f2.png`` comes before ``f10.png``."""
-    return [(0, int(t), t) if t.isdecimal() else (1, 0, t.casefold()) for t in _NUMBER.split(name) if t]
-
-
-def order_frames(names: Iterable[str]) -> FrameOrder:
-    """Order the pictures of a folder, take by take.
-
-    Names of one take differ in their numbers alone. Of several numbers (``0017_240fps.png``) the frame's is the one that
-    takes most values. Another pattern, another value of a number that few frames share, a number that repeats, goes back
-    or leaves more out than usual is a break. The usual step is the commonest one, so a folder that was thinned evenly
-    (every 7th frame) has no breaks. Names without any number are one take in the order of the alphabet.
-    """
-    takes: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name in sorted(names, key=lambda n: (natural_key(n), n)):
-        takes[_pattern(name)].append(name)
-    companions = _companions(takes)
-    frames: list[str] = []
-    breaks: set[int] = set()
-    for pattern, members in takes.items():
-        if pattern in companions:
-            continue
-        if frames:
-            breaks.add(len(frames))
-        breaks |= {len(frames) + i for i in _breaks(members)}
-        frames += members
-    return FrameOrder(frames, frozenset(breaks), [n for p in companions for n in takes[p]])
-
-
-def _pattern(name: str) -> tuple[str, ...]:
-    parts = _NUMBER.split(Path(name).stem)
-    return tuple(t.casefold() for t in parts[::2]) if len(parts) > 1 else ()
-
-
-def _companions(takes: dict[tuple[str, ...], list[str]]) -> set[tuple[str, ...]]:
-    """Patterns that are another's with such a word added, for numbers that the other has too."""
-    found = set()
-    numbers = {p: {tuple(_NUMBER.findall(Path(n).stem)) for n in members} for p, members in takes.items()}
-    for pattern in takes:
-        words = Counter(w for part in pattern for w in re.findall(r"[^\W\d_]+", part))
-        for other in takes:
-            more = words - Counter(w for part in other for w in re.findall(r"[^\W\d_]+", part))
-            if other != pattern and more and more.keys() <= COMPANIONS and numbers[other] & numbers[pattern]:
-                found.add(pattern)
-    return found
-
-
-def _breaks(members: list[str]) -> list[int]:
-    """Positions within one pattern's names, in order, at which a take does not go on."""
-    rows = [tuple(map(int, _NUMBER.findall(Path(n).stem))) for n in members]
-    if len(rows) < 2 or not rows[0]:
-        return []
-    values = [len(set(column)) for column in zip(*rows, strict=True)]
-    frame = values.index(max(values))
-    shared = [c for c, n in enumerate(values) if c != frame and 1 < n <= len(rows) / 2]
-    same = [all(a[c] == b[c] for c in shared) for a, b in pairwise(rows)]
-    steps = [b[frame] - a[frame] for a, b in pairwise(rows)]
-    usual = Counter(s for s, one in zip(steps, same) if one and s > 0).most_common(1)
-    most = 1.5 * usual[0][0] if usual else 0
-    return [i + 1 for i, (s, one) in enumerate(zip(steps, same)) if not one or not 0 < s <= most]
-
-
-def frame_files(folder: str | Path) -> list[Path]:
-    """Pictures right inside a folder that are frames, in their order; hidden files do not count. Raises OSError."""
-    return [Path(folder) / n for n in folder_order(folder).frames]
-
-
-def folder_order(folder: str | Path) -> FrameOrder:
-    """Frames, breaks and companions among the pictures right inside a folder. Raises OSError."""
-    return _order(str(folder), Path(folder).stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=16)
-def _order(folder: str, mtime_ns: int) -> FrameOrder:
-    return order_frames(
-        p.name for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    )
 
 
 def usual_size(files: Sequence[Path], most: int = 15) -> tuple[int, int] | None:

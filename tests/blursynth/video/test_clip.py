@@ -17,7 +17,8 @@ import blursynth.video.film as video
 from blursynth.video.clip import ClipError, decode_with, probe_clip, read_frames
 from blursynth.video.packets import packet_index
 from blursynth.video.reader import Reader
-from blursynth.video.stills import natural_key, order_frames, read_still
+from blursynth.video.stills import read_still
+from blursynth.video.takes import natural_key, order_frames
 from tests.helpers.films import moving, packets, write_frames, write_picture, write_video
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from blursynth.sources.find import find_clips
 from blursynth.video.clip import probe_clip, read_frames
-from blursynth.video.stills import order_frames
+from blursynth.video.takes import order_frames
 from tests.helpers.films import moving, write_frames, write_picture
 
 
