@@ -119,7 +119,7 @@ def pair_left_out(
         if fault is not None:
             raise fault
         ((_, members),) = sample_members(recipe, source, window, frames, maker)
-    except (UserError, Rejected, ValueError, RuntimeError, OSError) as e:
+    except (UserError, Rejected, ValueError, RuntimeError, OSError, ImportError) as e:
         raise Missing(f"its pair cannot be made again ({' '.join(str(e).split())[:200]})") from None
     found = {name.partition(".")[0]: data for name, data in members.items()}
     return [to_8_bits(decode_image(found[role])) for role in ("blur", "sharp")]
