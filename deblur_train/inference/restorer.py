@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from deblur_train.inference.fast import fastest
+from deblur_train.inference.fast import Fast, fastest
 from deblur_train.inference.fold import folded
 from deblur_train.inference.memory import auto_tile
 from deblur_train.inference.runtimes import EXPORTED, Runner, open_exported
@@ -47,7 +47,14 @@ class Restorer:
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         side = self.tile
         if side == "auto":
-            side = auto_tile(rgb.shape[0], rgb.shape[1], self.backbone, self.device, self.shape)
+            side = auto_tile(
+                rgb.shape[0],
+                rgb.shape[1],
+                self.backbone,
+                self.device,
+                self.shape,
+                isinstance(self.model, Fast),
+            )
         self.tiled += side is not None and max(rgb.shape[:2]) > side
         return restore(self.model, rgb, side, self.seams)
 

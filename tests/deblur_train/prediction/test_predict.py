@@ -195,6 +195,9 @@ def test_auto_tile_follows_free_memory(monkeypatch):
         assert side % 32 == 0 and 0.5 < side * side * cost / (2 << 30) < 0.61
     wide, small = (auto_tile(6000, 8000, "nafnet", cpu, NAFNetShape(width=w, unshuffle=1)) for w in (64, 32))
     assert 1.3 < small / wide < 1.5, "twice the channels, half the pixels"
+    shapes = [("mobilenet", None), ("mobilenet-dsc", None), ("nafnet", NAFNetShape())]
+    for backbone, shape in shapes:  # rewritten for a CPU they take less, and so larger tiles
+        assert auto_tile(6000, 8000, backbone, cpu, shape, True) > auto_tile(6000, 8000, backbone, cpu, shape)
     monkeypatch.setattr(memory, "free_memory", lambda device: 0)
     assert auto_tile(720, 1280, "mobilenet", cpu) == 256, (
         "some way on, however little the system says is free"
