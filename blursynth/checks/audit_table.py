@@ -66,6 +66,13 @@ class AuditReport(BaseModel):
         return audit_text(self)
 
 
+LEGEND = (
+    "motion px: from one frame to the next, median / fastest 5% of the picture. soft: share of the frames that are more blurred "
+    "than the sharpest near them. noise: in codes of 0 to 255. windows: without cuts, repeats and damage / all."
+)
+"""What the columns of the table say."""
+
+
 def audit_view(report: AuditReport) -> RenderableType:
     """Table, advice and rejected items, as one rich renderable."""
     table = Table(title=None, header_style="bold", pad_edge=False)
@@ -106,6 +113,8 @@ def audit_view(report: AuditReport) -> RenderableType:
             parts.extend(Text(f"  - [{reason}] {d}") for d in details[:_SHOWN])
             if len(details) > _SHOWN:
                 parts.append(Text(f"  - [{reason}] and {len(details) - _SHOWN} more (all of them: --json)"))
+    if report.clips:
+        parts.append(Text(LEGEND, style="dim"))
     v = report.verdicts
     parts.append(
         Text(
