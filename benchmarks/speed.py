@@ -85,8 +85,12 @@ def main(speed: float, windows: int, interps: str, references: str, two: bool) -
         for turn in ("before", "after"):
             for name in interps.split(","):
                 small, large = make_seconds(one, name)[1], make_seconds(many, name)[1]
-                cost[name] += (large - small) / (windows - 1) / 2
-                click.echo(f"{name}, {turn}: CPU s of 1 window {small:.2f}, of {windows} windows {large:.2f}")
+                further = (large - small) / (windows - 1)
+                cost[name] += further / 2
+                click.echo(
+                    f"{name}, {turn}: CPU s of 1 window {small:.2f}, of {windows} windows {large:.2f}, of the start "
+                    f"{small - further:.2f}"
+                )
             if turn == "before":
                 cost |= {
                     name: reference_seconds(name, one / "scene001")
