@@ -3,6 +3,7 @@
     python benchmarks/cost.py where   [--interps dis,deepflow]
     python benchmarks/cost.py growth  [--interp dis]
     python benchmarks/cost.py memory  [--interp dis]
+    python benchmarks/cost.py large   [--interp dis]
 
 CPU seconds (user + system) of one thread, so that other programs on the machine disturb little. `where` profiles one
 task in process, decoding PNG frames and writing the shard; `growth` and `memory` run the real `blursynth make` as a
@@ -164,6 +165,25 @@ def memory(interp: str, lengths: str) -> None:
             clip.parent.mkdir()
             write_video(clip, frames, length)
             click.echo(f"{interp}, {length} frames: peak {run_make(clip, interp, 9)[1]:.0f} MB")
+
+
+@main.command()
+@click.option("--interp", default="dis")
+def large(interp: str) -> None:
+    """A nine-frame window of 4K beside one of 720p: CPU seconds, and peak memory of `make` with one worker."""
+    cost = []
+    with tempfile.TemporaryDirectory() as tmp:
+        for size in ((720, 1280), (2160, 3840)):
+            one, two = (Path(tmp, f"{size[0]}-{n}") for n in (1, 2))
+            frames = scene(size)
+            write_clip(one / "a", frames)
+            write_clip(two / "a", frames)
+            write_clip(two / "b", [cv2.flip(f, 1) for f in frames])
+            run_make(one, interp, 9)  # compile, warm the file cache
+            (first, _), (both, peak) = run_make(one, interp, 9), run_make(two, interp, 9)
+            cost.append(both - first)
+            click.echo(f"{interp}, {size[1]}x{size[0]}: {cost[-1]:.2f} CPU s a window, peak {peak:.0f} MB")
+    click.echo(f"4K over 720p: {cost[1] / cost[0]:.1f} times the time for 9 times the pixels")
 
 
 def write_video(path: Path, frames: list[np.ndarray], length: int) -> None:
