@@ -80,7 +80,8 @@ def main(speed: float, windows: int, interps: str, references: str, two: bool) -
         one, many, double = Path(tmp, "one"), Path(tmp, "many"), Path(tmp, "double")
         write_clips(one, range(1, 2), speed)
         write_clips(many, range(1, windows + 1), speed)
-        make_seconds(one, "dis")  # compile and warm the file cache
+        for name in interps.split(","):
+            make_seconds(one, name)  # compile and warm the file cache
         cost = dict.fromkeys([*interps.split(","), *filter(None, references.split(","))], 0.0)
         for turn in ("before", "after"):
             for name in interps.split(","):

@@ -22,9 +22,9 @@ import numpy as np
 
 from blursynth.common.compiled import compiled
 
-F32 = np.float32
+F32, U = np.float32, np.uintp
 
-ROUNDS, SWEEPS, OMEGA = 4, 4, F32(1.6)
+ROUNDS, SWEEPS, OMEGA = 5, 3, F32(1.6)
 SMOOTHNESS, BRIGHTNESS, GRADIENT = F32(12.5), F32(2.5), F32(5.0)
 """Weights of the energy's three terms, for 8-bit codes."""
 EPS2_FLOW, EPS2_CODES = F32(0.1), F32(0.03)
@@ -34,11 +34,9 @@ ZETA2, STAY = F32(0.01), F32(0.01)
 """Added to a squared gradient before it divides, codes^2; and to the system's diagonal, so that flat areas stay."""
 
 SPREAD_PX = 8
-BIAS, MISS = F32(0.6), F32(20.0)
+BIAS, MISS = 0.6, 20.0
 """By how many codes another flow must miss less, mean of 3x3 px, to be taken over; above MISS codes all count alike."""
-ALIKE2 = F32(0.01)
-"""Flows nearer than this, px^2, are one: nothing to try."""
-FARTHEST = F32(1e5)
+FARTHEST = 1e5
 """A longer motion, px, or one that is not a number, counts as none."""
 
 
@@ -51,14 +49,17 @@ def refine(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.ndarra
     if min(h, w) < 2 or second.shape != (h, w) or flow.shape != (h, w, 2):
         raise ValueError(f"frames {first.shape}, {second.shape} and flow {flow.shape} must have one size")
     a, b, flow = (np.ascontiguousarray(x, np.float32) for x in (first, second, flow))
-    u, v = (cv2.medianBlur(x, 5) for x in _spread(a, b, *cv2.split(flow)))
-    middle, change, inside, along_x, along_y = np.empty((5, h, w), np.float32)
+    u, v = cv2.split(flow)
+    if (odd := ~(np.maximum(np.abs(u), np.abs(v)) < FARTHEST)).any():
+        u[odd] = v[odd] = 0
+    u, v = (cv2.medianBlur(x, 5) for x in _spread(a, b, u, v))
+    along_x, along_y = np.empty((2, h, w), np.float32)
     system = np.zeros((9, 2, h + 2, (w + 1) // 2 + 2), np.float32)
-    rows = np.empty((9, w), np.float32)
+    rows = np.empty((10, w), np.float32)
     for _ in range(ROUNDS):
-        _draw(a, b, u, v, middle, change, inside)
-        _slopes(middle, along_x, along_y)
-        _set_up(along_x, along_y, change, inside, u, v, system, rows)
+        there = _draw(b, u, v)
+        _slopes(cv2.addWeighted(a, 0.5, there, 0.5, 0), along_x, along_y)
+        _set_up(along_x, along_y, cv2.subtract(there, a), u, v, system, rows)
         _relax(system, h, w, SWEEPS)
         _read(system, u, v)
     return cv2.merge((u, v))
@@ -66,78 +67,27 @@ def refine(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.ndarra
 
 def _spread(a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The flow u, v, each pixel's own or that from SPREAD_PX beside, above or below, whichever the frames bear out."""
-    own, tried = np.empty((2, *a.shape), np.float32)
-    _miss(a, b, u, v, 0, 0, own, own)
-    least = cv2.blur(own, (3, 3))
+    h, w = a.shape
+    least = _miss(a, b, u, v)
     for dx, dy in ((SPREAD_PX, 0), (-SPREAD_PX, 0), (0, SPREAD_PX), (0, -SPREAD_PX)):
-        _miss(a, b, u, v, dx, dy, own, tried)
-        u, v = _take(cv2.blur(tried, (3, 3)), tried, least, own, u, v, dx, dy)
+        from_there = np.s_[SPREAD_PX - dy : SPREAD_PX - dy + h, SPREAD_PX - dx : SPREAD_PX - dx + w]
+        cu, cv = (cv2.copyMakeBorder(x, *(SPREAD_PX,) * 4, cv2.BORDER_REPLICATE)[from_there] for x in (u, v))
+        miss = _miss(a, b, cu, cv)
+        better = cv2.compare(cv2.add(miss, BIAS), least, cv2.CMP_LT)
+        u, v, least = (cv2.copyTo(x, better, y) for x, y in ((cu, u), (cv, v), (miss, least)))
     return u, v
 
 
-@compiled
-def _sample(flat, w, h, x, y):
-    """Bilinear sample of a flat image at (x, y), drawn into it; whatever x and y are, its four pixels are the image's."""
-    x = min(max(x, F32(0)), F32(w - 1))
-    y = min(max(y, F32(0)), F32(h - 1))
-    x0 = min(max(np.int32(x), np.int32(0)), np.int32(w - 2))
-    y0 = min(max(np.int32(y), np.int32(0)), np.int32(h - 2))
-    fx, fy = x - F32(x0), y - F32(y0)
-    p = np.uintp(y0) * np.uintp(w) + np.uintp(x0)
-    q = p + np.uintp(w)
-    one = np.uintp(1)
-    upper = flat[p] + fx * (flat[p + one] - flat[p])
-    lower = flat[q] + fx * (flat[q + one] - flat[q])
-    return upper + fy * (lower - upper)
+def _miss(a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """By how many codes the frames differ along the flow, mean of 3x3 px."""
+    return cv2.blur(cv2.min(cv2.absdiff(_draw(b, u, v), a), MISS), (3, 3))
 
 
-@compiled
-def _miss(a, b, u, v, dx, dy, own, out):
-    """out: by how many codes the frames differ along the flow that stands at (x - dx, y - dy); own, where it is the same."""
-    h, w = a.shape
-    flat = b.reshape(-1)
-    for i in range(h):
-        there = min(max(i - dy, 0), h - 1)
-        for j in range(w):
-            k = min(max(j - dx, 0), w - 1)
-            cu, cv = u[there, k], v[there, k]
-            du, dv = cu - u[i, j], cv - v[i, j]
-            if (dx != 0 or dy != 0) and du * du + dv * dv < ALIKE2:
-                out[i, j] = own[i, j]
-            else:
-                out[i, j] = min(abs(_sample(flat, w, h, F32(j) + cu, F32(i) + cv) - a[i, j]), MISS)
-
-
-@compiled
-def _take(mean, miss, least, own, u, v, dx, dy):
-    """The flow after each pixel has taken over the one at (x - dx, y - dy), where that misses less; least, own: kept so."""
+def _draw(b: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The second frame drawn along the flow, beyond its edges as at them."""
     h, w = u.shape
-    nu, nv = u.copy(), v.copy()
-    for i in range(h):
-        there = min(max(i - dy, 0), h - 1)
-        for j in range(w):
-            if mean[i, j] < least[i, j] - BIAS:
-                k = min(max(j - dx, 0), w - 1)
-                nu[i, j], nv[i, j] = u[there, k], v[there, k]
-                least[i, j], own[i, j] = mean[i, j], miss[i, j]
-    return nu, nv
-
-
-@compiled
-def _draw(a, b, u, v, middle, change, inside):
-    """b drawn along the flow: middle, its mean with a; change, b less a; inside: 1 where the flow ends in the frame, else 0."""
-    h, w = a.shape
-    flat = b.reshape(-1)
-    for i in range(h):
-        for j in range(w):
-            if not abs(u[i, j]) + abs(v[i, j]) < FARTHEST:
-                u[i, j], v[i, j] = F32(0), F32(0)
-            x, y = F32(j) + u[i, j], F32(i) + v[i, j]
-            there = _sample(flat, w, h, x, y)
-            middle[i, j] = F32(0.5) * (a[i, j] + there)
-            change[i, j] = there - a[i, j]
-            within = x >= F32(0) and x <= F32(w - 1) and y >= F32(0) and y <= F32(h - 1)
-            inside[i, j] = F32(1) if within else F32(0)
+    x, y = u + np.arange(w, dtype=np.float32), v + np.arange(h, dtype=np.float32)[:, None]
+    return cv2.remap(b, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 @compiled
@@ -163,22 +113,24 @@ def _slopes(image, along_x, along_y):
 
 
 @compiled
-def _set_up(along_x, along_y, change, inside, u, v, system, rows):
+def _set_up(along_x, along_y, change, u, v, system, rows):
     """Fill the checkerboards of the system: the flow u, v; the inverse of each pixel's own 2x2 block, times OMEGA (three
     numbers); its right-hand side (two); the weights of its links to the right and below.
 
-    rows: room for nine rows of work.
+    rows: room for ten rows of work.
     """
     h, w = u.shape
-    i11, i12, i22, c1, c2 = rows[0], rows[1], rows[2], rows[3], rows[4]
-    right, down, up, left = rows[5], rows[6], rows[7], rows[8]
+    ui, vi, i11, i12, i22, c1, c2 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]
+    right, down, up = rows[7], rows[8], rows[9]
+    left = np.empty(w, np.float32)
     down[:] = F32(0)
     for i in range(h):
         above, below = max(i - 1, 0), min(i + 1, h - 1)
         for j in range(w):
             up[j] = down[j]
         # What holds a pixel to its neighbours to the right and below.
-        ui, vi, ub, vb = u[i], v[i], u[below], v[below]
+        ui[:], vi[:] = u[i], v[i]
+        ub, vb = u[below], v[below]
         ur, vr = ui[1:w], vi[1:w]
         for j in range(w - 1):
             ux, vx, uy, vy = ur[j] - ui[j], vr[j] - vi[j], ub[j] - ui[j], vb[j] - vi[j]
@@ -193,25 +145,28 @@ def _set_up(along_x, along_y, change, inside, u, v, system, rows):
         shifted = left[1:w]
         for j in range(w - 1):
             shifted[j] = right[j]
-        # Brightness and gradient constancy, linear in the flow.
-        ix, iy, iz, within = along_x[i], along_y[i], change[i], inside[i]
+        # Brightness and gradient constancy, linear in the flow, where it ends inside the frame.
+        ix, iy, iz = along_x[i], along_y[i], change[i]
         ixu, ixd, iyu, iyd = along_x[above], along_x[below], along_y[above], along_y[below]
         izu, izd = change[above], change[below]
         _slope(ix, i11)  # their place is filled last
         _slope(iz, i12)
         for j in range(w):
+            px, py = F32(j) + ui[j], F32(i) + vi[j]
+            inside = px >= F32(0) and px <= F32(w - 1) and py >= F32(0) and py <= F32(h - 1)
+            known = F32(1) if inside else F32(0)
             x, y, z, xx, xz = ix[j], iy[j], iz[j], i11[j], i12[j]
             xy, yy, yz = (
                 F32(0.5) * (ixd[j] - ixu[j]),
                 F32(0.5) * (iyd[j] - iyu[j]),
                 F32(0.5) * (izd[j] - izu[j]),
             )
-            n = F32(1) / (x * x + y * y + ZETA2)
-            g = within[j] * BRIGHTNESS * n / math.sqrt(z * z * n + EPS2_CODES)
-            n1, n2 = F32(1) / (xx * xx + xy * xy + ZETA2), F32(1) / (yy * yy + xy * xy + ZETA2)
-            e = within[j] * GRADIENT / math.sqrt(xz * xz * n1 + yz * yz * n2 + EPS2_CODES)
-            n1 *= e
-            n2 *= e
+            # Each penalty's weight over its squared gradient, n or n1 and n2, with one root and one division.
+            n, n1, n2 = x * x + y * y + ZETA2, xx * xx + xy * xy + ZETA2, yy * yy + xy * xy + ZETA2
+            g = known * BRIGHTNESS / math.sqrt(n * (z * z + EPS2_CODES * n))
+            both = n1 * n2
+            e = known * GRADIENT / math.sqrt(both * (xz * xz * n2 + yz * yz * n1 + EPS2_CODES * both))
+            n1, n2 = e * n2, e * n1
             a11 = g * x * x + n1 * xx * xx + n2 * xy * xy + STAY
             a12 = g * x * y + n1 * xx * xy + n2 * xy * yy
             a22 = g * y * y + n1 * xy * xy + n2 * yy * yy + STAY
@@ -226,14 +181,10 @@ def _set_up(along_x, along_y, change, inside, u, v, system, rows):
             p = (i + c) & 1
             n = (w - p + 1) // 2
             for t in range(9):
-                row = ui[p:]
-                if t == 1:
-                    row = vi[p:]
-                elif t > 1:
-                    row = rows[t - 2, p:]
+                row = rows[t, p:]
                 out = system[t, c, i + 1, 1 : 1 + n]
                 for k in range(n):
-                    out[k] = row[2 * k]
+                    out[k] = row[U(2) * U(k)]
 
 
 @compiled
@@ -285,4 +236,4 @@ def _read(system, u, v):
                 v[i, p:],
             )
             for k in range(n):
-                ru[2 * k], rv[2 * k] = su[k], sv[k]
+                ru[U(2) * U(k)], rv[U(2) * U(k)] = su[k], sv[k]

@@ -77,11 +77,11 @@ def test_the_sweeps_solve_the_system(size):
     rng = np.random.default_rng(7)
     a, b = texture(h, w, 8), texture(h, w, 9)
     u, v = rng.normal(size=(2, h, w)).astype(np.float32)
-    middle, change, inside, along_x, along_y = np.empty((5, h, w), np.float32)
+    along_x, along_y = np.empty((2, h, w), np.float32)
     system = np.zeros((9, 2, h + 2, (w + 1) // 2 + 2), np.float32)
-    variational._draw(a, b, u, v, middle, change, inside)
-    variational._slopes(middle, along_x, along_y)
-    variational._set_up(along_x, along_y, change, inside, u, v, system, np.empty((9, w), np.float32))
+    there = variational._draw(b, u, v)
+    variational._slopes((a + there) / 2, along_x, along_y)
+    variational._set_up(along_x, along_y, there - a, u, v, system, np.empty((10, w), np.float32))
 
     def plane(t: int) -> np.ndarray:
         i, j = np.mgrid[:h, :w]
