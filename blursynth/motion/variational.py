@@ -55,7 +55,7 @@ def refine(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.ndarra
     u, v = (cv2.medianBlur(x, 5) for x in _spread(a, b, u, v))
     along_x, along_y = np.empty((2, h, w), np.float32)
     system = np.zeros((9, 2, h + 2, (w + 1) // 2 + 2), np.float32)
-    rows = np.empty((10, w), np.float32)
+    rows = np.empty((10, w + w % 2), np.float32)
     for _ in range(ROUNDS):
         there = _draw(b, u, v)
         _slopes(cv2.addWeighted(a, 0.5, there, 0.5, 0), along_x, along_y)
@@ -117,19 +117,19 @@ def _set_up(along_x, along_y, change, u, v, system, rows):
     """Fill the checkerboards of the system: the flow u, v; the inverse of each pixel's own 2x2 block, times OMEGA (three
     numbers); its right-hand side (two); the weights of its links to the right and below.
 
-    rows: room for ten rows of work.
+    rows: room for ten rows of work, of an even width.
     """
     h, w = u.shape
     ui, vi, i11, i12, i22, c1, c2 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]
     right, down, up = rows[7], rows[8], rows[9]
-    left = np.empty(w, np.float32)
+    left, pairs = np.empty(w, np.float32), rows.view(np.complex64)
     down[:] = F32(0)
     for i in range(h):
         above, below = max(i - 1, 0), min(i + 1, h - 1)
         for j in range(w):
             up[j] = down[j]
         # What holds a pixel to its neighbours to the right and below.
-        ui[:], vi[:] = u[i], v[i]
+        ui[:w], vi[:w] = u[i], v[i]
         ub, vb = u[below], v[below]
         ur, vr = ui[1:w], vi[1:w]
         for j in range(w - 1):
@@ -177,14 +177,14 @@ def _set_up(along_x, along_y, change, u, v, system, rows):
             a22 += links
             q = OMEGA / (a11 * a22 - a12 * a12)
             i11[j], i12[j], i22[j] = q * a22, -q * a12, q * a11
-        for c in range(2):
-            p = (i + c) & 1
-            n = (w - p + 1) // 2
-            for t in range(9):
-                row = rows[t, p:]
-                out = system[t, c, i + 1, 1 : 1 + n]
-                for k in range(n):
-                    out[k] = row[U(2) * U(k)]
+        # Onto the checkerboards: numbers of two columns side by side are one of `pairs`, which SIMD takes apart.
+        c, n = i & 1, w // 2
+        for t in range(9):
+            both, even, odd = pairs[t], system[t, c, i + 1, 1 : 2 + n], system[t, 1 - c, i + 1, 1 : 2 + n]
+            for k in range(n):
+                even[k], odd[k] = both[k].real, both[k].imag
+            if w & 1:
+                even[n] = rows[t, w - 1]
 
 
 @compiled

@@ -81,7 +81,7 @@ def test_the_sweeps_solve_the_system(size):
     system = np.zeros((9, 2, h + 2, (w + 1) // 2 + 2), np.float32)
     there = variational._draw(b, u, v)
     variational._slopes((a + there) / 2, along_x, along_y)
-    variational._set_up(along_x, along_y, there - a, u, v, system, np.empty((10, w), np.float32))
+    variational._set_up(along_x, along_y, there - a, u, v, system, np.empty((10, w + w % 2), np.float32))
 
     def plane(t: int) -> np.ndarray:
         i, j = np.mgrid[:h, :w]
