@@ -73,14 +73,14 @@ def _spread(a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple
         from_there = np.s_[SPREAD_PX - dy : SPREAD_PX - dy + h, SPREAD_PX - dx : SPREAD_PX - dx + w]
         cu, cv = (cv2.copyMakeBorder(x, *(SPREAD_PX,) * 4, cv2.BORDER_REPLICATE)[from_there] for x in (u, v))
         miss = _miss(a, b, cu, cv)
-        better = cv2.compare(cv2.add(miss, BIAS), least, cv2.CMP_LT)
+        better = cv2.compare(cv2.add(miss, BIAS), least, cv2.CMP_LT)  # type: ignore[call-overload]
         u, v, least = (cv2.copyTo(x, better, y) for x, y in ((cu, u), (cv, v), (miss, least)))
     return u, v
 
 
 def _miss(a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """By how many codes the frames differ along the flow, mean of 3x3 px."""
-    return cv2.blur(cv2.min(cv2.absdiff(_draw(b, u, v), a), MISS), (3, 3))
+    return cv2.blur(cv2.min(cv2.absdiff(_draw(b, u, v), a), MISS), (3, 3))  # type: ignore[call-overload]
 
 
 def _draw(b: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
