@@ -12,8 +12,8 @@ On a GPU it takes minutes (--cores 0: no limit), on one core ten hours and more.
 --curve FILE.png draws what training bought: every snapshot on the validation scenes, by strength of blur, against crops seen.
 --measure prints PSNR above the blurred input: validation scenes (what settings are chosen by), test scenes, REDS, GoPro,
 Levin, and how far a sharp picture is from itself.
---ship FILE writes the averaged weights in half precision, their correction scaled by --scale: chosen on the validation
-scenes, where a network trained for minutes corrects too much of what is sharp already.
+--ship FILE writes the mean of the weights of --model in half precision, the correction scaled by --scale: chosen on the
+validation scenes, where a network trained for hours corrects too much of what is sharp already.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from rich.table import Table
 from deblur_train.config import load_config
 from deblur_train.evaluation.align import align, aligned_psnr
 from deblur_train.evaluation.metrics import psnr
-from deblur_train.evaluation.plot import panel, save_png
+from deblur_train.evaluation.plot import panel, save_png, text
 from deblur_train.inference.tiles import restore
 from deblur_train.media.pictures import ImageError
 from deblur_train.models.checkpoint import CheckpointError, load_generator, read_state, save_generator
@@ -252,28 +252,33 @@ def curve(media: Path, work: Path, out: Path) -> None:
         rows = json.loads(book.read_text())
     for path in sorted((work / "snapshots").glob("*.safetensors")):
         if path.stem not in rows:
-            found = gains(load_generator(path, "tracked"), sets)
+            found = gains(load_generator(path, "tracked"), sets, register=True)
             rows[path.stem] = {k: float(v.mean()) for k, v in found.items()}
             book.write_text(json.dumps(rows, indent=1))
             click.echo(f"{path.stem}: " + ", ".join(f"{k} {v:+.2f}" for k, v in rows[path.stem].items()))
     config = load_config(str(work / "run" / "config.toml"), {})
     x = np.array([int(k) for k in rows]) * config.batch_size / 1000
-    lines = lambda noisy: {  # noqa: E731
-        k.removeprefix("val "): (x, np.array([row[k] for row in rows.values()]))
-        for k in sets if k.startswith("val noisy") == noisy
-    }  # fmt: skip
-    title = f"dB above the blurred input by thousand crops of {config.crop} px"
-    save_png(
-        out,
-        np.vstack([panel(f"{kind} scenes, {title}", lines(kind == "noisy")) for kind in ("clean", "noisy")]),
-    )
+    panels = []
+    for what, kind, end in (
+        ("clean scenes", "val ", ""),
+        ("clean scenes, registered", "val ", ", registered"),
+        ("noisy scenes", "val noisy ", ""),
+    ):
+        lines = {
+            f"{s:g} px": (x, np.array([row[f"{kind}{s:g} px{end}"] for row in rows.values()]))
+            for s in STREAKS
+        }
+        panels.append(panel(f"{what}: gain, dB, by 1000 crops of {config.crop} px", lines))
+    save_png(out, np.vstack(panels))
 
 
-def write_shipped(model: Path, out: Path, scale: float) -> None:
-    """The file that comes with the package: half precision, the last convolution times ``scale``, at most 6 MB."""
-    state, info = read_state(model)
+def write_shipped(models: list[Path], out: Path, scale: float) -> None:
+    """The file that comes with the package: the mean of the models' weights in half precision, the last convolution times
+    ``scale``, at most 6 MB. Models that went on from each other lie in one basin: their mean is a network between them."""
+    read = [read_state(m) for m in models]
+    state = {k: sum(s[k].float() for s, _ in read) / len(read) for k in read[0][0]}
     state = {k: v * scale if k.startswith("ending.") else v for k, v in state.items()}
-    extra = {k: info[k] for k in ("crop", "step") if k in info}
+    extra = {k: v for k, v in read[0][1].items() if k in ("crop", "step")}
     extra |= {"trained_by": "benchmarks/ship.py", "correction_scale": f"{scale:g}", "licence": "MIT"}
     save_generator(out, "nafnet", {k: v.half() for k, v in state.items()}, extra)
     if out.stat().st_size > MAX_BYTES:
@@ -281,16 +286,26 @@ def write_shipped(model: Path, out: Path, scale: float) -> None:
 
 
 def picture(model: Path, sets: Sets, out: Path) -> None:
-    """The middle of two pairs a set: blurred, restored, sharp."""
+    """The middle of the first pair of each set: blurred, restored, sharp, with the gain in dB over the whole picture."""
     generator, rows = load_generator(model, "tracked"), []
-    for pairs in sets.values():
-        for blur, sharp in pairs[:2]:
-            y, x = (max(0, (n - 180) // 2) for n in blur.shape[:2])
-            row = [im[y : y + 180, x : x + 240] for im in (blur, restore(generator, blur), sharp)]
-            rows.append(np.hstack(row)[:, :720])
-    wide = max(r.shape[1] for r in rows)
-    rows = [cv2.copyMakeBorder(r, 0, 180 - len(r), 0, wide - r.shape[1], cv2.BORDER_CONSTANT) for r in rows]
-    cv2.imwrite(str(out), np.vstack(rows)[..., ::-1])
+    for name, pairs in sets.items():
+        blur, sharp = pairs[0]
+        restored = restore(generator, blur)
+        y, x = (max(0, (n - side) // 2) for n, side in zip(blur.shape[:2], (180, 300), strict=True))
+        row = np.hstack([im[y : y + 180, x : x + 300] for im in (blur, restored, sharp)])
+        row = cv2.copyMakeBorder(
+            row, 22, 0, 0, max(0, 900 - row.shape[1]), cv2.BORDER_CONSTANT, value=(255,) * 3
+        )
+        gain = study.score(restored, sharp, 0) - study.score(blur, sharp, 0)
+        for left, words in (
+            (4, f"{name.removeprefix('val ')}: blurred"),
+            (304, f"restored: {gain:+.2f} dB"),
+            (604, "sharp"),
+        ):
+            text(row, words, left, 15)
+        rows.append(row[:, :900])
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if out.suffix == ".jpg" else []
+    cv2.imwrite(str(out), np.vstack(rows)[..., ::-1], quality)
 
 
 @click.command(help=__doc__)
@@ -311,18 +326,21 @@ def picture(model: Path, sets: Sets, out: Path) -> None:
 @click.option("--every", default=60.0, help="Minutes between two snapshots of the weights.")
 @click.option("--cores", default=1, help="That training may use, at low priority; 0: no limit, as for a GPU.")
 @click.option("--curve", "figure", type=click.Path(path_type=Path), help="Draw what training bought.")
+@click.option(
+    "--picture", "look", type=click.Path(path_type=Path), help="Show the first pair of each validation set."
+)
 @click.option("--model", "models", multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--ship", type=click.Path(path_type=Path), help="Write the first --model as the package's file."
+    "--ship", type=click.Path(path_type=Path), help="Write the mean of --model as the package's file."
 )
 @click.option("--scale", default=1.0, help="Of the shipped model's correction.")
 @click.argument("fit_options", nargs=-1)
 def main(
     data: bool, fit: bool, judge: bool, test: bool, media: Path | None, work: Path, samples: int, only: str,
-    scene_count: int, workers: int, steps: int | None, init: Path | None, every: float, cores: int, figure: Path | None,
+    scene_count: int, workers: int, steps: int | None, init: Path | None, every: float, cores: int, figure: Path | None, look: Path | None,
     models: tuple[Path, ...], ship: Path | None, scale: float, fit_options: tuple[str, ...],
 ) -> None:  # fmt: skip
-    if (data or judge or figure) and media is None:
+    if (data or judge or figure or look) and media is None:
         raise click.UsageError("--media is needed: the folder with stills/, video/ and pairs/")
     if data:
         make_data(media, work, samples, scene_count, workers, only.split(","))  # type: ignore[arg-type]
@@ -331,14 +349,16 @@ def main(
     if figure:
         curve(media, work, figure)  # type: ignore[arg-type]
     if ship:
-        write_shipped(models[0] if models else work / "run" / "last.safetensors", ship, scale)
+        write_shipped(list(models) or [work / "run" / "last.safetensors"], ship, scale)
     if judge:
         files = list(models) or [work / "run" / "last.safetensors"]
         result = measure(files, media, work, False)  # type: ignore[arg-type]
         if test:
             result = {"validation": result, "test": measure(files, media, work, True)}  # type: ignore[arg-type]
-            picture(files[-1], pair_sets(media, work, True), work / "test.png")  # type: ignore[arg-type]
         (work / "measure.json").write_text(json.dumps(result, indent=1))
+    if look:
+        sets = pair_sets(media, work, False) | {"REDS": study.test_sets(media)["REDS"]}  # type: ignore[arg-type]
+        picture((models or [work / "run" / "last.safetensors"])[0], sets, look)
 
 
 if __name__ == "__main__":
