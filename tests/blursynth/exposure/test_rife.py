@@ -260,7 +260,8 @@ def test_an_instant_of_each_row_is_what_numba_samples():
     instant = Shutter(*((moment + v).astype(np.float32) for v in (-5e-4, 5e-4)), np.ones(2, np.float32))
     flow = constant_flow(96, 128, *d)
     got = collect(KnownMotion(d), frames, flow, instant).linear()
-    assert np.abs(got - ex.integrate_light(frames, [flow], instant))[8:-8, 8:-8].max() < 1e-4
+    # The compiled loop reads frames as float16, which rounds light by up to 2.4e-4: a sixteenth of a code at white.
+    assert np.abs(got - ex.integrate_light(frames, [flow], instant))[8:-8, 8:-8].max() < 3e-4
 
 
 def test_half_size_flows_are_in_pixels_of_the_full_picture(weights):
