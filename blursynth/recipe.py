@@ -115,7 +115,7 @@ class Recipe(Strict):
     # The light between the frames.
     interp: Interp = Field(
         "deepflow",
-        description="optical flow that follows the light between frames: dis takes three fifths of the "
+        description="optical flow that follows the light between frames: dis takes 0.7 of the "
         "time of deepflow and is up to 1 dB less exact; none: plain mean of the frames",
     )
     fps_up: int = Field(
