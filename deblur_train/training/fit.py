@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from deblur_train.training.run_folder import (
     Log,
     Progress,
     TrainError,
+    alone,
     load_initial,
     refuse_to_overwrite,
     restore_run,
@@ -119,18 +120,18 @@ def fit(
         say(line)
     if resume and chief:
         say(resumed(config, folder, at) if going_on else f"{folder}: no last.pt to resume; begun at step 0")
-    if chief:
-        write_atomic(folder / "config.toml", dump_config(config).encode())
-
     pace, means = Pace(config, at.step, ranks), Means()
     board = Board(folder if run.tensorboard and chief else None)
     stopping = False
     # Closed in any case, for that ends the decoding workers.
     with (
         closing(batches),
+        alone(folder) if chief else nullcontext(),
         stop_asked() as stop,
         Meter("training", config.steps, at.step, "step", quiet=not chief, console=console) as meter,
     ):
+        if chief:
+            write_atomic(folder / "config.toml", dump_config(config).encode())
         while at.step < config.steps and not stopping:
             with pace.waiting():
                 taken = [next(batches) for _ in range(accumulate)]

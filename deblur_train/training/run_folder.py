@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,45 @@ def refuse_to_overwrite(folder: Path, resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise TrainError(f"{folder}: cannot be made: {e.strerror}") from None
+
+
+_held: set[int] = set()  # descriptors of folders that this process works in
+
+
+def _leave_to_parent() -> None:
+    """A decoding worker outlives a killed run by a moment: it must not hold the folder against the next one."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Two runs never write one folder at once: the second raises TrainError. The lock is the folder's own and ends with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise TrainError(
+            f"{folder}: another fit is at work there; wait for it, or choose another --out"
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    _held.add(held)
+    try:
+        yield
+    finally:
+        _held.discard(held)
+        os.close(held)
 
 
 def load_initial(generator: Generator, path: str) -> None:

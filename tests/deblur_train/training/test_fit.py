@@ -29,7 +29,7 @@ from deblur_train.models.checkpoint import CheckpointError, read_state
 from deblur_train.models.pretrained import VGGFeatures
 from deblur_train.training.fit import fit
 from deblur_train.training.pace import Pace
-from deblur_train.training.run_folder import Log, TrainError, load_initial
+from deblur_train.training.run_folder import Log, TrainError, alone, load_initial
 from deblur_train.training.step import Learner
 from deblur_train.training.validate import read_validation_frames
 from deblur_train.training.words import first_and_last, forecast
@@ -273,6 +273,17 @@ def test_a_signal_saves_and_exits_cleanly(data, tmp_path, number, to):
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert state["step"] >= 3 and f"after step {state['step']}" in err
     assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_two_runs_never_write_one_folder_at_once(data, tmp_path):
+    """While somebody holds the folder a fit ends in one line and leaves what is there; afterwards it goes on."""
+    config = tiny(tmp_path / "run", data)
+    fit(config, console=quiet())
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    with alone(tmp_path / "run"), pytest.raises(TrainError, match="another fit is at work"):
+        fit(config, resume=True, console=quiet())
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+    fit(config, resume=True, console=quiet())
 
 
 def test_a_nan_stops_and_names_the_last_good_state(data, tmp_path, monkeypatch):
