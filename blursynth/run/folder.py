@@ -20,6 +20,7 @@ from blursynth import __version__
 from blursynth.card.dataset_card import CARD_MARK
 from blursynth.common.atomic import open_own, part_of, write_atomic
 from blursynth.common.errors import UsageError
+from blursynth.common.lock import flock
 from blursynth.recipe import Recipe, dump_recipe
 from blursynth.run.plan import Plan
 from blursynth.shards.pieces import STATE, pieces_folder, sweep_pieces
@@ -321,21 +322,6 @@ def is_own_part(name: str) -> bool:
         or bool(KEPT.fullmatch(whole))
         or (ext in ("tar", "json") and bool(SHARD_NAME.fullmatch(stem)))
     )
-
-
-def flock(file: IO[str], exclusive: bool, wait: bool) -> bool:
-    """Lock an open file; the system unlocks it when the process ends, however it ends. False when another holds it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs at once are the user's to avoid
-        return True
-    try:
-        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # a network folder without locks
-        return True
-    return True
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from blursynth.common.atomic import open_own, part_beside, write_atomic
+from blursynth.common.lock import flock
 from blursynth.common.text import counted
 from blursynth.shards.schema import KEPT
 from blursynth.shards.store import Store, StoreError, local_folder
@@ -118,10 +119,5 @@ def _check_room(url: str, folder: Path, need: int) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """One process fetches; the other ranks of the machine wait, and then find all there."""
     with open_own(folder / "lock") as f:
-        with contextlib.suppress(
-            ImportError, OSError
-        ):  # Windows, or a network folder: fetched twice at worst
-            import fcntl
-
-            fcntl.flock(f, fcntl.LOCK_EX)
+        flock(f, exclusive=True, wait=True)  # where there are no locks: fetched twice at worst
         yield

@@ -16,6 +16,7 @@ import torch
 from blursynth import __version__
 from blursynth.common.atomic import open_own, write_atomic
 from blursynth.common.errors import UserError
+from blursynth.common.lock import flock
 from blursynth.common.text import counted
 from deblur_train import distributed
 from deblur_train.config import TrainConfig, dump_config
@@ -79,28 +80,20 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Two runs never write one folder at once: the second raises TrainError. The lock is the folder's own and ends with the process."""
+    """Two runs never write one folder at once: the second raises TrainError. The lock is the folder's own."""
+    held = (
+        os.open(folder, os.O_RDONLY) if os.name == "posix" else None
+    )  # Windows opens no folders, and has no locks
     try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(held)
-        raise TrainError(
-            f"{folder}: another fit is at work there; wait for it, or choose another --out"
-        ) from None
-    except OSError:  # a file system without locks
-        pass
-    _held.add(held)
-    try:
+        if held is not None and not flock(held, exclusive=True, wait=False):
+            raise TrainError(f"{folder}: another fit is at work there; wait for it, or choose another --out")
+        if held is not None:
+            _held.add(held)
         yield
     finally:
-        _held.discard(held)
-        os.close(held)
+        if held is not None:
+            _held.discard(held)
+            os.close(held)
 
 
 def load_initial(generator: Generator, path: str) -> None:
