@@ -88,8 +88,9 @@ class Highlights:
             mask = cv2.bitwise_and(mask, mask, mask=lights)
         core = cv2.erode(mask, CROSS, borderType=cv2.BORDER_REPLICATE)
         found = cv2.addWeighted(mask, RIM * alpha, core, (1 - RIM) * alpha, 0, dtype=cv2.CV_32F)
-        coloured = (mask.max(axis=2) > 0) & (mask.min(axis=2) == 0)
-        y, x = np.nonzero(coloured)
+        red, green, blue = cv2.split(mask)
+        most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+        y, x = np.nonzero(cv2.compare(most, least, cv2.CMP_GT))  # a channel is clipped and another is not
         if len(x):
             below = np.where(mask[y, x] == 0, rgb[y, x], 0).max(axis=1)
             found[y, x] *= (1 - LIGHT_OF_CODE[below]).astype(np.float32)[:, None]
