@@ -13,6 +13,15 @@ from blursynth.common.command import Command, say
 from blursynth.common.text import counted
 from deblur_train.cli.shared import checkpoint_option
 
+WHOLE_STATS = click.option(
+    "--norm-stats",
+    type=click.Choice(["tracked", "image"]),
+    default="tracked",
+    show_default=True,
+    help="Statistics that the norm layers of checkpoints use: those of training, or the picture's own.",
+)
+"""The statistics that a file for another runtime can hold: no windows, as `local` has."""
+
 
 @click.command("export", cls=Command)
 @checkpoint_option("ours or an official file")
@@ -59,13 +68,7 @@ from deblur_train.cli.shared import checkpoint_option
     show_default=True,
     help="Input and output: floats in [-1, 1], or bytes of shape (N, H, W, 3).",
 )
-@click.option(
-    "--norm-stats",
-    type=click.Choice(["tracked", "image"]),
-    default="tracked",
-    show_default=True,
-    help="Statistics that the norm layers use: those of training, or the picture's own.",
-)
+@WHOLE_STATS
 @click.option(
     "--int8-for",
     type=click.Choice(["cpu", "tensorrt"]),
@@ -163,13 +166,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
     show_default=True,
     help="Runs of each file; the table shows the median and the least.",
 )
-@click.option(
-    "--norm-stats",
-    type=click.Choice(["tracked", "image"]),
-    default="tracked",
-    show_default=True,
-    help="Statistics that the norm layers of checkpoints use: those of training, or the picture's own.",
-)
+@WHOLE_STATS
 @click.option(
     "--json", "report", metavar="FILE", type=click.Path(path_type=Path), help="Write all values to this file."
 )
