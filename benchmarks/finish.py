@@ -111,7 +111,7 @@ def table_of(
             rows = []
             for blur, sharp in pairs:
                 out = answer(blur)
-                own = {"PSNR": ship.study.score(out, sharp, 6 if name == "Levin" else 0)}
+                own = {"PSNR": ship.study.score_in(name, out, sharp)}
                 a, b = (np.ascontiguousarray(im[BORDER]) for im in (out, sharp))
                 rows.append(own | {m: f(a, b) for m, f in measures.items()})
             found.setdefault(name, {})[title] = {m: float(np.mean([r[m] for r in rows])) for m in rows[0]}

@@ -188,6 +188,18 @@ def pairs(names: tuple[str, ...], streak: float, seeds: range, gain: float = 1.0
     return [Scene(seed, streak, names).pair(gain) for seed in seeds]
 
 
+def kept_pairs(
+    file: Path, names: tuple[str, ...], streak: float, seeds: range, gain: float = 1.0
+) -> list[Pair]:
+    """`pairs`, which take seconds each, rendered once and then read from an .npz file."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = pairs(names, streak, seeds, gain)
+        np.savez_compressed(file, blur=np.stack([b for b, _ in made]), sharp=np.stack([s for _, s in made]))
+    with np.load(file, allow_pickle=False) as held:
+        return list(zip(held["blur"], held["sharp"], strict=True))
+
+
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scratch/scenes.png"))
 def main(out: Path) -> None:

@@ -25,6 +25,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,6 @@ MAX_BYTES = 6_000_000
 Sets = dict[str, list[study.Pair]]
 
 
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
-"""glibc keeps the memory of one step for the next: a third more steps a second on one core."""
-
-
 def run(
     *words: str | Path,
     cores: int = 0,
@@ -90,7 +87,7 @@ def run(
     if cores:
         own = sorted(os.sched_getaffinity(0))[-cores:]
         command = ["nice", "-n", "10", "taskset", "-c", ",".join(map(str, own)), *command]
-        env |= MALLOC | {"OMP_NUM_THREADS": str(cores)}
+        env["OMP_NUM_THREADS"] = str(cores)
     with subprocess.Popen(command, env=env) as process:
         try:
             while True:
@@ -164,26 +161,18 @@ def keep(work: Path) -> None:
         save_generator(path, "nafnet", half, extra)
 
 
-def cached(path: Path, names: tuple[str, ...], streak: float, seeds: range, gain: float) -> list[study.Pair]:
-    """Rendered pairs; they take seconds each, so they are kept in a file."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = scenes.pairs(names, streak, seeds, gain)
-        np.savez_compressed(path, blur=np.stack([b for b, _ in made]), sharp=np.stack([s for _, s in made]))
-    with np.load(path, allow_pickle=False) as z:
-        return list(zip(z["blur"], z["sharp"], strict=True))
-
-
 def pair_sets(media: Path, work: Path, test: bool) -> Sets:
     """Validation scenes, or what models are judged on: test scenes of other pictures and seeds, and the field's pairs."""
     if not test:
         return {
-            f"{kind} {s:g} px": cached(work / f"val-{kind}-{s:g}.npz", scenes.VALIDATION, s, seeds, gain)
+            f"{kind} {s:g} px": scenes.kept_pairs(
+                work / f"val-{kind}-{s:g}.npz", scenes.VALIDATION, s, seeds, gain
+            )
             for kind, gain, seeds in (("val", 1.0, range(6)), ("val noisy", 8.0, range(20, 24)))
             for s in STREAKS
         }
     sets = {
-        f"test {s:g} px": cached(work / f"test-{s:g}.npz", scenes.TEST, s, range(100, 112), 1.0)
+        f"test {s:g} px": scenes.kept_pairs(work / f"test-{s:g}.npz", scenes.TEST, s, range(100, 112))
         for s in STREAKS
     }
     real = study.test_sets(media)
@@ -204,23 +193,12 @@ def gains(model: torch.nn.Module, sets: Sets, register: bool = False) -> dict[st
     `NAME, registered`: the same with the blurred and the restored picture registered to the sharp one first. A sharp
     picture is one instant of the exposure, and which point of a crooked streak that is cannot be seen.
     """
-    restored = {s: [restore(model, blur) for blur, _ in pairs] for s, pairs in sets.items()}
     found: dict[str, np.ndarray] = {}
     for s, pairs in sets.items():
-        shift = 6 if s == "Levin" else 0
-        found[s] = np.array(
-            [
-                study.score(r, sharp, shift) - study.score(blur, sharp, shift)
-                for r, (blur, sharp) in zip(restored[s], pairs, strict=True)
-            ]
-        )
-        if register:
-            found[f"{s}, registered"] = np.array(
-                [
-                    registered(r, sharp) - registered(blur, sharp)
-                    for r, (blur, sharp) in zip(restored[s], pairs, strict=True)
-                ]
-            )
+        restored = [(restore(model, blur), blur, sharp) for blur, sharp in pairs]
+        judges = {s: partial(study.score_in, s)} | ({f"{s}, registered": registered} if register else {})
+        for name, db in judges.items():
+            found[name] = np.array([db(r, sharp) - db(blur, sharp) for r, blur, sharp in restored])
     clean = [sharp for s, pairs in sets.items() if not s.startswith("val noisy") for _, sharp in pairs[:2]]
     found["sharp"] = np.array([study.score(restore(model, x), x, 0) for x in clean])
     return found

@@ -81,18 +81,13 @@ REPORTED = ("REDS", "GoPro", "Levin")
 
 def held_out_scenes(cache: Path) -> dict[str, list[Pair]]:
     """Rendered once (seconds each), then read from the cache."""
-    sets = {}
-    for name, (streak, gain, first, count) in SCENES.items():
-        file = cache / f"test-{name.replace(' ', '-')}-{first}-{count}.npz"
-        if not file.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            made = scenes.pairs(scenes.TEST, streak, range(first, first + count), gain)
-            np.savez_compressed(
-                file, blur=np.stack([b for b, _ in made]), sharp=np.stack([s for _, s in made])
-            )
-        with np.load(file, allow_pickle=False) as held:
-            sets[name] = list(zip(held["blur"], held["sharp"], strict=True))
-    return sets
+    return {
+        name: scenes.kept_pairs(
+            cache / f"test-{name.replace(' ', '-')}-{first}-{count}.npz",
+            scenes.TEST, streak, range(first, first + count), gain,
+        )
+        for name, (streak, gain, first, count) in SCENES.items()
+    }  # fmt: skip
 
 
 def exposures_of_clip(clip: Path, scale: float) -> Iterator[Pair]:
@@ -174,9 +169,14 @@ def score(image: np.ndarray, sharp: np.ndarray, shift: int) -> float:
     )
 
 
+def score_in(name: str, image: np.ndarray, sharp: np.ndarray) -> float:
+    """`score` as the set of that name needs it."""
+    return score(image, sharp, 6 if name == "Levin" else 0)
+
+
 def scores(answer: Callable[[np.ndarray], np.ndarray], sets: dict[str, list[Pair]]) -> dict[str, list[float]]:
     """PSNR in dB of the answer to every blurred picture."""
-    return {s: [score(answer(b), y, 6 if s == "Levin" else 0) for b, y in pairs] for s, pairs in sets.items()}
+    return {s: [score_in(s, answer(b), y) for b, y in pairs] for s, pairs in sets.items()}
 
 
 # Training and measuring
