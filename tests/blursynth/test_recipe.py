@@ -50,6 +50,7 @@ def test_numbers_may_stand_for_ranges():
         ("jpeg", "200", "1 to 100"),
         ("target_camera", "both", "clean"),
         ("fps_up", 0, "fps_up"),
+        ("shake_about", "centre", "add shake"),
         ("windw", 9, "window"),
     ],
 )
