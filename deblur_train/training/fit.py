@@ -104,8 +104,6 @@ def fit(
         load_initial(learner.generator, config.init)
     at = restore_run(folder / "last.pt", learner) if going_on else Progress()
     learner.start()
-    log = Log(folder / "log.jsonl", chief)
-    log.keep_until(at.step)
 
     # How it is fed.
     d = config.data
@@ -130,6 +128,9 @@ def fit(
         stop_asked() as stop,
         Meter("training", config.steps, at.step, "step", quiet=not chief, console=console) as meter,
     ):
+        # From here on the folder is this run's.
+        log = Log(folder / "log.jsonl", chief)
+        log.keep_until(at.step)
         if chief:
             write_atomic(folder / "config.toml", dump_config(config).encode())
         while at.step < config.steps and not stopping:

@@ -279,6 +279,8 @@ def test_two_runs_never_write_one_folder_at_once(data, tmp_path):
     """While somebody holds the folder a fit ends in one line and leaves what is there; afterwards it goes on."""
     config = tiny(tmp_path / "run", data)
     fit(config, console=quiet())
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:  # the run at work is further than what it saved
+        log.write('{"step": 999, "loss_g": 1.0}\n')
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     with alone(tmp_path / "run"), pytest.raises(TrainError, match="another fit is at work"):
         fit(config, resume=True, console=quiet())
