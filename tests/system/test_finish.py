@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-
 import cv2
 import numpy as np
 import pytest
 
-from tests.helpers.places import ROOT
+from tests.helpers.benchmark import benchmark
 
 
 @pytest.fixture(scope="module")
 def finish():
     pytest.importorskip("skimage")
     pytest.importorskip("torch")
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield importlib.import_module("finish")
-    sys.path.remove(str(ROOT / "benchmarks"))
+    with benchmark("finish") as script:
+        yield script
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-
 import numpy as np
 import pytest
 
-from tests.helpers.places import ROOT
+from tests.helpers.benchmark import benchmark
 
 
 @pytest.fixture(scope="module")
 def scenes():
     pytest.importorskip("skimage")
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield importlib.import_module("scenes")
-    sys.path.remove(str(ROOT / "benchmarks"))
+    with benchmark("scenes") as script:
+        yield script
 
 
 def test_a_camera_at_rest_sees_the_same_picture_at_any_time(scenes):

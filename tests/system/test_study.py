@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.helpers.places import ROOT
+from tests.helpers.benchmark import benchmark
 
 
 @pytest.fixture(scope="module")
 def study():
     pytest.importorskip("skimage")
     pytest.importorskip("torch")
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield importlib.import_module("study")
-    sys.path.remove(str(ROOT / "benchmarks"))
+    with benchmark("study") as script:
+        yield script
 
 
 @pytest.fixture(scope="module")
