@@ -8,10 +8,10 @@ import numpy as np
 
 from blursynth.common.compiled import compiled, inlined
 from blursynth.walk.lanes import U
+from blursynth.walk.sample import blend4, sample4
 from blursynth.walk.sample import corner as corner_of
-from blursynth.walk.sample import sample4
 
-WALK = "d98c90e020d0"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
+WALK = "6fe9467870c1"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 
 class Layer(NamedTuple):
@@ -107,11 +107,4 @@ def walk_layers(out, light, w, h, nodes, layers, boxes, shifts):
 def _from(layers, first, w, x, y):
     """Bilinear sample of the layer whose first pixel is that, w wide, at a place inside it."""
     p, w00, w01, w10, w11 = corner_of(x, y, int(x), int(y), w)
-    i = (U(first) + p) * U(4)
-    j = i + U(w) * U(4)
-    return (
-        w00 * layers[i] + w01 * layers[i + U(4)] + w10 * layers[j] + w11 * layers[j + U(4)],
-        w00 * layers[i + U(1)] + w01 * layers[i + U(5)] + w10 * layers[j + U(1)] + w11 * layers[j + U(5)],
-        w00 * layers[i + U(2)] + w01 * layers[i + U(6)] + w10 * layers[j + U(2)] + w11 * layers[j + U(6)],
-        w00 * layers[i + U(3)] + w01 * layers[i + U(7)] + w10 * layers[j + U(3)] + w11 * layers[j + U(7)],
-    )
+    return blend4(layers, U(first) + p, w, w00, w01, w10, w11)

@@ -103,13 +103,8 @@ def corner(x, y, x0, y0, w):
 
 
 @inlined
-def sample4(im, w, h, x, y, s):
-    """s * sample of a flat float32 (H * W * 4) image."""
-    p, w00, w01, w10, w11 = clamped(x, y, w, h)
-    w00 *= s
-    w01 *= s
-    w10 *= s
-    w11 *= s
+def blend4(im, p, w, w00, w01, w10, w11):
+    """The four pixels at p, w a row, of a flat float32 (pixels * 4) image, weighed."""
     i = p * U(4)
     j = i + U(w) * U(4)
     return (
@@ -118,6 +113,17 @@ def sample4(im, w, h, x, y, s):
         w00 * im[i + U(2)] + w01 * im[i + U(6)] + w10 * im[j + U(2)] + w11 * im[j + U(6)],
         w00 * im[i + U(3)] + w01 * im[i + U(7)] + w10 * im[j + U(3)] + w11 * im[j + U(7)],
     )
+
+
+@inlined
+def sample4(im, w, h, x, y, s):
+    """s * sample of a flat float32 (H * W * 4) image."""
+    p, w00, w01, w10, w11 = clamped(x, y, w, h)
+    w00 *= s
+    w01 *= s
+    w10 *= s
+    w11 *= s
+    return blend4(im, p, w, w00, w01, w10, w11)
 
 
 @inlined
