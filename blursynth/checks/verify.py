@@ -49,7 +49,7 @@ class Report:
     def __str__(self) -> str:
         lines = [f"problem: {p}" for p in self.problems]
         splits = ", ".join(f"{n} {s}" for s, n in sorted(self.splits.items()))
-        verdict = f"{len(self.problems)} problems" if self.problems else "sound"
+        verdict = counted(len(self.problems), "problem") if self.problems else "sound"
         return "\n".join(
             [
                 *lines,

@@ -71,6 +71,14 @@ def test_what_make_wrote_is_sound(data):
     assert "sound" in str(report) and json.loads(report.to_json())["samples"] == 12
 
 
+def test_the_verdict_counts_in_words(data):
+    report = verify(data)
+    report.problems.append("a")
+    assert str(report).endswith(": 1 problem")
+    report.problems.append("b")
+    assert str(report).endswith(": 2 problems")
+
+
 @pytest.mark.parametrize("where", ["header", "image", "json", "end"])
 def test_one_flipped_bit_is_found(data, where):
     tar = data / "train-000001.tar"
