@@ -18,7 +18,7 @@ import numpy as np
 
 from blursynth.checks.lookalikes import near_duplicates, picture_hash
 from blursynth.checks.shard_files import ShardFiles
-from blursynth.common.text import counted
+from blursynth.common.text import counted, one_line
 from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import parse_sample_json
 from blursynth.shards.shard import ShardError, read_shard, read_sidecar
@@ -47,7 +47,7 @@ class Report:
         return json.dumps(asdict(self), indent=1)
 
     def __str__(self) -> str:
-        lines = [f"problem: {p}" for p in self.problems]
+        lines = [one_line(f"problem: {p}") for p in self.problems]
         splits = ", ".join(f"{n} {s}" for s, n in sorted(self.splits.items()))
         verdict = counted(len(self.problems), "problem") if self.problems else "sound"
         return "\n".join(

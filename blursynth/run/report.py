@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blursynth.common.atomic import open_own
-from blursynth.common.text import counted, human_bytes, human_seconds
+from blursynth.common.text import counted, human_bytes, human_seconds, one_line
 from blursynth.run.outcome import ClipCounts, Outcome
 from blursynth.sources.find import Reject
 
@@ -120,7 +120,7 @@ class Summary:
         return [(rel, round(s, 2)) for rel, s in self.clip_seconds.most_common(n)]
 
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        return "\n".join(map(one_line, self.lines()))  # names of clips may hold line breaks
 
     def lines(self) -> list[str]:
         lines = self._dry_lines() if self.dry_run else self._run_lines()

@@ -22,6 +22,7 @@ from blursynth.common.atomic import part_name
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.folder import Output, OutputError
 from blursynth.run.make import make
+from blursynth.run.report import Summary
 from blursynth.run.task import make_shard
 from blursynth.shards.shard import read_shard, read_sidecar
 from blursynth.sources.find import Reject, SourceError
@@ -585,3 +586,11 @@ def test_make_says_of_a_films_time_stamps_what_audit_says(tmp_path):
     assert [f"slow.mp4: {words}" for words in said] == [
         w for w in summary.warnings if "is a low rate" not in w
     ]
+
+
+def test_a_line_break_in_a_clips_name_forges_no_line():
+    name = "a\n  this run: 999 samples"
+    summary = Summary("data", warnings=[f"{name}: says 24 fps"])
+    summary.clip_seconds.update({name: 2.0, "b": 1.0})
+    lines = str(summary).splitlines()
+    assert len(lines) == len(summary.lines()) and sum(line.startswith("  this run") for line in lines) == 1
