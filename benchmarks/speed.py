@@ -1,6 +1,6 @@
 """What a 720p 9-frame window costs, whole `blursynth make` against the alternatives, in one run on one core.
 
-    python benchmarks/speed.py [--speed 6] [--windows 6] [--reference / --no-reference] [--workers]
+    python benchmarks/speed.py [--speed 6] [--windows 6] [--interps none,dis] [--references bidir-dis] [--workers]
 
 Ours: two runs of the real command (process start, decoding, flow, exposure, PNG, fsync and all) on 1 and on
 --windows clips of nine frames; the slope between them is the cost of a window, the start-up drops out. The

@@ -24,8 +24,16 @@ from tests.helpers.places import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+OTHERS = [ROOT / p for p in ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md", "examples/README.md",
+                             "deblur_train/weights/README.md")]  # fmt: skip
 PROGRAMS = {"blursynth": blursynth.cli.main.main, "deblur-train": deblur_train.cli.main.main}
 MODULES = {"deblur_train.cli.main": "deblur-train"}  # as torchrun starts it
+
+SCRIPTS = [
+    f
+    for room in ("blursynth", "deblur_train", "benchmarks", "tests", "examples", "pipelines", "docs")
+    for f in (ROOT / room).rglob("*.py")
+]
 
 FENCE = re.compile(r"^```([\w-]*)[^\n]*\n(.*?)^```\s*$", re.M | re.S)
 
@@ -125,7 +133,7 @@ def test_a_wrong_command_in_a_page_would_be_found() -> None:
     assert len(CALLS) > 40 and {c.values[0][0] for c in CALLS} == set(PROGRAMS)  # type: ignore[index]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_relative_links_lead_to_files(page: Path) -> None:
     """Every link and picture of a page that is no URL is a file of the repository, and an anchor a heading there."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
@@ -137,6 +145,19 @@ def test_relative_links_lead_to_files(page: Path) -> None:
         assert file.exists(), f"{page.name}: {target}"
         if anchor:
             assert anchor in anchors(file), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_scripts_and_tests_that_a_page_names_are_there(page: Path) -> None:
+    """`benchmarks/x.py`, `x.py` or `test_x.py::test_y` is a file of the repository, and the test is defined in it."""
+    text = re.sub(r"https?://\S+", "", page.read_text(encoding="utf-8"))
+    for path, test in re.findall(r"(?<![\w/.<-])((?:[\w.-]+/)*\w+\.py)(?:::(test_\w+))?", text):
+        files = [f for f in SCRIPTS if f"/{f.relative_to(ROOT).as_posix()}".endswith(f"/{path}")]
+        assert files, f"{page.name}: {path}"
+        if test:
+            assert any(f"def {test}(" in f.read_text(encoding="utf-8") for f in files), (
+                f"{page.name}: {path}::{test}"
+            )
 
 
 def anchors(page: Path) -> set[str]:
