@@ -30,6 +30,7 @@ class Restorer:
     def __init__(self, model: Generator | Runner, tile: Tile = "auto", device: str = "cpu") -> None:
         self.device = torch.device(device)
         self.tile = tile
+        self.tiles: dict[tuple[int, int], int | None] = {}  # by size of picture, where that is left to us
         self.seams = Seams()
         self.tiled = 0  # images that went through in tiles
         self.model: Model
@@ -45,18 +46,16 @@ class Restorer:
         self.generator = model if isinstance(model, Generator) else None
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
-        side = self.tile
-        if side == "auto":
-            side = auto_tile(
-                rgb.shape[0],
-                rgb.shape[1],
-                self.backbone,
-                self.device,
-                self.shape,
-                isinstance(self.model, Fast),
-            )
+        side = self._auto(*rgb.shape[:2]) if self.tile == "auto" else self.tile
         self.tiled += side is not None and max(rgb.shape[:2]) > side
         return restore(self.model, rgb, side, self.seams)
+
+    def _auto(self, height: int, width: int) -> int | None:
+        """Decided once for a size: else the frames of a film would change with the memory that is free meanwhile."""
+        if (height, width) not in self.tiles:
+            fast = isinstance(self.model, Fast)
+            self.tiles[height, width] = auto_tile(height, width, self.backbone, self.device, self.shape, fast)
+        return self.tiles[height, width]
 
     def warning(self) -> str:
         """One line on local statistics that failed, and on visible seams; empty when there are none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -62,10 +62,13 @@ def choose_codec(wanted: str | None) -> tuple[str, str]:
     )
 
 
-def place_for(target: Path, reader: VideoReader) -> tuple[Path, list[Any], list[str]]:
+def place_for(
+    target: Path, reader: VideoReader, avoid: Collection[Path] = ()
+) -> tuple[Path, list[Any], list[str]]:
     """(target, streams to copy, notes): a suffix whose container takes the streams: as it is, else .mp4, else .mkv.
 
-    Streams that none takes stay behind.
+    Streams that none takes stay behind. ``avoid``: files that a name with another suffix must not be; both suffixes
+    are kept then: ``film.avi.mp4``.
     """
     own = target.suffix.lower()
     choices = [s for s in dict.fromkeys([own, ".mp4", ".mkv"]) if s in CONTAINERS]
@@ -75,6 +78,8 @@ def place_for(target: Path, reader: VideoReader) -> tuple[Path, list[Any], list[
     if best != own:
         why = "cannot hold its sound or subtitles" if own in CONTAINERS else "is not written"
         path = target.with_suffix(best)
+        if path in avoid:
+            path = target.with_name(target.name + best)
         notes.append(f"written as {path.name}: {own or 'a file without suffix'} {why}")
         target = path
     lost = [*reader.left_out, *(x for x in reader.copied if x not in taken[best])]

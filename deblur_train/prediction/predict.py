@@ -106,7 +106,8 @@ def predict(
                 if given.kind == "image":
                     _image(given.path, target, restorer, options, result, meter)
                 else:
-                    _video(given.path, target, restorer, options, result, meter, check)
+                    taken = {*targets, *result.written}  # a result's suffix may have to be another
+                    _video(given.path, target, restorer, options, result, meter, check, taken)
             except (ImageError, RestoreError) as e:
                 e = e if isinstance(e, ImageError) else ImageError(f"{given.path}: {e}")
                 result.failed.append(str(e))
@@ -170,6 +171,7 @@ def _video(
     result: PredictResult,
     meter: Meter,
     check: Callable[[], None],
+    taken: set[Path],
 ) -> None:
     began, frames = time.monotonic(), 0
 
@@ -182,7 +184,7 @@ def _video(
         meter.tell(f"{source.name}: frame {frames}/{expected or '?'}, {rate:.3g} frames/s{left}")
 
     done = restore_video(
-        source, target, restorer, options.temporal, options.side_by_side, options.encoding, progress
+        source, target, restorer, options.temporal, options.side_by_side, options.encoding, progress, taken
     )
     result.written.append(done.written)
     result.frames += done.frames

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -38,8 +38,10 @@ def restore_video(
     side_by_side: bool = False,
     encoding: Encoding | None = None,
     progress: Callable[[int], None] | None = None,
+    taken: Collection[Path] = (),
 ) -> VideoResult:
-    """Restore ``source`` into ``target`` (another suffix where its container cannot hold the streams): atomic.
+    """Restore ``source`` into ``target`` (another suffix where its container cannot hold the streams, but never one of the
+    files ``taken``): atomic.
 
     Frame times, size, colour tags and the other streams stay as they are; rotated frames come out upright. ``temporal``:
     frames to smooth over, odd, 1 for none. ``progress(expected)`` is called after each frame; what it raises ends the
@@ -52,7 +54,7 @@ def restore_video(
             # Closed in reverse order and before the reader: no thread decodes from a file that is closed.
             return stages.enter_context(closing(ahead(items)))
 
-        written, copied, notes = place_for(target, reader)
+        written, copied, notes = place_for(target, reader, taken)
         shown = beside(_restored(beside(reader), restore, side_by_side))
         shown = beside(_smoothed(shown, temporal)) if temporal > 1 else _smoothed(shown, 1)
         frames, more = write_video(

@@ -184,6 +184,20 @@ def test_tiles_cover_with_their_overlap(length, tile, overlap):
     assert weight.min() > 0.49
 
 
+def test_pictures_of_one_size_are_tiled_alike(monkeypatch, generator):
+    """Tiles have statistics of their own: the frames of a film must not flicker with the memory that is free."""
+    set_norm_stats(generator, "image")
+    restorer, rgb = Restorer(generator), scene(4, 300, 288)[0]
+    set_norm_stats(generator, "tracked")
+    found = []
+    for free in (4 << 30, 0, 4 << 30):
+        monkeypatch.setattr(memory, "free_memory", lambda device, free=free: free)
+        found.append(restorer(rgb))
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+    restorer(scene(4, 320, 288)[0])
+    assert restorer.tiled == 0
+
+
 def test_auto_tile_follows_free_memory(monkeypatch):
     """What fits goes whole; what does not is cut so that a tile fits; the real figure is told by the system."""
     cpu = torch.device("cpu")

@@ -133,6 +133,20 @@ def test_containers_that_cannot_hold_it_are_changed_and_said(tmp_path, checkpoin
     assert read_film(tmp_path / "in" / "b.avi")[1] and read_film(tmp_path / "out" / "b.mkv")[1]
 
 
+def test_a_changed_suffix_never_lands_on_another_file(tmp_path, checkpoint):
+    """Films of one name and several suffixes all come out."""
+    (tmp_path / "in").mkdir()
+    for name, frames in (("a.avi", 2), ("a.mp4", 3), ("a.wmv", 4)):
+        film = write_film(tmp_path / f"{name}.mkv", panning(frames), range(frames), Fraction(1, 25))
+        film.rename(tmp_path / "in" / name)
+    common = ["--checkpoint", checkpoint, "--device", "cpu", "--out"]
+    result = invoke("predict", tmp_path / "in", *common, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    frames = {p.name: len(read_film(p)[0]) for p in (tmp_path / "out").iterdir()}
+    assert frames == {"a.avi.mp4": 2, "a.mp4": 3, "a.wmv.mp4": 4}
+    assert "written as a.avi.mp4" in result.output
+
+
 def test_side_by_side_and_smoothing_together(tmp_path):
     """Left the decoded frames untouched, right the restored ones, in step though smoothing holds frames back."""
     film = write_film(tmp_path / "a.mp4", panning(6))
