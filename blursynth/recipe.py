@@ -14,7 +14,7 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -116,7 +116,8 @@ class Recipe(Strict):
     interp: Interp = Field(
         "deepflow",
         description="optical flow that follows the light between frames: dis takes 0.7 of the "
-        "time of deepflow and is up to 1 dB less exact; none: plain mean of the frames",
+        "time of deepflow and is up to 1 dB less exact; deepflow-opencv: OpenCV's solver, slow; rife: a network, "
+        "needs weights; none: plain mean of the frames",
     )
     fps_up: int = Field(
         16,
@@ -497,9 +498,9 @@ def _range(text: str) -> tuple[int, int]:
     try:
         parts = [int(p) for p in str(text).split("-")]
     except ValueError:
-        raise ValueError(f"{text!r} is neither N nor N-M") from None
+        parts = []
     if len(parts) not in (1, 2):
-        raise ValueError(f"{text!r} is neither N nor N-M")
+        raise ValueError("must be a whole number N, or a range N-M")
     return parts[0], parts[-1]
 
 
@@ -508,9 +509,9 @@ def _span(text: str) -> tuple[float, float]:
     try:
         parts = [float(p) for p in str(text).split("-")]
     except ValueError:
-        raise ValueError(f"{text!r} is neither S nor LO-HI") from None
+        parts = []
     if len(parts) not in (1, 2):
-        raise ValueError(f"{text!r} is neither S nor LO-HI")
+        raise ValueError("must be a number, or a range LO-HI")
     return parts[0], parts[-1]
 
 
@@ -569,18 +570,25 @@ def load_recipe(
     given = {k: v for k, v in (overrides or {}).items() if v is not None}
     where = str(path) if name else "command line"
     merged.update(given)
-    run_keys = set(RunOptions.model_fields)
-    known = run_keys | set(Recipe.model_fields)
+    known = set(RunOptions.model_fields) | set(Recipe.model_fields)
     for key in merged:
         if key not in known:
             where = "command line" if key in given else where
             raise RecipeError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}")
+    origin = str(path) if name else ""
+    return _typed(Recipe, merged, given, origin), _typed(RunOptions, merged, given, origin)
+
+
+Table = TypeVar("Table", Recipe, RunOptions)
+
+
+def _typed(model: type[Table], merged: dict[str, Any], given: dict[str, Any], origin: str) -> Table:
+    """The keys of `merged` that are the model's; those in `given` are the caller's, the others of the file `origin`."""
+    own = model.model_fields.keys()
     try:
-        recipe = Recipe(**{k: v for k, v in merged.items() if k not in run_keys})
-        run = RunOptions(**{k: v for k, v in merged.items() if k in run_keys})
+        return model(**{k: v for k, v in merged.items() if k in own})
     except ValidationError as e:
-        raise RecipeError(f"{where}: {explain_validation(e)}") from None
-    return recipe, run
+        raise RecipeError(explain_validation(e, origin, given.keys() & own)) from None
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from blursynth.common.errors import UsageError, did_you_mean
+from blursynth.common.errors import UsageError, did_you_mean, plain_message
 
 Backbone = Literal["mobilenet", "mobilenet-dsc", "inception", "nafnet"]
 AugmentKind = Literal["article", "dihedral", "none"]
@@ -251,7 +251,7 @@ class RunConfig(Strict):
     )
     amp: Literal["auto", "bf16", "off"] = Field(
         default="auto",
-        description="bf16: compute in bfloat16 where it is safe; auto: on CUDA only (it is slower on CPUs); off",
+        description="bf16: compute in bfloat16 where it is safe (on CPUs of use for nafnet only); auto: on CUDA only; off",
     )
     channels_last: bool = Field(default=True, description="memory layout NHWC, which most kernels like best")
     threads: int | None = Field(
@@ -425,7 +425,7 @@ def _read(name: str, above: tuple[Path, ...], beside: Path | None = None) -> dic
     near = beside / name if beside is not None else None
     path = (near if near is not None and near.is_file() else find_config(name)).resolve()
     if path in above:
-        raise ConfigError(f"{path}: stands on itself: {' -> '.join(p.name for p in (*above, path))}")
+        raise ConfigError(f"{path}: its base leads back to it: {' -> '.join(p.name for p in (*above, path))}")
     try:
         own = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
@@ -488,7 +488,7 @@ def explain_validation(e: ValidationError, where: str, said: dict[str, str]) -> 
     """One line for a person out of pydantic's report; keys are blamed on what the user ``said``, else on ``where``."""
     parts = []
     for err in e.errors():
-        message = err["msg"].removeprefix("Value error, ")
+        message = plain_message(err["msg"])
         keys = [str(p) for p in err["loc"]]
         if not keys:  # our own checks name their key themselves
             key, _, message = message.partition(": ")

@@ -180,7 +180,7 @@ def read_recipe(root: Path) -> Recipe:
     try:
         return Recipe(**files_beside(tomllib.loads(path.read_text(encoding="utf-8")), root))
     except ValidationError as e:
-        raise RecipeError(f"{path}: {explain_validation(e)}") from None
+        raise RecipeError(explain_validation(e, str(path))) from None
     except (OSError, ValueError, TypeError, RecursionError) as e:
         raise RecipeError(f"{path}: not a readable recipe ({e})") from None
 

@@ -30,13 +30,17 @@ class ShardFiles:
         elif Path(self.label).is_dir():
             self.names = {p.name for p in Path(self.label).iterdir()}
         else:
-            raise OutputError(f"{self.label}: no such folder of shards")
+            raise OutputError(
+                f"{self.label}: no such folder; give the folder of shards that blursynth make wrote"
+            )
 
     def shards(self) -> list[str]:
         """Names, without extension, of whatever has a tar or a sidecar. Raises OutputError when there is none."""
         found = {n.rpartition(".")[0] for n in self.names if n.endswith((".tar", ".json"))}
         if not (shards := sorted(n for n in found if SHARD_NAME.fullmatch(n))):
-            raise OutputError(f"{self.label}: holds no shards (train-000000.tar ...)")
+            raise OutputError(
+                f"{self.label}: holds no shards (train-000000.tar ...); give the folder that blursynth make wrote"
+            )
         return shards
 
     @contextlib.contextmanager

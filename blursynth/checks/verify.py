@@ -25,6 +25,8 @@ from blursynth.shards.shard import ShardError, read_shard, read_sidecar
 from blursynth.shards.table import HEADER, sample_row
 from blursynth.shards.table import NAME as TABLE
 
+REMEDY = "the same make or pack command makes it again"
+"""What helps where a tar is gone or damaged."""
 HASHES_PER_CLIP = 12  # frames of a clip that are compared with other splits, spread by their keys
 
 
@@ -150,12 +152,14 @@ def _check_shard(root: Path, name: str, decode: bool) -> _Shard:
         with tar.open("rb") as f:
             digest = hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e:
-        shard.problems.append(f"{tar}: {e.strerror or e}")
+        shard.problems.append(f"{tar}: {e.strerror or e}; {REMEDY}")
         return shard
     if shard.bytes != side["bytes"]:
-        shard.problems.append(f"{tar}: {shard.bytes} bytes, its sidecar says {side['bytes']}")
+        shard.problems.append(f"{tar}: {shard.bytes} bytes, its sidecar says {side['bytes']}; {REMEDY}")
     elif digest != side.get("sha256"):
-        shard.problems.append(f"{tar}: its sha256 is not the sidecar's: the bytes have changed")
+        shard.problems.append(
+            f"{tar}: its sha256 is not the sidecar's: the bytes have changed; remove it; {REMEDY}"
+        )
     try:
         for sample in read_shard(tar):
             _check_sample(shard, side, sample, decode)

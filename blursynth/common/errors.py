@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,12 +37,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else f"; known: {', '.join(names)}"
 
 
-def explain_validation(e: ValidationError, whole: str = "recipe") -> str:
-    """One line for a person out of pydantic's report; ``whole`` names what no single key is to blame for."""
+def plain_message(text: str) -> str:
+    """Pydantic's message without its jargon."""
+    return text.removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def explain_validation(e: ValidationError, where: str = "", said: Container[str] = ()) -> str:
+    """One line for a person out of pydantic's report. Keys that the caller ``said`` are named as options, others as keys
+    of the file ``where``."""
     parts = []
     for err in e.errors():
         key = ".".join(str(p) for p in err["loc"])
-        got = f", got {err['input']!r}" if key else ""
-        key = (key if key.isprintable() else ascii(key)) or whole
-        parts.append(f"{key}: {err['msg'].removeprefix('Value error, ')}{got}")
+        given = repr(err["input"])
+        got = f", got {given}" if key and given not in err["msg"] else ""
+        shown = key if key.isprintable() else ascii(key)
+        blamed = (
+            [f"--{shown.replace('_', '-')}"] if key in said else [where if key or not said else "", shown]
+        )
+        parts.append(": ".join([*filter(None, blamed), plain_message(err["msg"])]) + got)
     return "; ".join(parts)

@@ -92,7 +92,7 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
         seen.append((rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8), photo_facts(data)))
     if not seen:
         raise UsageError(
-            f"none of the {len(files)} files can be read as a picture; give photos or folders of them"
+            f"{files[0]}: cannot be read as a picture, nor can any other file given; give photos or folders of them"
         )
     measured, noise = _measure(seen)
     b1, b2 = _before_jpeg(noise, measured, [rgb for rgb, _ in seen[:CHARTS]])

@@ -107,7 +107,7 @@ def resolve(
         try:
             recipe = Recipe(**recipe.model_dump() | keys)
         except ValidationError as e:
-            raise RecipeError(explain_validation(e)) from None
+            raise RecipeError(explain_validation(e, said=keys)) from None
     else:
         recipe, run = load_recipe(recipe, given)
     if not run.src:

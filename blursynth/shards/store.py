@@ -80,7 +80,9 @@ class Store:
                 f"{url}: needs a package ({e}): {install_extra('hf' if url.startswith('hf://') else 's3')}"
             ) from None
         except ValueError as e:
-            raise StoreError(f"{url}: {e}") from None
+            raise StoreError(
+                f"{url}: {e}; give a folder, s3://BUCKET/FOLDER or hf://datasets/USER/NAME"
+            ) from None
         self.root = root.rstrip("/")
 
     def _at(self, name: str) -> str:

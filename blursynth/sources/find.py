@@ -104,7 +104,7 @@ def _candidates(
             return
         if root.suffix.lower() in PICTURES:
             raise SourceError(
-                f"{root}: is a single picture; give its folder of frames or a video, or ask for --stills"
+                f"{root}: is a single picture; give a video or a folder of frames, or add --stills to make pairs from photos"
             )
         yield root, "video"
         return

@@ -11,6 +11,7 @@ import numpy as np
 from blursynth.common.errors import UsageError
 from blursynth.shards.layouts import find_pairs, match_folders
 from blursynth.shards.partners import PairSet, report
+from blursynth.shards.store import is_url
 from deblur_train.data.index import DataError, index_split
 from deblur_train.data.pictures import ShardReader, inside_border
 from deblur_train.media.pictures import ImageError, read_picture
@@ -45,7 +46,9 @@ def choose_pairs(
         raise UsageError(f"split: must be 'train' or 'val', not {split!r}")
     folders = (blur is not None) + (sharp is not None)
     if (shards is not None) + (pairs is not None) + (folders > 0) != 1 or folders == 1:
-        raise UsageError("give one of shards, pairs, or both blur and sharp")
+        raise UsageError(
+            "what to measure on: give --shards DATA, --pairs ROOT, or both --blur DIR and --sharp DIR"
+        )
     if shards is not None:
         return pairs_from_shards(str(shards), split, limit)
     if pairs is not None:
@@ -58,6 +61,8 @@ def pairs_from_shards(folder: str, split: str, limit: int | None) -> PairSource:
     (``exposure.shake.border``). Raises DataError when there is none."""
     index = index_split(folder, split)
     if not index.samples:
+        if not is_url(folder) and not any(Path(folder).glob("*-*.tar")):
+            raise DataError(f"{folder}: holds no shards; give the folder that blursynth make wrote")
         reason = f"; {index.report()[0]}" if index.faults else ""
         other = "train" if split == "val" else "val"
         raise DataError(

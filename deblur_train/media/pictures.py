@@ -72,10 +72,12 @@ def read_picture(path: Path) -> Picture:
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"heim", b"mif1", b"hevc"):
         raise ImageError(f"{path}: {how_to_convert('.heic')} (heif-convert, or sips -s format png on a Mac)")
     if not data:
-        raise ImageError(f"{path}: empty file")
+        raise ImageError(f"{path}: the file is empty; copy it again")
     size = image_size(data)
     if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(f"{path}: {size[0]} x {size[1]} pixels is too large")
+        raise ImageError(
+            f"{path}: {size[0]} x {size[1]} pixels is too large; at most {MAX_PIXELS // 1_000_000} megapixels are read"
+        )
     try:
         raw = cv2.imdecode(np.frombuffer(alpha_as_stored(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as e:
@@ -83,9 +85,11 @@ def read_picture(path: Path) -> Picture:
     if raw is None:
         raise ImageError(f"{path}: not an image that can be decoded (damaged, or of another kind)")
     if raw.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{path}: {raw.dtype} pixels; 8 or 16 bits an integer channel are supported")
+        raise ImageError(f"{path}: {raw.dtype} pixels; convert it to 8 or 16 bits a channel")
     if raw.shape[0] * raw.shape[1] > MAX_PIXELS:
-        raise ImageError(f"{path}: {raw.shape[1]} x {raw.shape[0]} pixels is too large")
+        raise ImageError(
+            f"{path}: {raw.shape[1]} x {raw.shape[0]} pixels is too large; at most {MAX_PIXELS // 1_000_000} megapixels are read"
+        )
     found = read_metadata(data)
     if data[:4] not in TIFF:  # OpenCV turns a TIFF upright itself, whatever it is told
         raw = upright(raw, found.orientation)

@@ -84,11 +84,13 @@ class VideoReader:
         ]
         if not streams:
             self.container.close()
-            raise VideoError(f"{self.name}: no video stream in it")
+            raise VideoError(f"{self.name}: holds no video stream; give a video")
         self.stream = streams[0]
         if self.stream.codec_context is None:
             self.container.close()
-            raise VideoError(f"{self.name}: no decoder for its video stream")
+            raise VideoError(
+                f"{self.name}: no decoder for its video codec; convert it first, for example with ffmpeg -i IN OUT.mp4"
+            )
         self.stream.codec_context.thread_type = "NONE"  # an error then belongs to the packet just sent
         self.stream.codec_context.options = {"err_detect": "explode"}
         self.copied = [s for s in self.container.streams if copy and s.type in ("audio", "subtitle")]

@@ -46,7 +46,9 @@ def _kind(path: Path) -> str:
         raise CheckpointError(f"{path}: a Keras/HDF5 file; a PyTorch or safetensors checkpoint is needed")
     if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":
         return "torch"
-    raise CheckpointError(f"{path}: neither a safetensors nor a PyTorch file")
+    raise CheckpointError(
+        f"{path}: neither a safetensors nor a PyTorch file; give a checkpoint, for example runs/NAME/best.safetensors"
+    )
 
 
 def read_torch(path: Path) -> Any:

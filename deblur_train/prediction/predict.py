@@ -135,7 +135,7 @@ def _targets(found: list[Input], folder: Path) -> list[Path]:
             why = (
                 how_to_convert(extension)
                 if extension in CONVERT
-                else f"pictures are written as {' '.join(IMAGES)}"
+                else f"not a picture or video by its name; known: {' '.join(IMAGES)}"
             )
             raise ImageError(f"{given.path}: {why}")
     for given, target in zip(found, targets, strict=True):

@@ -17,7 +17,7 @@ from blursynth.common.atomic import write_atomic
 from blursynth.common.progress import Meter, show_line
 from blursynth.common.stop import stop_asked
 from deblur_train import distributed
-from deblur_train.config import ConfigError, TrainConfig, builtin_configs, dump_config, load_config
+from deblur_train.config import ConfigError, TrainConfig, dump_config, load_config
 from deblur_train.data.index import ShardIndex, index_split, require_samples
 from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream
@@ -77,9 +77,7 @@ def fit(
     chief, ranks = distributed.rank() == 0, distributed.world_size()
     say = _speaker(console, chief)
     if not config.shards:
-        raise ConfigError(
-            f"no shards to train on: give --shards DATA (configs: {', '.join(builtin_configs())})"
-        )
+        raise ConfigError("no shards to train on: give --shards DATA, the folder that blursynth make wrote")
     refuse_to_overwrite(folder, resume)
 
     # What there is to learn from.

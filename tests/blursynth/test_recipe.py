@@ -49,7 +49,7 @@ def test_numbers_may_stand_for_ranges():
         ("noise", "loud", "off, rsblur, realblur"),
         ("jpeg", "200", "1 to 100"),
         ("target_camera", "both", "clean"),
-        ("fps_up", 0, "fps_up"),
+        ("fps_up", 0, "must be greater"),
         ("shake_about", "centre", "add shake"),
         ("windw", 9, "window"),
     ],
@@ -57,7 +57,7 @@ def test_numbers_may_stand_for_ranges():
 def test_a_refusal_is_one_line_that_names_the_key(key, value, word):
     with pytest.raises(RecipeError) as e:
         load_recipe("demo", {key: value})
-    assert key in str(e.value)
+    assert f"--{key.replace('_', '-')}" in str(e.value) or key in str(e.value)
     assert word in str(e.value)
     assert "\n" not in str(e.value)
 
@@ -68,6 +68,12 @@ def test_a_refusal_says_where(tmp_path):
         load_recipe(str(tmp_path / "r.toml"))
     with pytest.raises(RecipeError, match="command line"):
         load_recipe(None, {"colour": 1})
+    (tmp_path / "r.toml").write_text("window = 5\nduty = 2\n")
+    with pytest.raises(
+        RecipeError, match=r"r\.toml: duty: must be"
+    ) as e:  # the file's key, and the caller's option
+        load_recipe(str(tmp_path / "r.toml"), {"window": "2"})
+    assert "--window: must be" in str(e.value) and "r.toml: window" not in str(e.value)
     (tmp_path / "r.toml").write_text("window = \n")
     with pytest.raises(RecipeError, match="TOML"):
         load_recipe(str(tmp_path / "r.toml"))

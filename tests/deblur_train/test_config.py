@@ -76,7 +76,7 @@ def test_a_config_stands_on_another_and_the_command_line_on_both(tmp_path):
 
 @pytest.mark.parametrize(
     ("base", "words"),
-    [("a.toml", "stands on itself"), ("nope", "no config named 'nope'"), (3, "base must be the name")],
+    [("a.toml", "leads back to it"), ("nope", "no config named 'nope'"), (3, "base must be the name")],
 )
 def test_a_base_that_cannot_be_is_refused(tmp_path, base, words):
     path = tmp_path / "a.toml"

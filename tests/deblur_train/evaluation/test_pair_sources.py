@@ -144,8 +144,8 @@ def test_from_python_by_the_names_of_the_options(tmp_path, checkpoint):
     one = evaluate(blur=root / "scene001" / "blur", sharp=root / "scene001" / "gt", limit=1, **asked)
     assert one["images"] == 1 and one["mean"]["psnr"] == whole["per_image"][0]["psnr"]
     for wrong, words in (
-        ({}, "give one of"),
-        ({"pairs": root, "shards": root}, "give one of"),
+        ({}, "what to measure on"),
+        ({"pairs": root, "shards": root}, "what to measure on"),
         ({"pairs": root, "split": "test"}, "split: must be"),
         ({"pairs": root, "align": "foo"}, "align: must be"),
         ({"pairs": root, "align": "ecc", "lpips": True}, "leave out lpips"),

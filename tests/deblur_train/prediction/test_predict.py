@@ -446,8 +446,8 @@ def test_eval_on_shards_and_folders_agree(tmp_path, checkpoint):
     [
         (["--shards", "{t}/none"], 1, "no such folder"),
         (["--shards", "{t}/d"], 1, "no usable val sample"),
-        (["--blur", "{t}"], 2, "give one of"),
-        ([], 2, "give one of"),
+        (["--blur", "{t}"], 2, "what to measure on"),
+        ([], 2, "what to measure on"),
         (["--blur", "{t}/d", "--sharp", "{t}/d"], 1, "both the blurred and the sharp side"),
         (["--shards", "{t}/d", "--split", "train", "--lpips"], 1, "[lpips]"),
     ],
