@@ -140,7 +140,7 @@ def _make_again(
     from blursynth.exposure.shutter import load_profile
 
     frames, reason, times = _read(source, spec)
-    weights = frame_weights(meta, load_profile(recipe.profile))
+    weights = frame_weights(meta, load_profile(recipe.profile), recipe.source_duty)
     told.frames = [
         {"number": s["first"] + i, "time_s": times.get(s["first"] + i), "weight": float(w)}
         for i, w in enumerate(weights)
@@ -191,18 +191,21 @@ def _read(source: PlanClip, spec: WindowSpec) -> tuple[list[Frame], str | None, 
     return frames, fault.reason if fault else None, times
 
 
-def frame_weights(meta: dict[str, Any], profile: np.ndarray | None = None) -> np.ndarray:
+def frame_weights(
+    meta: dict[str, Any], profile: np.ndarray | None = None, source_duty: float = 0.0
+) -> np.ndarray:
     """(N,) share of the light that each source frame of the window stands for, in the middle row; sums to 1.
 
     Args:
         profile: weight of the light over the exposure, as ``shutter.load_profile`` gives it; None for a box.
+        source_duty: the recipe's, which the stated exposure counts in; no frame more is weighed for it.
     """
     e, s = meta["exposure"], meta["source"]
     n = s["last"] - s["first"] + 1
     if e["interp"] == "none":
         return np.full(n, 1 / n)
     # JSON's duty is of the stride; the exposure's length in frames is that times the stride.
-    length = min((e["duty"] or 0) * e["stride"], n - 1)
+    length = min((e["duty"] or 0) * e["stride"] - source_duty, n - 1)
     if s["fps"]:
         length = min(length, n - 1 - e["readout_ms"] / 1000 * s["fps"])
     u = (np.arange(4096) + 0.5) / 4096

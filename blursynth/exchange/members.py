@@ -85,11 +85,14 @@ def _read(path: Path) -> bytes:
 
 
 def _as_stored(data: bytes, path: Path) -> tuple[str, bytes, np.ndarray]:
-    """(extension, bytes, pixels): the file's own bytes where shards hold such, else its pixels as PNG. Raises Unusable."""
+    """(extension, bytes, pixels): the file's own bytes where shards hold such, else its pixels, upright, as PNG. Raises
+    Unusable."""
     ext = "png" if data[:4] == b"\x89PNG" else "webp" if data[8:12] == b"WEBP" else None
     if ext and (ext == "png" or b"VP8L" in data[12:4096]):
         try:
-            return ext, data, decode_image(data)
+            rgb = decode_image(data)
+            if not _is_turned(data, rgb):
+                return ext, data, rgb
         except ShardError as e:
             if "not a decodable colour image" not in str(e):
                 raise Unusable(f"{path.name}: {e}") from None
@@ -100,6 +103,12 @@ def _as_stored(data: bytes, path: Path) -> tuple[str, bytes, np.ndarray]:
     if rgb is None:
         raise Unusable(f"{path.name}: not a picture that can be decoded whole, or one with transparency")
     return "png", encode_image(rgb, "png"), rgb
+
+
+def _is_turned(data: bytes, rgb: np.ndarray) -> bool:
+    """Whether the metadata of a PNG or WebP turns its pixels: readers of shards take them as they stand."""
+    upright = decode_any(data) if b"eXIf" in data or b"EXIF" in data else None
+    return upright is not None and not np.array_equal(upright, rgb)
 
 
 def decode_any(data: bytes) -> np.ndarray | None:

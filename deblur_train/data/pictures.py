@@ -13,6 +13,7 @@ from blursynth.common.errors import UserError
 from blursynth.shards.picture import image_size, picture_fault
 from deblur_train.data.index import Sample, ShardIndex
 
+AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 HEADER = 64  # bytes that hold the size of a PNG or a WebP
 
 
@@ -33,8 +34,11 @@ def _decode(data: bytes, flags: int) -> np.ndarray:
 
 
 def decode_rgb(data: bytes) -> np.ndarray:
-    """PNG or WebP bytes to ``(H, W, 3)`` uint8 RGB. Raises DecodeError."""
-    bgr = _decode(data, cv2.IMREAD_COLOR)
+    """PNG or WebP bytes to ``(H, W, 3)`` uint8 RGB, 16 bits rounded, as every reader of shards gives them: an orientation
+    in a picture's metadata turns nothing, for its twin may have none. Raises DecodeError."""
+    bgr = _decode(data, AS_STORED)
+    if bgr.dtype == np.uint16:
+        bgr = ((bgr.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
 

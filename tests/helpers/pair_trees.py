@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -29,6 +31,14 @@ def put(path: Path, image: np.ndarray | None = None, flags: tuple[int, ...] = ()
     assert ok
     path.write_bytes(data.tobytes())
     return path
+
+
+def turned(png: bytes, orientation: int) -> bytes:
+    """A PNG file with an EXIF block that says how its pixels are to be turned (1 to 8)."""
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x112, 3, 1, orientation, 0)
+    chunk = b"eXIf" + exif
+    at = png.index(b"IDAT") - 4
+    return png[:at] + struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[at:]
 
 
 def gopro(

@@ -106,6 +106,10 @@ def test_weights_of_known_exposures():
     assert frame_weights(meta(5)) == pytest.approx([1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], abs=1e-4)
     half = frame_weights(meta(5, duty=2 / 5))  # exposes from 1 to 3
     assert half == pytest.approx([0, 1 / 4, 1 / 2, 1 / 4, 0], abs=1e-4)
+    stated = frame_weights(
+        meta(5, duty=2.5 / 5), source_duty=0.5
+    )  # the same: half a frame is the source's own
+    assert stated == pytest.approx(half, abs=1e-4)
     triangle = frame_weights(meta(5), np.array([0, 1, 0]))  # sums of t * tent over each side, by hand
     assert triangle == pytest.approx([1 / 24, 1 / 4, 5 / 12, 1 / 4, 1 / 24], abs=1e-3)
 

@@ -20,7 +20,7 @@ from blursynth.shards.layouts import LayoutError
 from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import parse_sample_json, problem_with
 from blursynth.shards.shard import read_shard
-from tests.helpers.pair_trees import gopro, put, realblur, reds, rgb
+from tests.helpers.pair_trees import gopro, put, realblur, reds, rgb, turned
 
 
 def samples(data):
@@ -44,6 +44,21 @@ def packed_bytes(data):
         ext = "png" if "blur.png" in s else "webp"
         found[json.loads(s["json"])["packed"]["blur"]] = (s[f"blur.{ext}"], s[f"sharp.{ext}"])
     return found
+
+
+@pytest.mark.parametrize(("orientation", "copied"), [(1, True), (3, False), (6, False)])
+def test_a_picture_that_its_metadata_turn_is_packed_upright(tmp_path, orientation, copied):
+    """Readers of shards take pixels as they stand; a copy of the file would show one side turned, the other not."""
+    for i in range(2):
+        for side in ("blur", "sharp"):
+            file = put(tmp_path / side / f"{i}.png", size=(24, 24))
+        stored = decode_image(file.read_bytes())
+        file.write_bytes(turned(file.read_bytes(), orientation))
+    report = pack(blur=tmp_path / "blur", sharp=tmp_path / "sharp", out=tmp_path / "d", val_fraction=0)
+    assert report.copied == (4 if copied else 2) and not report.failed
+    ((_, got),) = [s for k, s in samples(tmp_path / "d").items() if k == "1"]
+    upright = {1: stored, 3: np.rot90(stored, 2), 6: np.rot90(stored, -1)}[orientation]
+    assert np.array_equal(decode_image(got["sharp.png"]), upright)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import REQUIRED, problem_with
 from blursynth.shards.shard import ShardWriter
 from deblur_train.data.index import DataError, index_shard, index_split, require_samples
-from deblur_train.data.pictures import DecodeError, ShardReader
+from deblur_train.data.pictures import DecodeError, ShardReader, decode_rgb
+from tests.helpers.pair_trees import turned
 from tests.helpers.train_shards import encode, meta, sample, scene, write_tar
 
 
@@ -76,6 +78,16 @@ def test_members_may_stand_in_any_order_and_more_may_be_added(tmp_path):
     members = [*reversed(sample("k", 1)), ("k.depth.png", b"x")]
     [s], faults = index_shard(write_tar(tmp_path / "train-000000.tar", members), 0)
     assert s.key == "k" and not faults
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_all_readers_give_the_same_pixels(orientation):
+    """16 bits are rounded, and an orientation in the metadata turns nothing: the twin may have none."""
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 12, 3)).astype(np.uint16)
+    data = turned(encode(deep), orientation)
+    want = ((decode_image(data).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    np.testing.assert_array_equal(decode_rgb(data), want)
+    np.testing.assert_array_equal(want, np.rint(deep / 257))
 
 
 def test_linear16_is_read(tmp_path):
