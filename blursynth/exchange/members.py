@@ -90,9 +90,9 @@ def _as_stored(data: bytes, path: Path) -> tuple[str, bytes, np.ndarray]:
     ext = "png" if data[:4] == b"\x89PNG" else "webp" if data[8:12] == b"WEBP" else None
     if ext and (ext == "png" or b"VP8L" in data[12:4096]):
         try:
-            rgb = decode_image(data)
-            if not _is_turned(data, rgb):
-                return ext, data, rgb
+            stored = decode_image(data)
+            if not _is_turned(data, stored):
+                return ext, data, stored
         except ShardError as e:
             if "not a decodable colour image" not in str(e):
                 raise Unusable(f"{path.name}: {e}") from None
