@@ -35,7 +35,12 @@ class Strict(BaseModel):
 
 
 class Recipe(Strict):
-    """What a sample is. Equal recipe, seed and source bytes give equal sample bytes."""
+    """What a sample is: the options of ``blursynth make`` that change its bytes, with their units in each key's text.
+
+    Equal recipe, seed and source bytes give equal sample bytes. Keys that are not given have the plainest value; the
+    recipe ``realistic``, the default of ``make``, sets several. Raises pydantic's ValidationError, a ValueError, for an
+    unknown key or a value that is not allowed.
+    """
 
     name: str = Field("custom", description="name of the recipe, for people")
     cite: str = Field("", description="where the recipe's settings come from")

@@ -39,9 +39,12 @@ def audit_source(
     window: int = WINDOW,
     recipe: Recipe | None = None,
 ) -> AuditReport:
-    """Audit every clip that ``make`` would find, read as ``make`` would read it. Raises SourceError when there is none.
+    """Audit every clip that ``make`` would find, read as ``make`` would read it.
+
+    Returns the report: a row for each clip, what was rejected, and ``exit_code``. Raises SourceError when there is no clip.
 
     Args:
+        srcs: videos, folders of videos or frames.
         fps: frames a second of all sources, whatever their files say; default: the recipe's, else the file's own.
         max_frames: look at the first so many frames of each clip.
         progress: called as ``progress(clip, index)`` for each frame.

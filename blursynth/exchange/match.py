@@ -75,8 +75,10 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
 
     Args:
         photos: JPEG or other pictures, or folders of them; the camera's curve is taken for sRGB.
-        against: shards made by `blursynth make`, to be held against the photos.
-    Raises UsageError where nothing can be measured.
+        out: the recipe to write, FILE.toml.
+        against: shards made by `blursynth make`, to be compared with the photos; a chart goes beside ``out`` as ``.png``.
+
+    Returns what was measured, noise in linear light with white = 1. Raises UsageError where nothing can be measured.
     """
     files = _files(photos)
     seen, unreadable = [], []

@@ -90,6 +90,8 @@ def pack(
     Args:
         root: a folder in one of the layouts of ``shards.layouts``, or a list file.
         blur, sharp: two folders instead, with files of equal names or numbers.
+        seed: another one keeps other scenes for val.
+        quiet: no progress on stderr.
         gamma: take GoPro's ``blur_gamma`` instead of ``blur``.
         shard_samples: most pairs in one shard; default: about 400 MB, at least 50 pairs.
 

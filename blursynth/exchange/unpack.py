@@ -61,7 +61,7 @@ def unpack(
 
     Args:
         data: a folder of shards, or the URL of one.
-        lmdb: one ``.lmdb`` a side instead of folders, as BasicSR writes and reads it (package ``lmdb``).
+        layout: which of the three. lmdb: one ``.lmdb`` a side instead of folders, as BasicSR writes and reads it (package ``lmdb``).
 
     Raises:
         UsageError: ``out`` holds something. ShardError: a shard is damaged; nothing is left behind.

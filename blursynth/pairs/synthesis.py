@@ -267,7 +267,8 @@ def integrate_exposure(
 ) -> np.ndarray:
     """The long exposure that consecutive frames stand for: RGB uint8 (H, W, 3) each -> RGB uint8 (H, W, 3).
 
-    The recipe's draws (duty, highlights, noise) come from its seed. Raises ValueError for fewer than 3 frames or
+    Frames and result are display-encoded. recipe: how, by default the keys' own defaults (deepflow, no noise); its draws
+    (duty, highlights, noise) come from its seed. fps: frames a second, for a recipe with ``readout_ms``. Raises ValueError for fewer than 3 frames or
     frames of unequal shape, RecipeError for a recipe that cannot be used.
     """
     recipe = recipe or Recipe()

@@ -60,6 +60,8 @@ def make(
         task: what makes one shard, for tests and other engines.
         options: any recipe key or run option: ``window=9, workers=4, overwrite=True``...
 
+    Returns the summary: counts of samples and of what was left out, and ``exit_code``.
+
     Raises:
         RecipeError, SourceError, OutputError: the request cannot be carried out as it stands.
         EngineError: the engine is not there or was lost.

@@ -58,7 +58,7 @@ def find_clips(
 ) -> tuple[list[Clip], list[Reject]]:
     """All clips below the sources, ordered by ``rel``, and what was rejected.
 
-    ``fps`` is the rate of frame folders of unknown origin and of files that do not say theirs. Interlaced film is
+    ``srcs`` are videos, folders of videos or frames, roots of known data sets. ``fps`` is the rate of frame folders of unknown origin and of files that do not say theirs. Interlaced film is
     rejected unless ``deinterlace`` makes frames of its fields. ``stills``: each picture is a clip of its own, and
     videos are rejected. Raises SourceError when a source does not exist or when nothing at all is usable.
     """

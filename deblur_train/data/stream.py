@@ -153,7 +153,12 @@ class ShardSet:
 
 
 class CropStream(IterableDataset):
-    """Endless batches of augmented crops from one or several indexes of shards; see the module's text for the order."""
+    """Endless batches of augmented crops from one or several indexes of shards; see the module's text for the order.
+
+    A batch is a dict: ``blur`` and ``sharp``, uint8 RGB (N, 3, crop, crop), display-encoded; its ``number``; ``faults``, samples
+    that were passed over; ``error``, why there are no more batches, or "". It is a function of the shards, options, seed,
+    rank and its number. Raises ConfigError for weights too unlike to mix by, ValueError unless there is one for each index.
+    """
 
     def __init__(
         self,

@@ -66,6 +66,9 @@ def evaluate(
         y_channel: also ``psnr_y``, PSNR of BT.601 luma.
         tile: as in ``predict``: large pictures in tiles, where free memory asks for it.
         restored: a folder of pictures that another method made, measured instead of the checkpoint's.
+        norm_stats: as in ``load_generator``. lpips: also LPIPS (extra ``lpips``). report: the JSON to write.
+
+    Raises UsageError, DataError, LayoutError, CheckpointError or ExportError, each in one line.
     """
     if align not in (None, "ecc"):
         raise UsageError(f"align: must be 'ecc' or None, not {align!r}")

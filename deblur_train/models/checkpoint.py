@@ -214,7 +214,8 @@ def load_weights(model: nn.Module, state: State, path: str | Path) -> None:
 def load_generator(
     path: str | Path, norm_stats: NormStats = "tracked", window: int | None = None
 ) -> Generator:
-    """A generator in eval mode from ours (safetensors, ``last.pt``) or an official file; backbone told from its keys.
+    """A generator in eval mode from a ``path`` of ours (safetensors, ``last.pt``) or an official file; its keys tell the
+    backbone. It takes and gives (N, 3, H, W) float32 RGB in [-1, 1], display-encoded, any H and W.
 
     Official files: DeblurGAN-v2's ``.h5`` and NAFNet's ``.pth`` (their range of [0, 1] stays inside). ``norm_stats``:
     "tracked" running statistics; "image" each image's own, as official inference does; "local" TLC windows of

@@ -187,6 +187,8 @@ class FPNGenerator(Generator):
 def build_generator(name: str, shape: NAFNetShape | None = None) -> Generator:
     """A generator with random weights (torch's global generator draws them). Raises ValueError for an unknown name.
 
+    It takes and gives (N, 3, H, W) float32 RGB in [-1, 1], display-encoded, any H and W.
+
     ``mobilenet``: 3.31 M parameters, 41 kMAC/px; ``mobilenet-dsc``: 1.19 M, 10 kMAC/px; ``inception``: 60.9 M;
     ``nafnet``: as ``shape`` says, by default 2.66 M parameters and 22 kMAC/px.
     """

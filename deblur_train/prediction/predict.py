@@ -73,6 +73,7 @@ def predict(
 ) -> PredictResult:
     """Restore ``inputs`` into the folder ``out``, under their own names; a single one into ``out`` itself where that is the
     name of a picture or a video. A bad file is counted, the others go on. ``checkpoint`` None: the package's own.
+    ``tile``: "auto", "off" or the side in px; ``norm_stats``: as in ``load_generator``; ``device``: cpu, cuda or auto.
 
     Raises CheckpointError for a bad checkpoint and ImageError when there is nothing to do or a result would land on
     its input or on another result; KeyboardInterrupt on Ctrl-C or SIGTERM, with nothing half written.

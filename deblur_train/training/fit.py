@@ -63,9 +63,9 @@ def fit(
     """Train into a run folder; ``fit("modern", shards="data", steps=5000)`` is the command's call from Python.
 
     ``config``: a config, or the name or file of one with ``options`` over it (keys of TrainConfig; a table as a dict).
-    The run folder holds ``config.toml``, ``log.jsonl``, ``last.pt`` (the whole state), ``last.safetensors``,
-    ``best.safetensors`` (by validation PSNR), ``val.png`` (frames of the last validation) and, at the end, ``curves.png``. Raises ConfigError, DataError,
-    CheckpointError or TrainError, each in one line.
+    ``resume``: go on with the run in its folder. That folder holds ``config.toml``, ``log.jsonl``, ``last.pt`` (the whole
+    state), ``last.safetensors``, ``best.safetensors`` (by validation PSNR), ``val.png`` (frames of the last validation) and,
+    at the end, ``curves.png``. Raises ConfigError, DataError, CheckpointError or TrainError, each in one line.
     """
     if isinstance(config, str):
         config = load_config(config, options)
