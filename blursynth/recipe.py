@@ -215,7 +215,7 @@ class Recipe(Strict):
     )
     format: Literal["png", "webp"] = Field(
         "png",
-        description="picture format in the shards, both lossless; webp is a fifth smaller and takes nine times "
+        description="picture format in the shards, both lossless; webp is a fifth smaller and takes fifty times "
         "as long to write",
     )
     store: Literal["8bit", "linear16"] = Field(

@@ -9,9 +9,8 @@ import zlib
 import cv2
 import numpy as np
 
+from blursynth.shards.png import MAX_PIXELS, read_rgb, write
 from blursynth.shards.shard import ShardError
-
-MAX_PIXELS = 2**27  # 134 MP: above any camera of interest, below what would fill the memory when decoded
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
@@ -72,9 +71,10 @@ def _jpeg(data: bytes) -> tuple[int, int]:
 
 def encode_image(rgb: np.ndarray, ext: str) -> bytes:
     """Lossless bytes of an (H, W, 3) uint8 or uint16 RGB image. ``ext``: "png", or "webp" for 8 bits only."""
-    # PNG: cv2's own defaults; an explicit compression level is slower and no smaller.
-    flags = [cv2.IMWRITE_WEBP_QUALITY, 101] if ext == "webp" else []  # above 100 means lossless
-    ok, data = cv2.imencode("." + ext, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), flags)
+    if ext == "png":
+        return write(rgb)
+    lossless = [cv2.IMWRITE_WEBP_QUALITY, 101]  # what is above 100
+    ok, data = cv2.imencode("." + ext, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), lossless)
     if not ok:
         raise ValueError(f"could not encode a {rgb.shape} {rgb.dtype} image as {ext}")
     return data.tobytes()
@@ -94,6 +94,8 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 def decode_image(data: bytes, what: str = "image") -> np.ndarray:
     """(H, W, 3) RGB, uint8 or uint16 as stored, of a PNG or WebP. Raises ShardError naming ``what``."""
+    if (rgb := read_rgb(data)) is not None:
+        return rgb
     bgr = _decode(data, what)
     if bgr.ndim != 3 or bgr.shape[2] != 3:
         raise ShardError(f"{what}: not a decodable colour image")

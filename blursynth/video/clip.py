@@ -25,6 +25,7 @@ from blursynth.video.frame import ClipError, ClipInfo, Frame
 from blursynth.video.packets import packet_index
 from blursynth.video.stills import (
     is_float,
+    is_readable,
     photo_size,
     read_light,
     read_photo,
@@ -155,12 +156,10 @@ def _probe_folder(path: Path, fps: float | None) -> ClipInfo:
             path, "holds no PNG, JPEG, WebP, BMP, TIFF or EXR frames", "give a folder of frames", "empty"
         )
     size = usual_size(files)
-    for file in islice((f for f in files if size and still_size(f) == size), 8):  # the first may be damaged
-        rgb, _ = _read_picture(file)
-        if rgb is not None:
-            h, w = rgb.shape[:2]
+    for file in islice((f for f in files if still_size(f) == size), 8):  # the first may be damaged
+        if size and is_readable(file):
             curve: Transfer = "linear" if is_float(file) else "srgb"
-            return ClipInfo(str(path), "frames", len(files), fps, w, h, "image", curve)
+            return ClipInfo(str(path), "frames", len(files), fps, *size, "image", curve)
     raise ClipError(
         path, f"none of its first {min(8, len(files))} frames can be read", "extract the frames again"
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from blursynth.camera.hdr import split_at_white
 from blursynth.shards.picture import MAX_PIXELS, image_size
+from blursynth.shards.png import is_plain, read_rgb
 from blursynth.video.takes import FLOAT_SUFFIXES
 
 HEAD = 1 << 18  # bytes in which a header and its metadata lie
@@ -33,7 +34,10 @@ def read_still(path: str | Path) -> np.ndarray | None:
     Grey becomes RGB, alpha is dropped (not blended), 16 bits become 8 by rounding x / 257. EXIF orientation is
     ignored: frames of one clip must keep one geometry, and extracted frames carry no such tag.
     """
-    img = _decode(path, cv2.IMREAD_UNCHANGED)
+    content = _content(path)
+    if (rgb := read_rgb(content)) is not None:
+        return rgb
+    img = _decode(content, cv2.IMREAD_UNCHANGED)
     if img is None:
         return None
     img = to_8_bits(img)
@@ -47,7 +51,7 @@ def read_photo(path: str | Path) -> np.ndarray | None:
 
     Grey becomes RGB, alpha is dropped (not blended), a colour profile is not applied.
     """
-    bgr = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    bgr = _decode(_content(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
@@ -63,7 +67,7 @@ def photo_size(path: str | Path) -> tuple[int, int] | None:
         if size is not None and size[0] * size[1] > MAX_PIXELS:
             return None
         small = cv2.IMREAD_REDUCED_COLOR_8 if head[:2] == b"\xff\xd8" else cv2.IMREAD_COLOR
-        img = _decode(path, small)
+        img = _decode(_content(path), small)
         if img is None:
             return None
         h, w = img.shape[:2]
@@ -76,18 +80,29 @@ def to_8_bits(codes: np.ndarray) -> np.ndarray:
     return codes if codes.dtype == np.uint8 else ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _decode(path: str | Path, flags: int) -> np.ndarray | None:
-    """A picture of 8 or 16 bits as OpenCV decodes it (BGR), or None when it is not whole."""
+def is_readable(path: str | Path) -> bool:
+    """Whether a picture can be read whole. A plain PNG is believed for its checksums and not decoded."""
+    if is_float(path):
+        return read_light(path)[0] is not None
+    content = _content(path)
+    return is_plain(content) or _decode(content, cv2.IMREAD_UNCHANGED) is not None
+
+
+def _content(path: str | Path) -> bytes:
+    """A file's bytes; none where it cannot be read."""
     try:
-        data = np.fromfile(path, np.uint8)  # cv2.imread fails on non-ASCII paths on Windows
+        return Path(path).read_bytes()  # cv2.imread fails on non-ASCII paths on Windows
     except OSError:
-        return None
-    content = data.tobytes()
+        return b""
+
+
+def _decode(content: bytes, flags: int) -> np.ndarray | None:
+    """A picture of 8 or 16 bits as OpenCV decodes it (BGR), or None when it is not whole."""
     size = image_size(content)
     if not is_whole(content) or (size is not None and size[0] * size[1] > MAX_PIXELS):
         return None
     try:
-        img = cv2.imdecode(data, flags)
+        img = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
         return None
     return None if img is None or img.size == 0 or img.dtype not in (np.uint8, np.uint16) else img

@@ -11,6 +11,7 @@ import numpy as np
 
 from blursynth.common.errors import UserError
 from blursynth.shards.picture import image_size, picture_fault
+from blursynth.shards.png import read_rgb
 from deblur_train.data.index import Sample, ShardIndex
 
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -36,6 +37,8 @@ def _decode(data: bytes, flags: int) -> np.ndarray:
 def decode_rgb(data: bytes) -> np.ndarray:
     """PNG or WebP bytes to ``(H, W, 3)`` uint8 RGB, 16 bits rounded, as every reader of shards gives them: an orientation
     in a picture's metadata turns nothing, for its twin may have none. Raises DecodeError."""
+    if (rgb := read_rgb(data)) is not None:
+        return rgb
     bgr = _decode(data, AS_STORED)
     if bgr.dtype == np.uint16:
         bgr = ((bgr.astype(np.uint32) + 128) // 257).astype(np.uint8)

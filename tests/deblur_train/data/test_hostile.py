@@ -205,7 +205,7 @@ def test_an_error_of_opencv_is_a_decode_error(monkeypatch):
 
     monkeypatch.setattr(cv2, "imdecode", refuse)
     with pytest.raises(DecodeError):
-        decode_rgb(FILES[".png"])
+        decode_rgb(FILES[".webp"])
 
 
 # Checkpoints ---------------------------------------------------------------------------------------------------------
