@@ -47,9 +47,11 @@ def print_report(report: InspectReport, console: Console | None = None) -> None:
     if report.kind == "data":
         sha256 = report.recipe_sha256[:12] or "unknown"
         facts["Recipe"] = f"{report.recipe_name or '(no name)'}  sha256 {sha256}"
-        facts["Score"] = spread(report.scores)
-        facts["Flags"] = by_count(report.flags) or "none"
+        facts["Score"] = spread(report.scores) if report.scores.size else ""
+        facts["Flags"] = by_count(report.flags) or ("none" if report.total else "")
     for name, value in facts.items():
+        if not value:  # no sample has it
+            continue
         say(f"[bold]{name:8}[/]  {escape(value)}")
     for line in report.damaged:
         say(f"[red]damaged[/]  {escape(line)}")

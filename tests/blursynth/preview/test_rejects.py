@@ -1,13 +1,16 @@
 """What `inspect` shows of windows that were left out: one of each reason, in pictures, by what was measured."""
 
+import io
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from blursynth.preview.inspect import inspect
+from blursynth.preview.terminal import print_report
 from blursynth.recipe import Recipe
 from blursynth.run.make import make
 from tests.blursynth.preview.test_source import write_frames
@@ -97,6 +100,13 @@ def test_a_set_of_which_all_was_left_out_is_shown(made, tmp_path):
     report = inspect(tmp_path / "data", tmp_path / "p.html")
     assert not report.cards and report.exit_code == 1 and by_reason(report)["gate:p95_px"].layers
     assert any("no sample was kept" in w for w in report.warnings) and report.png.stat().st_size < 3_000_000
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_report(report, console)
+    lines = console.export_text().splitlines()
+    assert any(line.startswith("Left out  ") for line in lines), "what is known is told"
+    assert not any(line.startswith(("Pictures", "Score", "Flags")) for line in lines), (
+        "no row without a figure"
+    )
 
 
 @pytest.mark.parametrize(
