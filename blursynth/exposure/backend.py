@@ -1,4 +1,4 @@
-"""Which integrator a recipe asks for: numba on the CPU, torch on CUDA, RIFE on either. Torch is imported only then."""
+"""Which integrator a recipe asks for: numba on the CPU, Triton or torch on CUDA, RIFE on either; torch is imported then."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ RIFE_STATS_SCALE = 0.5
 class Collector(Protocol):
     """What collects the light of one window (`exposure.Exposure` documents it)."""
 
-    steps: int
-    longest: int
-
+    @property
+    def steps(self) -> int: ...
+    @property
+    def longest(self) -> int: ...
     def add(self, i: int, light: Any, smooth: Any, forward: np.ndarray, backward: np.ndarray) -> None: ...
     def linear(self) -> np.ndarray: ...
 
@@ -58,23 +59,35 @@ class Integrator:
 
         codes: RGB uint8 (H, W, 3); above: light above white, as `Response.decode` takes it.
         """
-        if self.recipe.device == "cpu" and self.rife is None:
+        device = self.recipe.device
+        if self.rife is None:
             # A clipped lamp's light needs no more than half precision, the table's stays exact.
             half = above.astype(np.float16) if isinstance(above, np.ndarray) else None
             table = response.table(0.0 if isinstance(above, np.ndarray) else above)
             coded = integrate.Coded(codes, table, half)
-            return coded, coded.smooth()
+            if device == "cpu":
+                return coded, coded.smooth()
+            from blursynth.exposure import gpu
+
+            there = gpu.place(coded, device)
+            return there, gpu.smooth(there)
         light = response.decode(codes, above)
-        if self.recipe.device == "cpu":
+        if device == "cpu":
             return light, integrate.quasi(light, isinstance(above, np.ndarray) or above > 0)
         from blursynth.exposure import gpu
 
-        there = gpu.to_device(light, self.recipe.device)
-        return there, gpu.quasi(there)
+        placed = gpu.to_device(light, device)
+        return placed, gpu.quasi(placed)
 
     def unfiltered(self, light: Any) -> Any:
         """Light of `place` as it is, where a collector takes the `quasi` version."""
-        return light.plain() if isinstance(light, integrate.Coded) else light
+        if self.rife is not None:
+            return light
+        if isinstance(light, integrate.Coded):
+            return light.plain()
+        from blursynth.exposure import gpu
+
+        return gpu.smooth(light, plain=True)
 
     def collect(
         self, frames: Sequence[np.ndarray], shutter: Shutter, path: np.ndarray | None = None

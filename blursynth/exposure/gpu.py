@@ -1,36 +1,35 @@
-"""The integrator of integrate.py in torch, for ``device = "cuda"``: the same formulae, all pixels at once.
+"""The integrator of integrate.py for ``device = "cuda"``: one Triton kernel an interval, or torch where it cannot run.
 
-The numba loop walks one pixel's path at a time. Here the pixels that take more than one sub-step are sorted by their
-number of sub-steps, so that the ones still walking at step n are the head of the list: work follows motion, and
-every step is a few dense gathers. integrate.py says what is computed and why; names are
-walk/loop.py's. Agreement with it is
-within 1 code value at 99.9% of pixels (sums run in another order).
+Nothing here waits for the device before the window's end, so that the next pair's flow is computed on the CPU meanwhile.
+The first interval of each kind in a process is tried on a small scene by both: see `check_kernel`. Agreement with the
+numba loop is within 1 code value (sums run in another order).
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from blursynth.exposure.integrate import QUASI, check_collected, radians
-from blursynth.exposure.shutter import Shutter
+from blursynth.exposure import gpu_torch
+from blursynth.exposure.gpu_torch import Interval, Light, Opening, quasi
+from blursynth.exposure.integrate import Coded, check_collected, radians
+from blursynth.exposure.shutter import Shutter, make_shutter
 from blursynth.recipe import RecipeError
-from blursynth.walk.loop import STILL
-from blursynth.walk.steps import (
-    BLOCK,
-    HOT_BLOCK,
-    HOT_STEP_PX,
-    HOT_STEPS,
-    SHORT_PATH,
-    SHORT_PX,
-    STEP_PX,
-)
-from blursynth.walk.vote import APART, BLEND, FADE, ONE_SIDED, SPREAD
 
-CHUNK = 1 << 20
-"""Pixels walked together: bounds what a step holds beside the interval's own frames, flows and step counts."""
+__all__ = ["Exposure", "Light", "check_device", "check_kernel", "place", "quasi", "smooth", "to_device"]
+
+BOUND, SHARE = 1e-4, 0.99
+"""Light, white being 1, by which the kernel may differ from torch, at this share of the small scene's pixels: at the edge
+of two motions a rounding can decide which of them a shaking camera's pixel meets."""
+
+TALLIES = 1024
+"""Rows of the counts, which the kernel's programs share: all in one row they would wait for each other."""
 
 
 def check_device(device: str) -> None:
@@ -43,332 +42,208 @@ def check_device(device: str) -> None:
         )
 
 
-def to_device(light: np.ndarray, device: str) -> Tensor:
-    """Linear light (H, W, 4) float32, moved once a frame."""
-    return torch.from_numpy(np.ascontiguousarray(light)).to(device)
+def to_device(array: np.ndarray, device: str) -> Tensor:
+    """An array on the device; the copy goes on while the CPU does other things."""
+    there = torch.from_numpy(np.ascontiguousarray(array))
+    return there if device == "cpu" else there.pin_memory().to(device, non_blocking=True)
 
 
-def quasi(light: Tensor) -> Tensor:
-    """`exposure.quasi`: light (H, W, 4) float32, pre-filtered; unchanged around clipped light."""
-    x = light.permute(2, 0, 1)[None]
-    side, centre = float(QUASI[0]), float(QUASI[1])
-    p = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    p = centre * p[..., 1:-1] + side * (p[..., :-2] + p[..., 2:])
-    p = centre * p[..., 1:-1, :] + side * (p[..., :-2, :] + p[..., 2:, :])
-    out = p[0].permute(1, 2, 0)
-    hot = (light.amax(2) > 1).float()[None, None]
-    near = F.max_pool2d(hot, 5, 1, 2)[0, 0, :, :, None] > 0
-    return torch.where(near, light, out).contiguous()
+def place(frame: Coded, device: str) -> Light:
+    """A frame's light on the device."""
+    above = None if frame.above is None else to_device(frame.above, device)
+    light = Light(to_device(frame.codes, device), to_device(frame.table, device), above, None)
+    restored = above is not None or frame.table.max() > 1
+    return light._replace(hot=gpu_torch.hot_blocks(light)) if restored else light
 
 
-def _sample(image: Tensor, w: int, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-    """weight (M,) * bilinear samples (M, C), clamped, of an image (H * W, C) of width w at x, y (M,)."""
-    h = image.shape[0] // w
-    x, y = x.clamp(0, w - 1), y.clamp(0, h - 1)
-    x0, y0 = x.long().clamp(max=w - 2), y.long().clamp(max=h - 2)
-    a, b = x - x0, y - y0
-    ab = a * b
-    at = y0 * w + x0
-    corners = ((0, 1 - a - b + ab), (1, a - ab), (w, b - ab), (w + 1, ab))
-    if weight is not None:
-        corners = tuple((off, c * weight) for off, c in corners)  # type: ignore[assignment]
-    out = image[at] * corners[0][1][:, None]
-    for off, c in corners[1:]:
-        out.addcmul_(image[at + off], c[:, None])
-    return out
+def smooth(light: Light, plain: bool = False, kernel: bool = True) -> Tensor:
+    """`gpu_torch.prefilter`, float16 (H, W, 4), by the kernel where it runs."""
+    if kernel and _check_prefilter(light.codes.device.type, light.hot is not None):
+        from blursynth.exposure import gpu_kernel
 
-
-class _Interval:
-    """Two frames and their flows as flat arrays: light, quasi (H * W, 4); fwd, bwd (H * W, 2); w: width."""
-
-    def __init__(
-        self, light: tuple[Tensor, Tensor], smooth: tuple[Tensor, Tensor], forward: Tensor, backward: Tensor
-    ):
-        self.w = light[0].shape[1]
-        self.light0, self.light1 = (v.reshape(-1, 4) for v in light)
-        self.quasi0, self.quasi1 = (v.reshape(-1, 4) for v in smooth)
-        self.fwd, self.bwd = forward.reshape(-1, 2), backward.reshape(-1, 2)
-
-    def apart2(self, at: Tensor) -> Tensor:
-        """Squared disagreement of the flows at pixels `at` (M,), the worse of the two directions."""
-        f, b = self.fwd[at], self.bwd[at]
-        x, y = at % self.w, at // self.w
-        g = _sample(self.bwd, self.w, x + f[:, 0], y + f[:, 1])
-        q = _sample(self.fwd, self.w, x + b[:, 0], y + b[:, 1])
-        return torch.maximum(((f + g) ** 2).sum(1), ((b + q) ** 2).sum(1))
-
-    def between(self, q: Tensor, x: Tensor, y: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """s * light (M, 4) at places x, y, by the flows of pixels q, where both agree: SuperSloMo's two-sided sample."""
-        (fx, fy), (bx, by) = self.fwd[q].unbind(1), self.bwd[q].unbind(1)
-        u = 1 - t
-        ut = u * t
-        out = _sample(self.quasi0, self.w, x - ut * fx + t * t * bx, y - ut * fy + t * t * by, u * s)
-        return out.add_(
-            _sample(self.quasi1, self.w, x + u * u * fx - ut * bx, y + u * u * fy - ut * by, t * s)
-        )
-
-    def contested(self, q: Tensor, x: Tensor, y: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """s * light (M, 4) where the flows disagree: the vote of motions of `vote.add_vote`."""
-        w, h, u = self.w, self.light0.shape[0] // self.w, 1 - t
-        out = self.between(q, x, y, t, torch.full_like(t, float(BLEND)))
-        out += float(FADE) * (_sample(self.light0, w, x, y, u) + _sample(self.light1, w, x, y, t))
-        total = torch.full_like(t, float(BLEND + FADE))
-        for m in (self.fwd[q], -self.bwd[q]):
-            mx, my = m.unbind(1)
-            ax, ay, cx, cy = x - t * mx, y - t * my, x + u * mx, y + u * my
-            spread = float(SPREAD[0]) + float(SPREAD[1]) * (mx * mx + my * my)
-            in0 = 1 / (1 + ((_sample(self.fwd, w, ax, ay) - m) ** 2).sum(1) / spread)
-            in1 = 1 / (1 + ((_sample(self.bwd, w, cx, cy) + m) ** 2).sum(1) / spread)
-            in0 = in0 * in0 * ((ax >= 0) & (ay >= 0) & (ax <= w - 1) & (ay <= h - 1))
-            in1 = in1 * in1 * ((cx >= 0) & (cy >= 0) & (cx <= w - 1) & (cy <= h - 1))
-            vote = in0 * in1 + float(ONE_SIDED) * (in0 * in0 + in1 * in1)
-            w0, w1 = u * in0 + 1e-4, t * in1 + 1e-4
-            out += _sample(self.quasi0, w, ax, ay, vote * w0 / (w0 + w1))
-            out += _sample(self.quasi1, w, cx, cy, vote * w1 / (w0 + w1))
-            total += vote
-        return out * (s / total)[:, None]
+        return gpu_kernel.prefilter(light, plain)
+    return gpu_torch.prefilter(light, plain)
 
 
 class Exposure:
-    """`exposure.Exposure` on a torch device: collects the light of one window, interval by interval."""
+    """`integrate.Exposure` on a torch device: collects the light of one window, interval by interval.
+
+    integrator: "triton", or "torch" once an interval was torch's; kernel: whether Triton's is to be tried at all.
+    """
 
     def __init__(
         self, height: int, width: int, shutter: Shutter, max_steps: int, device: str = "cuda",
-        path: np.ndarray | None = None,
+        path: np.ndarray | None = None, kernel: bool = True,
     ):  # fmt: skip
         """Raises RecipeError when torch has no such device."""
         check_device(device)
-        self.device = device
-        self.size = height, width
+        self.device, self.size, self.shutter, self.max_steps, self.kernel = (
+            device, (height, width), shutter, max_steps, kernel,
+        )  # fmt: skip
         self.acc = torch.zeros(height * width, 4, device=device)
-        self.shutter = shutter
-        self.start, self.stop = (torch.as_tensor(v, device=device) for v in (shutter.start, shutter.stop))
-        self.tables: dict[int, Tensor] = {}
-        self.path = torch.as_tensor(radians(path), device=device)
-        self.max_steps = max_steps
-        self.steps = 0
-        self.longest = 0
+        self.opening = _opening(shutter, path, device)
+        self.tally = torch.zeros(TALLIES, 3, dtype=torch.int64, device=device)
+        self.integrator = "triton"
 
     def add(
         self,
         i: int,
-        light: tuple[Tensor, Tensor],
+        light: tuple[Light | Tensor, Light | Tensor],
         smooth: tuple[Tensor, Tensor],
         forward: np.ndarray | Tensor,
         backward: np.ndarray | Tensor,
     ) -> None:
-        """Interval i: linear light of its two frames, their `quasi` versions (float32 (H, W, 4)), both flows."""
+        """Interval i: linear light of its two frames, of `place` or, for torch alone, float32 (H, W, 4); their
+        pre-filtered versions; both flows."""
         if np.max(self.shutter.stop) <= i or np.min(self.shutter.start) >= i + 1:
             return
-        h, w = self.size
-        flows = [torch.as_tensor(f, device=self.device) for f in (forward, backward)]
-        scene = _Interval(light, smooth, flows[0], flows[1])
-        lo, hi = ((v - i).clamp(0, 1) for v in (self.start, self.stop))
-        span = hi - lo
-        of_row = torch.arange(h, device=self.device).repeat_interleave(w)
-        move2 = torch.maximum((scene.fwd**2).sum(1), (scene.bwd**2).sum(1))
-        length = (
-            self._shaken_path(i, scene, lo, span, of_row) if len(self.path) else move2.sqrt() * span[of_row]
-        )
-        length = length * self.shutter.fine
-        k = torch.ceil(
-            torch.maximum(length / float(STEP_PX), length.clamp(max=float(SHORT_PATH)) / float(SHORT_PX))
-        ).long()
-        k = k.clamp(1, self.max_steps * self.shutter.fine)
-        k = self._add_steps(scene, k, length / self.shutter.fine)
-        if not len(self.path):
-            k = self._share_steps(k)
-        k *= span[of_row] > 0
-        self._tabulate(i, k)
-        self.steps += int(k.sum())
-        self.longest = max(self.longest, int(k.max()))
-        many = (k > 1).nonzero()[:, 0]
-        # The first pixel of each block of two by two decides for all four.
-        firsts = torch.arange(h * w, device=self.device).view(h, w)[::2, ::2]
-        apart = torch.cat([scene.apart2(part) for part in firsts.reshape(-1).split(CHUNK)])
-        disputed = apart > float(APART[0]) + float(APART[1]) * move2[firsts.reshape(-1)]
-        wide = disputed.view(firsts.shape).repeat_interleave(2, 0).repeat_interleave(2, 1)[:h, :w].reshape(-1)
-        if len(self.path):
-            order = k.argsort(descending=True, stable=True)[: int((k > 0).sum())]
-            for part in order.split(CHUNK):
-                self._shaken(i, scene, part, lo, hi, k[part], wide)
-            return
-        wide &= k > 1
-        for n_last, t in ((False, lo), (True, hi)):
-            self._ends(i, scene, t, span, k, of_row, move2, wide, n_last)
-        for contested in (False, True):
-            todo = many[wide[many] == contested]
-            order = k[todo].argsort(descending=True, stable=True)
-            for part in todo[order].split(CHUNK):
-                self._interior(i, scene, part, lo[of_row[part]], span[of_row[part]], k[part], contested)
+        flows = [f if isinstance(f, Tensor) else to_device(f, self.device) for f in (forward, backward)]
+        interval = Interval(light, smooth, flows[0], flows[1])
+        if self.kernel and _runs(self.device, interval, self.opening):
+            from blursynth.exposure import gpu_kernel
 
-    def _weights(self, i: int, rows: Tensor, n: Tensor | int, k: Tensor, dt: Tensor) -> Tensor:
-        """Weights of node n of pixels of the given rows and sub-steps k (M,), dt frames each."""
-        if self.shutter.boxed:
-            return torch.where((k == n) | (n == 0), dt * 0.5, dt)
-        return self.tables[i][k, n, rows]
+            gpu_kernel.add_interval(self.acc, self.tally, interval, self.opening, i, self.max_steps)
+        else:
+            self.integrator = "torch"
+            gpu_torch.add_interval(self.acc, self.tally, interval, self.opening, i, self.max_steps)
 
-    def _tabulate(self, i: int, k: Tensor) -> None:
-        """`Shutter.weights` of interval i, (K + 1, K + 1, H), for every number of sub-steps that occurs."""
-        if self.shutter.boxed:
-            return
-        most, rows = int(k.max()), np.arange(self.size[0])
-        table = np.zeros((most + 1, most + 1, self.size[0]), np.float32)
-        for steps in range(1, most + 1):
-            table[steps, : steps + 1] = self.shutter.weights(i, rows, steps)[1]
-        self.tables = {i: torch.as_tensor(table, device=self.device)}
+    @property
+    def steps(self) -> int:
+        """Sub-steps taken in all; waits for the device."""
+        return int(self.tally[:, 0].sum())
 
-    def _add_steps(self, scene: _Interval, k: Tensor, length: Tensor) -> Tensor:
-        """Sub-steps (H * W,) with those of `steps.add_steps` for ways, px, that cross light above white."""
-        (h, w), most = self.size, self.max_steps * self.shutter.fine
-        far = (length > most * float(STEP_PX)).nonzero()[:, 0]
-        peak = torch.maximum(scene.light0[:, :3].amax(1), scene.light1[:, :3].amax(1)).view(1, 1, h, w)
-        if not len(far) or not (peak > 1).any():
-            return k
-        rows, columns = h // HOT_BLOCK + 1, w // HOT_BLOCK + 1
-        hot = F.pad((peak > 1).float(), (0, columns * HOT_BLOCK - w, 0, rows * HOT_BLOCK - h))
-        hot = F.max_pool2d(F.max_pool2d(hot, HOT_BLOCK), 3, 1, 1)[0, 0] > 0
-        x, y, near = far % w, far // w, torch.zeros_like(far, dtype=torch.bool)
-        motions = scene.fwd[far], -scene.bwd[far]
-        pieces = int(torch.stack(motions).square().sum(2).sqrt().max() / HOT_BLOCK) + 1
-        for s in torch.linspace(-1, 1, 2 * pieces + 1).tolist():
-            for m in motions:
-                ix, iy = (x + s * m[:, 0]).clamp(0, w - 1).long(), (y + s * m[:, 1]).clamp(0, h - 1).long()
-                near |= hot[iy // HOT_BLOCK, ix // HOT_BLOCK]
-        need = torch.ceil(length[far] / float(HOT_STEP_PX)).long().clamp(most, max(most, HOT_STEPS))
-        k[far] = torch.where(near, need, k[far])
-        return k
-
-    def _share_steps(self, k: Tensor) -> Tensor:
-        """`steps.share_steps`: the most of each BLOCK neighbours in a row."""
-        h, w = self.size
-        blocks = F.pad(k.view(h, w), (0, -w % BLOCK)).view(h, -1, BLOCK).amax(2)
-        return blocks.repeat_interleave(BLOCK, 1)[:, :w].reshape(-1)
-
-    def _ends(
-        self, i: int, scene: _Interval, t: Tensor, span: Tensor, k: Tensor, of_row: Tensor, move2: Tensor,
-        wide: Tensor, at_last: bool,
-    ) -> None:  # fmt: skip
-        """First or last node of every exposed pixel, at its row's time t (H,)."""
-        w = scene.w
-        on = (k > 0).nonzero()[:, 0]
-        at_source = ((t == 0) | (t == 1))[of_row]
-        walks = ~at_source & (move2 >= float(STILL) ** 2)
-        for chosen, sampler in (
-            (~walks, None),
-            (walks & ~wide, scene.between),
-            (walks & wide, scene.contested),
-        ):
-            for part in on[chosen[on]].split(CHUNK):
-                if not len(part):
-                    continue
-                rows = of_row[part]
-                when = t[rows]
-                n = k[part] if at_last else torch.zeros_like(k[part])
-                weight = self._weights(i, rows, n, k[part], span[rows] / k[part])
-                if sampler is None:
-                    light = ((1 - when) * weight)[:, None] * scene.light0[part]
-                    light += (when * weight)[:, None] * scene.light1[part]
-                else:
-                    light = sampler(part, part % w, rows, when, weight)
-                light[:, 3] = weight
-                self.acc[part] += light  # every pixel is in one part only
-
-    def _interior(
-        self, i: int, scene: _Interval, part: Tensor, lo: Tensor, span: Tensor, k: Tensor, contested: bool
-    ) -> None:
-        """Nodes 1..k-1 of pixels `part`, sorted by k, most first."""
-        total = torch.zeros(len(part), 4, device=self.device)
-        rows, x = part // self.size[1], part % self.size[1]
-        sampler = scene.contested if contested else scene.between
-        sizes = torch.bincount(k, minlength=1).flip(0).cumsum(0).flip(0).tolist()  # pixels with k >= n
-        for n in range(1, len(sizes) - 1):
-            m = sizes[n + 1]
-            dt = span[:m] / k[:m]
-            t = lo[:m] + n * dt
-            weight = self._weights(i, rows[:m], n, k[:m], dt)
-            light = sampler(part[:m], x[:m], rows[:m], t, weight)
-            light[:, 3] = weight
-            total[:m] += light
-        self.acc[part] += total
-
-    def _pose(self, share: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`nodes.pose_at` at shares (M,) of the camera's path."""
-        last = len(self.path) - 1
-        at = (share * last).clamp(0, last)
-        j = at.long().clamp(max=last - 1)
-        dx, dy, roll = torch.lerp(self.path[j], self.path[j + 1], (at - j)[:, None]).unbind(1)
-        sin, turn = roll.sin(), -2 * (roll / 2).sin() ** 2
-        return turn, sin, -((turn + 1) * dx + sin * dy), sin * dx - (turn + 1) * dy
-
-    def _look(self, pose: tuple[Tensor, ...], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where pixels x, y look under poses of their own, mirrored at the frame's sides; the nearest pixels' numbers."""
-        h, w = self.size
-        turn, sin, dx, dy = pose
-        xx, yy = x - (w - 1) / 2, y - (h - 1) / 2
-        qx, qy = x + (turn * xx + sin * yy + dx), y + (turn * yy - sin * xx + dy)
-        qx, qy = (((n - 1) - ((n - 1) - v.abs()).abs()).clamp(0, n - 1) for v, n in ((qx, w), (qy, h)))
-        return qx, qy, (qy + 0.5).long() * w + (qx + 0.5).long()
-
-    def _shaken_path(self, i: int, scene: _Interval, lo: Tensor, span: Tensor, of_row: Tensor) -> Tensor:
-        """Length, px, of the way of each pixel's content (H * W,), the scene's and the camera's motion in one."""
-        h, w = self.size
-        length = self.stop - self.start
-        ends = (lo + i - self.start) / length, (lo + span + i - self.start) / length
-        opening, closing = self._pose(ends[0]), self._pose(ends[1])
-        x = (torch.arange(w, device=self.device) // 2 * 2).repeat(
-            h
-        )  # the first pixel of two decides for both
-        y = of_row
-        q = self._look(tuple(v[of_row] for v in self._pose((ends[0] + ends[1]) / 2)), x, y)[2]
-        turn, sin, dx, dy = (b - a for a, b in zip(opening, closing, strict=True))
-        pieces = (self.path[1:, :2] - self.path[:-1, :2]).square().sum(1).sqrt()
-        at = torch.arange(len(pieces), device=self.device)
-        a, b = ((v * len(pieces)).clamp(0, len(pieces))[:, None] for v in ends)
-        arc = ((torch.minimum(b, at + 1) - torch.maximum(a, at)).clamp(min=0) * pieces).sum(1)
-        curl = (arc - (dx * dx + dy * dy).sqrt()).clamp(min=0)
-        xx, yy = x - (w - 1) / 2, y - (h - 1) / 2
-        sway = torch.stack([
-            turn[of_row] * xx + sin[of_row] * yy + dx[of_row], turn[of_row] * yy - sin[of_row] * xx + dy[of_row],
-        ], 1)  # fmt: skip
-        open_for = span[of_row, None]
-        move2 = torch.maximum(
-            (scene.fwd[q] * open_for - sway).square().sum(1), (scene.bwd[q] * open_for + sway).square().sum(1)
-        )
-        return move2.sqrt() + curl[of_row]
-
-    def _shaken(
-        self, i: int, scene: _Interval, part: Tensor, lo: Tensor, hi: Tensor, k: Tensor, wide: Tensor
-    ) -> None:
-        """All nodes of pixels `part`, sorted by k, most first, under a shaking camera."""
-        total = torch.zeros(len(part), 4, device=self.device)
-        rows, x = part // scene.w, part % scene.w
-        first, last, length = lo[rows], hi[rows], (self.stop - self.start)[rows]
-        opened = self.start[rows] - i
-        for n in range(int(k[0]) + 1):
-            m = int((k >= n).sum())
-            dt = (last[:m] - first[:m]) / k[:m]
-            t = torch.where(k[:m] == n, last[:m], first[:m] + n * dt)
-            weight = self._weights(i, rows[:m], n, k[:m], dt)
-            qx, qy, q = self._look(self._pose((t - opened[:m]) / length[:m]), x[:m], rows[:m])
-            doubted = wide[q] & (k[:m] > 1)
-            frame0, frame1 = t == 0, t == 1
-            inner = ~(frame0 | frame1)
-            for chosen, sampler in (
-                (frame0, lambda q, x, y, t, s: _sample(scene.quasi0, scene.w, x, y, s)),
-                (frame1, lambda q, x, y, t, s: _sample(scene.quasi1, scene.w, x, y, s)),
-                (inner & ~doubted, scene.between),
-                (inner & doubted, scene.contested),
-            ):
-                on = chosen.nonzero()[:, 0]
-                if len(on):
-                    light = sampler(q[on], qx[on], qy[on], t[on], weight[on])
-                    light[:, 3] = weight[on]
-                    total[on] += light
-        self.acc[part] += total
+    @property
+    def longest(self) -> int:
+        """The most sub-steps of a pixel in an interval; waits for the device."""
+        return int(self.tally[:, 1].max())
 
     def linear(self) -> np.ndarray:
-        """Mean light of the exposure, float32 (H, W, 3)."""
-        check_collected(float(self.acc[:, 3].min()))
-        out = self.acc[:, :3] / self.acc[:, 3:]
-        return out.reshape(*self.size, 3).cpu().numpy()
+        """Mean light of the exposure, float32 (H, W, 3). Raises ValueError where a pixel collected none."""
+        least, faults = float(self.acc[:, 3].min()), int(self.tally[:, 2].sum())
+        if faults:
+            raise ValueError(f"the flow of {faults} pixels is not finite")
+        check_collected(least)
+        return (self.acc[:, :3] / self.acc[:, 3:]).reshape(*self.size, 3).cpu().numpy()
+
+
+def _opening(shutter: Shutter, path: np.ndarray | None, device: str) -> Opening:
+    way = radians(path)
+    far = np.append(0, np.cumsum(np.hypot(*np.diff(way[:, :2], axis=0).T))) if len(way) else None
+    return Opening(
+        to_device(shutter.start, device),
+        to_device(shutter.stop, device),
+        None if shutter.boxed else to_device(np.stack(shutter.integrals), device),
+        None if far is None else to_device(np.stack([*way.T, far]).astype(np.float32), device),
+        shutter.fine,
+    )
+
+
+def _runs(device: str, interval: Interval, opening: Opening) -> bool:
+    """Whether the kernel takes an interval of this kind."""
+    if any(isinstance(v, Tensor) for v in interval.lights):
+        return False
+    restored = any(isinstance(v, Light) and v.hot is not None for v in interval.lights)
+    return check_kernel(device, restored, opening.profile is not None, opening.path is not None)
+
+
+@lru_cache
+def _check_prefilter(device: str, restored: bool) -> bool:
+    """Whether the kernel's pre-filter gives torch's on a small frame; says so in a line where it does not."""
+
+    def differs() -> str | None:
+        from blursynth.exposure import gpu_kernel
+
+        light = _trial_lights(device, restored)[0]
+        for plain in (False, True):
+            ours, theirs = (
+                gpu_kernel.prefilter(light, plain).float(),
+                gpu_torch.prefilter(light, plain).float(),
+            )
+            off = float((ours - theirs).abs().max())
+            if not off <= 0.002:  # float16's last digit between 1 and 4
+                return f"pre-filters a small frame {off:.2g} of white off"
+        return None
+
+    return _tried(device, differs)
+
+
+@lru_cache
+def check_kernel(device: str, restored: bool = False, profiled: bool = False, shaken: bool = False) -> bool:
+    """Whether the kernel gives torch's light of a small scene, within BOUND at SHARE of its pixels and in as many steps;
+    asked once a process and kind of interval. Says so in one line on stderr where it does not, or cannot run.
+
+    restored: with light above white; profiled: through a shutter that is no box; shaken: under a shaking camera.
+    """
+    return _check_prefilter(device, restored) and _tried(
+        device, lambda: _difference(device, restored, profiled, shaken)
+    )
+
+
+def _tried(device: str, differs: Callable[[], str | None]) -> bool:
+    if not device.startswith("cuda") and os.environ.get("TRITON_INTERPRET") != "1":
+        return False  # Triton's interpreter runs anywhere, for tests; its compiler needs a GPU
+    try:
+        why = differs()
+    except ImportError as e:
+        why = f"needs the package triton ({e})"
+    except Exception as e:  # a compiler's, a driver's: whatever it is, torch goes on
+        why = f"does not run: {type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}"
+    if why is not None:
+        print(f"warning: device {device}: the Triton kernel {why}; torch integrates, slower", file=sys.stderr)
+    return why is None
+
+
+def _trial_lights(device: str, restored: bool) -> list[Light]:
+    """Three frames of 40x56 px: a disc crosses a pattern."""
+    y, x = np.mgrid[:40, :56].astype(np.float32)
+    table = (np.linspace(0, 1, 256, dtype=np.float32) ** 2.2)[:, None].repeat(4, 1)
+    table[:, 3] = 1
+    lights = []
+    for i in range(3):
+        inside = _trial_disc(i)
+        waves = [np.sin((x - 9 * i) / a) * np.cos((y - 2 * i) / b) for a, b in ((3, 4), (5, 3), (4, 6))]
+        spots = [np.sin((x + 6 * i) / a + (y - 5 * i) / b) for a, b in ((3, 2), (2, 4), (3, 5))]
+        codes = (127.5 + 120 * np.where(inside, np.stack(spots), np.stack(waves))).transpose(1, 2, 0)
+        above = np.zeros((40, 56, 3), np.float16) if restored else None
+        if above is not None:
+            above[10 + 2 * i : 13 + 2 * i, 12 + 9 * i : 15 + 9 * i] = 3
+        lights.append(place(Coded(codes.astype(np.uint8), table, above), device))
+    return lights
+
+
+def _trial_disc(i: int) -> np.ndarray:
+    y, x = np.mgrid[:40, :56]
+    return (x - 36 + 6 * i) ** 2 + (y - 15 - 5 * i) ** 2 < 11**2
+
+
+def _difference(device: str, restored: bool, profiled: bool, shaken: bool) -> str | None:
+    """How the kernel's light of the small scene differs from torch's, or None."""
+    from blursynth.exposure import gpu_kernel
+
+    profile = np.array([0, 1, 0.4], np.float32) if profiled else None
+    shutter = make_shutter(40, 2, 0.8, 0.1, profile)
+    path = np.array([[-5, 2, -1.0], [0, 0, 0], [4, -3, 0.8]]) if shaken else None
+    opening, lights, results = _opening(shutter, path, device), _trial_lights(device, restored), []
+    filtered = [gpu_torch.prefilter(v) for v in lights]
+    for way in (gpu_kernel.add_interval, gpu_torch.add_interval):
+        acc = torch.zeros(40 * 56, 4, device=device)
+        tally = torch.zeros(TALLIES, 3, dtype=torch.int64, device=device)
+        for i in range(2):
+            motion = [
+                np.where(_trial_disc(j)[..., None], s * np.array([-6, 5]), s * np.array([9, 2])).astype(
+                    np.float32
+                )
+                for s, j in ((1, i), (-1, i + 1))
+            ]
+            flows = [to_device(v, device) for v in motion]
+            pair = (lights[i], lights[i + 1]), (filtered[i], filtered[i + 1])
+            way(acc, tally, Interval(*pair, flows[0], flows[1]), opening, i, 4)
+        results.append(((acc[:, :3] / acc[:, 3:]).cpu(), int(tally[:, 0].sum())))
+    (ours, steps), (theirs, wanted) = results
+    off = (ours - theirs).abs().amax(1)
+    worst = float(off.sort().values[int(SHARE * (len(off) - 1))])
+    if not worst <= BOUND or not bool(torch.isfinite(ours).all()):
+        return f"differs from torch by {worst:.2g} of white on a small scene"
+    if abs(steps - wanted) > 0.01 * wanted:
+        return f"takes {steps} steps on a small scene where torch takes {wanted}"
+    return None

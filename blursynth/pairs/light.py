@@ -77,6 +77,8 @@ class Light:
     """`labels.content_motion`, where labels are asked for."""
     shake: dict[str, Any] | None = None
     """The camera's path as the sample's JSON has it (`shake.describe`)."""
+    integrator: str | None = None
+    """What integrated on a GPU: "triton" or "torch"."""
 
 
 def _opening(intervals: int, length: float) -> tuple[float, float]:
@@ -192,6 +194,7 @@ class LightCollector:
             ),
             content=content_motion(pairs, target, shutter, readout, path) if recipe.labels else None,
             shake=None if path is None else describe(path, w, h),
+            integrator=getattr(exposure, "integrator", None),
         )
 
     def _reach(self, streaks: Streaks, draws: Draws, intervals: int, readout: float) -> float:

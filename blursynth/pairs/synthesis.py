@@ -181,6 +181,7 @@ class Synthesizer:
             "blur_px": light.blur_px,
             "shake": light.shake,
             **({"rife_sha256": rife.sha256} if rife else {}),
+            **({"integrator": light.integrator} if light.integrator else {}),
         }
         flow = light.motion.summary() | encode_flow_thumb(light.motion.mean_flow())
         held = None if plain else heldout_db(*frames[centre - 1 : centre + 2])

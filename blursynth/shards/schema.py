@@ -90,6 +90,7 @@ class Exposure(_Part):
     blur_px: float | None = None
     shake: Shake | None = None
     layers: list[Layer] | None = None
+    integrator: Literal["triton", "torch"] | None = None  # on a GPU
 
 
 class Camera(_Part):

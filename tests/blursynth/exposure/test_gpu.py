@@ -1,4 +1,5 @@
-"""The torch integrator gives what the numba one gives: on the CPU here, on CUDA where there is one."""
+"""The torch integrator gives what the numba one gives: on the CPU here, on CUDA where there is one. test_gpu_kernel.py
+holds the kernel to it."""
 
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import torch
 
 from blursynth.camera.response import load_response
 from blursynth.exposure import gpu as et
+from blursynth.exposure import gpu_torch
 from blursynth.exposure import integrate as ex
 from blursynth.exposure.shutter import Shutter, make_shutter
 from blursynth.motion.flow import PairFlow, estimate_pair
@@ -86,10 +88,13 @@ def test_the_vote_was_put_to_the_test():
     frames = moving_disc((21.0, -8.0), 2)
     pair = estimate_pair("dis", *frames)
     lights = [et.to_device(SRGB.decode(f), "cpu") for f in frames]
-    scene = et._Interval(
-        tuple(lights), tuple(lights), torch.tensor(pair.forward), torch.tensor(pair.backward)
-    )
-    assert 0.02 < (scene.apart2(torch.arange(120 * 160)) > 4).float().mean() < 0.9
+    flows = torch.tensor(pair.forward), torch.tensor(pair.backward)
+    opening = et._opening(make_shutter(120, 1), None, "cpu")
+    walk = gpu_torch._Walk(
+        torch.zeros(120 * 160, 4), torch.zeros(1, 3, dtype=torch.long),
+        et.Interval((lights[0], lights[1]), (lights[0], lights[1]), *flows), opening, 0, 16,
+    )  # fmt: skip
+    assert 0.02 < walk._disputed().float().mean() < 0.9
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -98,7 +103,7 @@ def test_chunks_change_nothing(device, monkeypatch):
     flows = [estimate_pair("dis", *frames)]
     shutter = make_shutter(120, 1, 0.8)
     whole = both(frames, flows, shutter, device)[1]
-    monkeypatch.setattr(et, "CHUNK", 777)
+    monkeypatch.setattr(gpu_torch, "CHUNK", 777)
     assert np.abs(both(frames, flows, shutter, device)[1] - whole).max() < 1e-6
 
 
@@ -135,3 +140,4 @@ def test_a_sample_made_on_cuda_is_the_cpu_s():
         for d in ("cpu", "cuda")
     )
     assert np.mean(np.abs(a.blur_rgb.astype(int) - b.blur_rgb).max(2) > 1) <= 0.001
+    assert "integrator" not in a.exposure and b.exposure["integrator"] == "triton"
