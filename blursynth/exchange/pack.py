@@ -121,14 +121,18 @@ def pack(
         shard_samples,
     )
     with output.lock():
-        _refuse_mix(out, plan)
-        for part in out.glob("*.part"):
-            part.unlink(missing_ok=True)
+        _refuse_mix(output, plan)
+        output.sweep()
         return _write(output, plan, quiet)
 
 
-def _refuse_mix(out: Path, plan: PackPlan) -> None:
+def _refuse_mix(output: Output, plan: PackPlan) -> None:
     """Shards of this very plan may lie there: a run that was killed is gone on with."""
+    out = output.path
+    if name := output.foreign_file():
+        raise OutputError(
+            f"{out}: holds a {name} that blursynth did not write; give another --out, or move it away"
+        )
     shards = {p.stem for p in out.iterdir() if SHARD_NAME.fullmatch(p.stem) and p.suffix in (".tar", ".json")}
     ours = set()
     for name in sorted(shards):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blursynth.checks.shard_files import ShardFiles
+from blursynth.common.atomic import part_name, part_of
 from blursynth.common.errors import UsageError
 from blursynth.common.text import counted
 from blursynth.exchange.lmdb import PairsLmdb
@@ -74,8 +75,11 @@ def unpack(
     out = Path(local_path(str(out)))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: is not an empty folder; give another --out")
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    if out.parent.is_dir():
+        for left in out.parent.iterdir():  # by a call that was killed
+            if part_of(left.name) == out.name and left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+    part = part_name(out)
     part.mkdir(parents=True)
     told = UnpackReport(str(out), layout, lmdb)
     try:

@@ -46,6 +46,21 @@ def packed_bytes(data):
     return found
 
 
+def test_other_programs_files_in_the_folder_stay(tmp_path):
+    root, out = gopro(tmp_path / "set", n=1), tmp_path / "d"
+    out.mkdir()
+    (out / "film.mp4.part").write_text("a download")
+    pack(root, out)
+    assert (out / "film.mp4.part").read_text() == "a download"
+    for name in ("samples.csv", "dataset.json", "_info.json"):
+        other = tmp_path / name.partition(".")[0]
+        other.mkdir()
+        (other / name).write_text("mine")
+        with pytest.raises(OutputError, match=f"holds a {name} that blursynth did not write"):
+            pack(root, other)
+        assert (other / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize(("orientation", "copied"), [(1, True), (3, False), (6, False)])
 def test_a_picture_that_its_metadata_turn_is_packed_upright(tmp_path, orientation, copied):
     """Readers of shards take pixels as they stand; a copy of the file would show one side turned, the other not."""

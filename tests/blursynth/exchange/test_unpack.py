@@ -172,6 +172,17 @@ def members(clip, target, tile=None, window=None, **more):
     return {"blur.png": b"b", "sharp.png": b"s", "json": json.dumps(meta).encode(), **more}
 
 
+def test_a_folder_that_is_not_ours_stays(tmp_path):
+    """Only what a killed call left half-written is removed, known by its name."""
+    pack(gopro(tmp_path / "set", n=1), tmp_path / "d")
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "a").write_text("mine")
+    (tmp_path / "out.0123456789ab.part" / "train").mkdir(parents=True)
+    unpack(tmp_path / "d", tmp_path / "out")
+    assert (tmp_path / "out.part" / "a").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.glob("out*")) == ["out", "out.part"]
+
+
 def test_exposures_around_one_frame_tiles_and_labels_keep_apart(tmp_path):
     data = one_shard(
         tmp_path / "d",
