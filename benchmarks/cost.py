@@ -32,6 +32,8 @@ from blursynth.common.memory import keep_freed_memory
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
 from blursynth.run.task import sample_rng
+from blursynth.shards.picture import encode_image
+from blursynth.video.stills import read_still
 
 BIN = Path(sys.executable).parent / "blursynth"
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -101,7 +103,7 @@ def where(interps: str, windows: int) -> None:
 
 def profile(recipe: Recipe, files: list[Path], windows: int) -> dict[str, float]:
     maker = Synthesizer(recipe)
-    frames = [cv2.imread(str(p))[..., ::-1].copy() for p in files]
+    frames = [read_still(p) for p in files]
     maker.sample(
         "warm", frames, 0, 240.0, np.random.default_rng(0)
     )  # compiles, and fetches memory to work in
@@ -110,12 +112,12 @@ def profile(recipe: Recipe, files: list[Path], windows: int) -> dict[str, float]
     began = time.process_time()
     for i in range(windows):
         t = time.process_time()
-        frames = [cv2.imread(str(p))[..., ::-1].copy() for p in files]
+        frames = [read_still(p) for p in files]
         decode += time.process_time() - t
         sample = watch.runcall(maker.sample, f"clip{i}", frames, 0, 240.0, sample_rng(0, str(i)))
         t = time.process_time()
         for picture in (sample.blur_rgb, sample.sharp_rgb):
-            cv2.imencode(".png", picture[..., ::-1])
+            encode_image(picture, "png")
         encode += time.process_time() - t
     total = time.process_time() - began
     stats = pstats.Stats(watch).stats  # type: ignore[attr-defined]

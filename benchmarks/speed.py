@@ -27,6 +27,7 @@ from truth import Scene
 
 BIN = Path(sys.executable).parent / "blursynth"
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ONE_THREAD.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed copy has its .pyc files
 
 
 def write_clips(folder: Path, seeds: range, speed: float) -> None:

@@ -44,11 +44,17 @@ class FlowStats:
     error: list[np.ndarray] = field(default_factory=list)
     hidden: list[float] = field(default_factory=list)
     total: np.ndarray | None = None
+    last: tuple[np.ndarray, np.ndarray] | None = (
+        None  # a frame and its luma: the next interval begins with it
+    )
 
     def add(self, pair: PairFlow, first: np.ndarray, second: np.ndarray) -> None:
         """Both flows of one interval, and its frames, RGB uint8 (H, W, 3)."""
         backward = np.ascontiguousarray(pair.backward)
-        motion, length, error, hidden = _compare(pair.forward, backward, _luma(first), _luma(second), GRID)
+        before = self.last[1] if self.last is not None and self.last[0] is first else _luma(first)
+        after = _luma(second)
+        self.last = second, after
+        motion, length, error, hidden = _compare(pair.forward, backward, before, after, GRID)
         self.length.append(length)
         self.error.append(error)
         self.hidden.append(hidden / len(length))
@@ -138,21 +144,28 @@ def heldout_db(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> flo
     size = (max(8, before.shape[1] // 2), max(8, before.shape[0] // 2))
     a, m, c = (cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in (before, middle, after))
     pair = estimate_pair("dis-coarse", a, c, 0.5)
-    guess, here = np.zeros(m.shape, np.float32), _grid(size[1], size[0])
+    here = _grid(size[1], size[0])
     quarter = (pair.backward - pair.forward) / 4
-    for image, at in ((a, here + quarter), (c, here - quarter)):
-        guess += 0.5 * cv2.remap(  # type: ignore[call-overload]
-            image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-    mse = float(np.mean((guess - m) ** 2))
+    x, y = (
+        cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+        for image, at in ((a, here + quarter), (c, here - quarter))
+    )
+    # Twice the mean of both and twice the frame, in integers.
+    twice = cv2.add(x, y, dtype=cv2.CV_16S), cv2.add(m, m, dtype=cv2.CV_16S)
+    mse = cv2.norm(*twice, cv2.NORM_L2SQR) / (4 * m.size)
     return round(min(99.0, 10 * np.log10(255**2 / max(mse, 1e-9))), 2)
 
 
 def clipped_share(frames: Sequence[np.ndarray]) -> float:
     """Share of the window's pixels with a channel at 255: their energy above white is lost."""
-    red, green, blue = np.moveaxis(np.stack([f[::GRID, ::GRID] for f in frames]), -1, 0)
-    # `.max(axis=-1)` over three values is five times slower.
-    return round(float(np.mean(np.maximum(np.maximum(red, green), blue) == 255)), 4)
+    hit = seen = 0
+    for f in frames:
+        red, green, blue = np.moveaxis(f[::GRID, ::GRID], -1, 0)
+        most = np.maximum(
+            np.maximum(red, green), blue
+        )  # `.max(axis=-1)` over three values is five times slower
+        hit, seen = hit + int(np.count_nonzero(most == 255)), seen + most.size
+    return round(hit / seen, 4)
 
 
 def score(flow: dict[str, float], heldout: float | None) -> float:

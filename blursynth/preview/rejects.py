@@ -20,7 +20,7 @@ from blursynth.preview.report import Card, words
 from blursynth.recipe import Recipe
 from blursynth.sources.find import Clip
 from blursynth.video.clip import Frame, read_frames
-from blursynth.video.intervals import FOUND, MATCH, NEAR, matches, thumbnail, top_change
+from blursynth.video.intervals import FOUND, NEAR, found_again, thumbnail, top_change
 from blursynth.video.sharpness import SOFT
 from blursynth.video.stills import to_8_bits
 
@@ -163,9 +163,11 @@ def _step_figures(reason: str, frames: list[Frame], at: int) -> str:
             times[b.index] = 1000 * (b.time_s - a.time_s)
     if reason == "cut" and at in thumbs:
         one, other = thumbs[at]
-        found = np.concatenate([matches(one, other), matches(other, one)]) > MATCH
-        if len(found) >= 8:
-            share = f"{np.mean(found):.0%} of the picture's blocks are found again in the other frame"
+        (there, ahead), (here, behind) = found_again(one, other), found_again(other, one)
+        if (blocks := ahead + behind) >= 8:
+            share = (
+                f"{(there + here) / blocks:.0%} of the picture's blocks are found again in the other frame"
+            )
             return f"{share}; below {FOUND:.0%} is a cut."
     if reason == "duplicate" and at in thumbs:
         changes = {i: top_change(cv2.absdiff(*pair)) for i, pair in thumbs.items()}

@@ -133,24 +133,35 @@ def is_cut(a: np.ndarray, b: np.ndarray, mean_difference: float) -> bool:
     """
     if mean_difference < min(4.0, 0.25 * float(b.std())):
         return False
-    found = matches(a, b)
-    if len(found) >= 8 and (found > MATCH).mean() > _SURE:
+    found, blocks = found_again(a, b, _SURE)
+    if blocks >= 8 and found > _SURE * blocks:
         return False  # the other direction costs as much again
-    found = np.concatenate([found, matches(b, a)])
-    if len(found) < 8:
+    back, others = found_again(b, a)
+    if blocks + others < 8:
         return mean_difference > 30
-    return float((found > MATCH).mean()) < FOUND
+    return found + back < FOUND * (blocks + others)
 
 
-def matches(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Best correlation of each textured block of ``a`` within reach in ``b``."""
+def found_again(a: np.ndarray, b: np.ndarray, enough: float = 1.0) -> tuple[int, int]:
+    """How many of the textured blocks of ``a`` are found again within reach in ``b``, and how many there are. The search
+    ends where more than the share ``enough`` is found."""
+    blocks = textured(a)
     wide = cv2.copyMakeBorder(b, _REACH, _REACH, _REACH, _REACH, cv2.BORDER_REFLECT_101)
-    out = []
-    for y in range(0, a.shape[0] - _BLOCK + 1, _BLOCK):
-        for x in range(0, a.shape[1] - _BLOCK + 1, _BLOCK):
-            block = a[y : y + _BLOCK, x : x + _BLOCK]
-            if block.std() < _TEXTURED:
-                continue
-            area = wide[y : y + _BLOCK + 2 * _REACH, x : x + _BLOCK + 2 * _REACH]
-            out.append(float(cv2.matchTemplate(area, block, cv2.TM_CCOEFF_NORMED).max()))
-    return np.array(out, np.float32)
+    found = 0
+    for y, x in blocks:
+        area = wide[y : y + _BLOCK + 2 * _REACH, x : x + _BLOCK + 2 * _REACH]
+        likeness = cv2.matchTemplate(area, a[y : y + _BLOCK, x : x + _BLOCK], cv2.TM_CCOEFF_NORMED)
+        found += cv2.minMaxLoc(likeness)[1] > MATCH
+        if found > enough * len(blocks):
+            break
+    return found, len(blocks)
+
+
+def textured(thumb: np.ndarray) -> list[tuple[int, int]]:
+    """Upper left corners (y, x) of a thumbnail's blocks that have texture."""
+    rows, columns = (n // _BLOCK for n in thumb.shape)
+    whole = thumb[: rows * _BLOCK, : columns * _BLOCK].astype(np.int64)
+    blocks = whole.reshape(rows, _BLOCK, columns, _BLOCK)
+    n, total, squares = _BLOCK**2, blocks.sum((1, 3)), (blocks**2).sum((1, 3))
+    there = n * squares - total**2 >= (n * _TEXTURED) ** 2
+    return [(int(y) * _BLOCK, int(x) * _BLOCK) for y, x in zip(*np.nonzero(there), strict=True)]
