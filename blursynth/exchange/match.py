@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,32 +17,17 @@ from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UsageError
 from blursynth.exchange.members import decode_any
 from blursynth.exchange.photo_file import PhotoFacts, photo_facts
+from blursynth.exchange.statistics import LIGHTS, Statistics, chart, describe, distances, measure
 from blursynth.shards.picture import decode_image
 from blursynth.shards.shard import read_shard
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
-LIGHTS = np.array([0.05, 0.2, 0.6])
-"""Light, white = 1, at which noise is told and compared."""
 MOST = 64
 """Photos, and samples of the other set, that are measured, spread over all."""
 CHARTS, CHART = 3, 1024
-"""Photos, and side of their middle in px, on which that is tried."""
+"""Photos, and side of their middle in px, on which the noise before their JPEG is tried."""
 ROUNDS = 6
 """Corrections of the noise for what the JPEG takes of it."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Of a set of pictures. deviation: noise in linear light at LIGHTS, mean of RGB; coarse: power of the grain at low
-    over that at high frequencies, 1 for white noise; clipped: share of pixels with a channel at 255."""
-
-    pictures: int
-    deviation: np.ndarray
-    coarse: float
-    clipped: float
-    quality: tuple[int, int] | None
-    subsampling: str | None
-    exposure_ms: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -63,9 +47,12 @@ class MatchReport:
 
     def __str__(self) -> str:
         p = self.photos
-        lines = [f"{p.pictures} photos -> {self.out}", *(f"  {line}" for line in _found(p, self.b1, self.b2))]
+        lines = [
+            f"{p.pictures} photos -> {self.out}",
+            *(f"  {line}" for line in describe(p, self.b1, self.b2)),
+        ]
         if self.other is not None:
-            lines += ["", *_table(p, self.other), f"noise of both: {self.out.with_suffix('.png')}"]
+            lines += ["", *distances(p, self.other), f"noise of both: {self.out.with_suffix('.png')}"]
         lines += [f"cannot be read, left out: {name}" for name in self.unreadable[:10]]
         return "\n".join(lines)
 
@@ -96,13 +83,13 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
         raise UsageError(
             f"{files[0]}: cannot be read as a picture, nor can any other file given; give photos or folders of them"
         )
-    measured, noise = _measure(seen)
+    measured, noise = measure(seen)
     b1, b2 = _before_jpeg(noise, measured, [rgb for rgb, _ in seen[:CHARTS]])
     out = Path(out)
     other = None
     if against is not None:
-        other, other_noise = _measure(list(_samples(Path(against))))
-        write_atomic(out.with_suffix(".png"), _chart(noise, other_noise))
+        other, other_noise = measure(list(_samples(Path(against))))
+        write_atomic(out.with_suffix(".png"), chart(noise, other_noise))
     write_atomic(out, _recipe(measured, b1, b2).encode())
     return MatchReport(measured, b1, b2, unreadable, other, out)
 
@@ -136,35 +123,6 @@ def _samples(data: Path) -> Iterator[tuple[np.ndarray, PhotoFacts]]:
                 continue
             quality = json.loads(sample["json"])["camera"].get("jpeg")
             yield decode_image(sample[name], name), PhotoFacts(quality, "4:2:0" if quality else None)
-
-
-def _measure(pictures: Sequence[tuple[np.ndarray, PhotoFacts]]) -> tuple[Statistics, Noise]:
-    """Statistics, and the noise that is the median over the pictures."""
-    srgb = load_response("srgb")
-    found = [n for n in (estimate_noise([rgb], srgb) for rgb, _ in pictures) if n.variance(0.2).any()]
-    if not found:
-        raise UsageError(
-            "no picture has areas flat enough to measure noise in; give larger ones, not scaled down"
-        )
-    noise = Noise(*(np.median([getattr(n, k) for n in found], axis=0) for k in ("a", "b", "grain")))
-    facts = [f for _, f in pictures]
-    qualities = [f.quality for f in facts if f.quality]
-    kinds = Counter(f.subsampling for f in facts if f.subsampling)
-    times = [1000 * f.exposure_s for f in facts if f.exposure_s]
-    statistics = Statistics(
-        pictures=len(pictures),
-        deviation=_deviation(noise),
-        coarse=float(noise.grain[:, 1:3].mean() / max(noise.grain[:, -2:].mean(), 1e-3)),
-        clipped=float(np.mean([(rgb == 255).any(2).mean() for rgb, _ in pictures])),
-        quality=(min(qualities), max(qualities)) if qualities else None,
-        subsampling=kinds.most_common(1)[0][0] if kinds else None,
-        exposure_ms=(min(times), float(np.median(times)), max(times)) if times else None,
-    )
-    return statistics, noise
-
-
-def _deviation(noise: Noise) -> np.ndarray:
-    return np.array([np.sqrt(noise.variance(x).mean()) for x in LIGHTS])
 
 
 def _before_jpeg(noise: Noise, measured: Statistics, photos: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -206,76 +164,11 @@ def _line(x: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
     return float(f"{min(a, 0.1):.4g}"), float(f"{min(np.sqrt(b), 0.1):.4g}")
 
 
-def _found(s: Statistics, b1: float, b2: float) -> list[str]:
-    percent = ", ".join(f"{100 * d:.2f}% at {100 * x:g}%" for x, d in zip(LIGHTS, s.deviation, strict=True))
-    lines = [
-        f"noise: variance {b1:g} x + {b2:g}^2 in linear RGB before the JPEG; in the photos {percent} light",
-        f"grain: {s.coarse:.1f} times the power at low frequencies as at high ones (white noise: 1)",
-        f"clipped: {100 * s.clipped:.2f}% of the pixels have a channel at 255",
-    ]
-    if s.quality:
-        lines.append(
-            f"JPEG: quality {s.quality[0]} to {s.quality[1]}, {s.subsampling or 'subsampling not known'}"
-        )
-    if s.exposure_ms:
-        low, middle, high = s.exposure_ms
-        lines.append(f"exposure: {low:.3g} to {high:.3g} ms, median {middle:.3g} ms (EXIF)")
-    return lines
-
-
 def _recipe(s: Statistics, b1: float, b2: float) -> str:
     low, high = s.quality or (0, 0)
     jpeg_line = f'jpeg = "{low if low == high else f"{low}-{high}"}"' if s.quality else 'jpeg = "off"'
-    comments = "\n".join(f"# {line}" for line in _found(s, b1, b2))
+    comments = "\n".join(f"# {line}" for line in describe(s, b1, b2))
     return (
         f'name = "match"\ncite = "measured in {s.pictures} photos by blursynth match"\n{comments}\n'
         f'noise = "rgb:{b1:g},{b2:g}"\n{jpeg_line}\nhighlights = "auto"\ngate = "default"\n'
     )
-
-
-def _table(a: Statistics, b: Statistics) -> list[str]:
-    """The distance between two sets, statistic by statistic."""
-    rows: list[tuple[str, ...]] = [("", "photos", "made", "distance")]
-    for x, p, q in zip(LIGHTS, a.deviation, b.deviation, strict=True):
-        rows.append(
-            (
-                f"noise at {100 * x:g}% light, %",
-                f"{100 * p:.3f}",
-                f"{100 * q:.3f}",
-                f"x{q / max(p, 1e-9):.2f}",
-            )
-        )
-    rows.append(("grain, low over high", f"{a.coarse:.2f}", f"{b.coarse:.2f}", f"x{b.coarse / a.coarse:.2f}"))
-    clipped = (100 * a.clipped, 100 * b.clipped)
-    rows.append(("clipped, %", *(f"{v:.2f}" for v in clipped), f"{clipped[1] - clipped[0]:+.2f}"))
-    p, q = ([sum(s.quality) / 2] if s.quality else [] for s in (a, b))
-    words = tuple(f"{v[0]:.0f}" if v else "none" for v in (p, q))
-    rows.append(
-        ("JPEG quality", *words, f"{q[0] - p[0]:+.0f}" if p and q else ("0" if p == q else "differs"))
-    )
-    wide = [max(len(r[i]) for r in rows) for i in range(4)]
-    return [r[0].ljust(wide[0]) + "".join("  " + r[i].rjust(wide[i]) for i in (1, 2, 3)) for r in rows]
-
-
-def _chart(photos: Noise, made: Noise) -> bytes:
-    """PNG: deviation of the noise over light, of the photos (black) and of the made set (red), 0 to 80% light."""
-    h, w, left, bottom = 400, 600, 60, 40
-    x = np.linspace(0.01, 0.8, 80)
-    curves = [np.array([np.sqrt(n.variance(v).mean()) for v in x]) for n in (photos, made)]
-    top = 1.1 * max(float(c.max()) for c in curves) or 1.0
-    image = np.full((h, w, 3), 255, np.uint8)
-    cv2.rectangle(image, (left, 10), (w - 10, h - bottom), (160, 160, 160), 1)
-    for curve, colour, name, row in zip(
-        curves, ((0, 0, 0), (30, 30, 220)), ("photos", "made"), (30, 50), strict=True
-    ):
-        px = left + x / 0.8 * (w - 10 - left)
-        py = h - bottom - curve / top * (h - bottom - 10)
-        points = np.stack([px, py], 1).round().astype(np.int32)
-        cv2.polylines(image, [points], False, colour, 2, cv2.LINE_AA)
-        cv2.putText(image, name, (left + 10, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
-    for text, at in (
-        (f"{100 * top:.2f}%", (4, 22)), ("0", (44, h - bottom)), ("light 0", (left, h - 14)),
-        ("80%", (w - 45, h - 14)), ("noise (deviation, linear light)", (230, h - 14)),
-    ):  # fmt: skip
-        cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
-    return cv2.imencode(".png", image)[1].tobytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import tomllib
 from collections import Counter, defaultdict
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from blursynth.pairs.flow_thumb import decode_flow_thumb
 from blursynth.preview.index import Entry, Index, exposed_frames, index_data, read_sample
 from blursynth.preview.rejects import LeftOut, rejected_cards
 from blursynth.preview.report import Card, InspectError, InspectReport, Table, motion, pick_ranks, rank_name
+from blursynth.preview.warnings import warnings_of, why_nothing
 from blursynth.recipe import Recipe, RecipeError
 from blursynth.run.outcome import WindowSpec
 from blursynth.run.report import RunLog
@@ -57,9 +57,9 @@ def inspect_data(target: Path, samples: int, seconds: float = 30.0) -> InspectRe
     report.rejects = dict(rejects.most_common())
     left_out = [LeftOut.of(row, side) for side in index.sides for row in rows(side, "left_out")]
     if not index.entries and not left_out:
-        raise InspectError(_nothing(target, index, report))
+        raise InspectError(why_nothing(target, index, report))
     _figures(report, index)
-    _warn(report, index)
+    report.warnings += warnings_of(index)
 
     order, report.ranked_by = _ranking(index.entries)
     ranked = [index.entries[i] for i in order]
@@ -155,17 +155,6 @@ def _card(entry: Entry, rank: str) -> Card:
     return card.show(("Blurred", blur), ("Sharp", sharp))
 
 
-def _nothing(target: Path, index: Index, report: InspectReport) -> str:
-    of = counted(len(index.files), "shard")
-    if index.damaged:
-        return f"{target}: no whole sample in {of}; {index.damaged[0]}"
-    if not index.files:
-        lost = f"; {counted(sum(report.rejects.values()), report.noun)} left out: {by_count(report.rejects)}"
-        return f"{target}: no shards (*.tar){lost if report.rejects else ''}; run `blursynth make --out {target}`"
-    odd = by_count({what: n for what, n in index.oddities.items() if n}, 3)
-    return f"{target}: {of}, no sample in them" + (f" ({odd})" if odd else "")
-
-
 def _figures(report: InspectReport, index: Index) -> None:
     kept = Counter(e.split for e in index.entries)
     report.samples = {s: kept[s] for s in sorted(index.shards, key=lambda s: (_SPLITS.get(s, 9), s))}
@@ -235,48 +224,3 @@ def _recipe(index: Index) -> dict[str, Any]:
         return tomllib.loads(data.decode("utf-8")) if data is not None else group(index.dataset, "recipe")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
         return group(index.dataset, "recipe")
-
-
-def _warn(report: InspectReport, index: Index) -> None:
-    warn, dataset = report.warnings, index.dataset
-    errors = sum(len(texts(side.get("errors"))) for side in index.sides)
-    if errors:
-        warn.append(
-            f"{counted(errors, 'window')} failed with an error of the synthesis (listed in the sidecars)"
-        )
-    if not index.sides:
-        warn.append(
-            "no sidecar beside the shards: what was left out is unknown, the run may not have finished"
-        )
-    elif not index.entries:
-        warn.append("no sample was kept: every window was left out, for the reasons shown")
-    known = [r for r in index.recipes if r]
-    if len(known) > 1:
-        warn.append(f"samples of {len(known)} different recipes: " + ", ".join(r[:12] for r in known[:4]))
-    for a, b in combinations(sorted(index.clips), 2):
-        if shared := {c for c in index.clips[a] & index.clips[b] if not c.endswith("\0?")}:
-            such = f"{counted(len(shared), 'source clip')} (such as {min(shared).partition(chr(0))[2][:80]})"
-            warn.append(f"{a} and {b} share {such}: validation would flatter")
-    warn += [f"{count:,} × {oddity}" for oddity, count in index.oddities.most_common() if count]
-    if not index.is_folder:
-        return
-    again = "`blursynth make` with the same options resumes it"
-    if parts := sum(1 for _ in index.folder.glob("*.part")):
-        warn.append(f"{counted(parts, 'unfinished file')} (.part): a run is going on or was stopped; {again}")
-    if not dataset:
-        warn.append("no readable dataset.json: the run may not have finished")
-    elif dataset.get("complete") is False:
-        warn.append(f"dataset.json says that the run did not finish; {again}")
-    unused = rows(dataset, "not_used")
-    for what in unused[:5]:
-        warn.append(f"source not used: {str(what.get('source'))[:80]} ({str(what.get('reason'))[:40]})")
-    if len(unused) > 5:
-        warn.append(f"and {len(unused) - 5} more sources not used, listed in dataset.json")
-    of = group(dataset, "splits")
-    named = {str(shard.get("file")) for split in of for shard in rows(group(of, split), "shards")}
-    if missing := sorted(named - {s.name for s in index.files}):
-        warn.append(
-            f"{counted(len(missing), 'shard')} named in dataset.json but not there: {', '.join(missing[:4])}"
-        )
-    if "val" not in index.shards and "test" not in index.shards:
-        warn.append("no validation split: give more clips, or a larger --val-fraction")

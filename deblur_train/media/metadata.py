@@ -13,13 +13,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from deblur_train.media.tiff import ICC_TAG, TIFF, directory, order_of, orientation_of, with_profile
+
 PNG = b"\x89PNG\r\n\x1a\n"
 ICC_MARK = b"ICC_PROFILE\0"
 ICC_LIMIT = 16 << 20  # bytes of a profile; real ones have at most a few million
-TIFF = (b"II*\0", b"MM\0*")
-ORIENTATION, ICC_TAG, EXTRA_SAMPLES = 0x0112, 34675, 338
-
-
 XMP_MARKS = (b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0")
 PNG_EXTRAS = {
     b"gAMA": "gAMA",
@@ -55,62 +53,23 @@ def read_metadata(data: bytes) -> Metadata:
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             found = _read_webp(data)
         elif data[:4] in TIFF:
-            entries, following = _directory(data)
+            entries, following = directory(data)
             icc = entries.get(ICC_TAG)
-            at = struct.unpack_from(_order(data) + "I", icc[2])[0] if icc else 0
+            at = struct.unpack_from(order_of(data) + "I", icc[2])[0] if icc else 0
             found = Metadata(data, data[at : at + icc[1]] if icc else None, several=following != 0)
             found = replace(found, names=tuple(name for tag, name in TIFF_EXTRAS.items() if tag in entries))
             # The whole file is the structure; its orientation counts, but it is no block for another file.
-            return replace(found, exif=None, orientation=_orientation(data))
+            return replace(found, exif=None, orientation=orientation_of(data))
         else:
             return Metadata()
     except (struct.error, IndexError, KeyError, zlib.error):
         return Metadata()
-    return replace(found, orientation=_orientation(found.exif)) if found.exif else found
+    return replace(found, orientation=orientation_of(found.exif)) if found.exif else found
 
 
 def exif_orientation(data: bytes) -> int:
     """The orientation tag (1-8) of an image file's bytes; 1 when there is none or it is nonsense."""
     return read_metadata(data).orientation
-
-
-def for_upright(exif: bytes) -> bytes:
-    """An EXIF block for the restored, upright picture: orientation 1, and no thumbnail (it shows the blurred one)."""
-    block = bytearray(exif)
-    try:
-        order = _order(exif)
-        (at,) = struct.unpack_from(order + "I", exif, 4)
-        (count,) = struct.unpack_from(order + "H", exif, at)
-        for i in range(count):
-            entry = at + 2 + 12 * i
-            if struct.unpack_from(order + "HHI", exif, entry) == (ORIENTATION, 3, 1):
-                struct.pack_into(order + "H", block, entry + 8, 1)
-        struct.pack_into(order + "I", block, at + 2 + 12 * count, 0)
-    except (struct.error, KeyError):
-        return exif
-    return bytes(block)
-
-
-def alpha_as_stored(data: bytes) -> bytes:
-    """A TIFF whose decoder leaves colours under its alpha as they are stored; other bytes as they are.
-
-    libtiff multiplies the colours of 8-bit pictures by an alpha that is called unassociated (ExtraSamples 2): the
-    transparent parts would come out dark. Called associated (1), they stay.
-    """
-    if data[:4] not in TIFF:
-        return data
-    try:
-        order = _order(data)
-        (at,) = struct.unpack_from(order + "I", data, 4)
-        (count,) = struct.unpack_from(order + "H", data, at)
-        for i in range(count):
-            entry = at + 2 + 12 * i
-            tag, kind, n, value = struct.unpack_from(order + "HHIH", data, entry)
-            if (tag, kind, n, value) == (EXTRA_SAMPLES, 3, 1, 2):
-                return data[: entry + 8] + struct.pack(order + "H", 1) + data[entry + 10 :]
-    except struct.error:
-        pass
-    return data
 
 
 def profile_fits(icc: bytes, grey: bool) -> bool:
@@ -134,39 +93,8 @@ def embed(data: bytes, exif: bytes | None, icc: bytes | None, extras: tuple[byte
     if data[:4] == b"RIFF":
         return _into_webp(data, exif, icc)
     if data[:4] in TIFF and icc:
-        return _into_tiff(data, icc)
+        return with_profile(data, icc)
     return data
-
-
-def _order(tiff: bytes) -> str:
-    return {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
-
-
-def _directory(tiff: bytes) -> tuple[dict[int, tuple[int, int, bytes]], int]:
-    """The first directory: {tag: (type, count, its four value bytes)}, and where the next one stands (0: none)."""
-    order = _order(tiff)
-    (at,) = struct.unpack_from(order + "I", tiff, 4)
-    (count,) = struct.unpack_from(order + "H", tiff, at)
-    entries = {}
-    for i in range(count):
-        tag, kind, n = struct.unpack_from(order + "HHI", tiff, at + 2 + 12 * i)
-        entries[tag] = (kind, n, tiff[at + 10 + 12 * i : at + 14 + 12 * i])
-    return entries, struct.unpack_from(order + "I", tiff, at + 2 + 12 * count)[0]
-
-
-def _orientation(tiff: bytes) -> int:
-    """Read entry by entry: a block cut off behind the tag still says how to turn the picture."""
-    try:
-        order = _order(tiff)
-        (at,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, at)
-        for i in range(count):
-            tag, kind, n, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * i)
-            if (tag, kind, n) == (ORIENTATION, 3, 1):
-                return value if 1 <= value <= 8 else 1
-    except (struct.error, KeyError):
-        pass
-    return 1
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -285,18 +213,3 @@ def _into_webp(data: bytes, exif: bytes | None, icc: bytes | None) -> bytes:
         for name, content in chunks
     )
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
-
-
-def _into_tiff(data: bytes, icc: bytes) -> bytes:
-    """The profile and a copy of the first directory with its tag go to the end; the header points there."""
-    order = _order(data)
-    entries, following = _directory(data)
-    data += b"\0" * (len(data) % 2)
-    at_icc = len(data)
-    data += icc + b"\0" * (len(icc) % 2)
-    entries[ICC_TAG] = (7, len(icc), struct.pack(order + "I", at_icc))
-    table = b"".join(
-        struct.pack(order + "HHI", tag, kind, n) + value for tag, (kind, n, value) in sorted(entries.items())
-    )
-    directory = struct.pack(order + "H", len(entries)) + table + struct.pack(order + "I", following)
-    return data[:4] + struct.pack(order + "I", len(data)) + data[8:] + directory

@@ -11,7 +11,8 @@ import numpy as np
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UserError
 from blursynth.shards.picture import image_size
-from deblur_train.media.metadata import TIFF, alpha_as_stored, embed, for_upright, profile_fits, read_metadata
+from deblur_train.media.metadata import embed, profile_fits, read_metadata
+from deblur_train.media.tiff import TIFF, alpha_as_stored, for_upright
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp")
 CONVERT = {".heic": "HEIC", ".heif": "HEIF", ".gif": "GIF (256 colours)", ".jxl": "JPEG XL"}

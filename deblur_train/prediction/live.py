@@ -10,40 +10,30 @@ at most 340 ms old when it is out, for as long as the loop runs.
 
 from __future__ import annotations
 
-import os
 import queue
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from fractions import Fraction
-from pathlib import Path
-from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from rich.console import Console
 from torch import nn
 
-from blursynth.common.atomic import part_beside
 from blursynth.common.progress import show_line
 from blursynth.common.stop import stop_asked
 from blursynth.common.text import counted
 from deblur_train.inference.restorer import Restorer
 from deblur_train.inference.tiles import restore
-from deblur_train.media.pictures import ImageError
-from deblur_train.media.video_in import Colour, Shot, VideoFacts
-from deblur_train.media.video_out import CONTAINERS, Encoding, VideoWriter, choose_codec
+from deblur_train.prediction.live_sink import open_sink
 from deblur_train.prediction.live_source import open_source
 from deblur_train.prediction.predict import Options
 from deblur_train.prediction.smooth import Smoother
 
 KEPT = 10_000  # latencies that statistics are taken from: the last ones, so that a loop may run for ever
 LOOK = 0.2  # seconds between looks at ``stop`` while the source gives nothing
-TICKS = 1000  # time stamps of a live recording: milliseconds since its first frame
 
 
 @dataclass(frozen=True)
@@ -141,12 +131,6 @@ def live(
             newest.get_nowait()
 
 
-class Sink(Protocol):
-    """Takes frames; false: it wants no more."""
-
-    def __call__(self, rgb: np.ndarray, seconds: float) -> bool: ...
-
-
 def run_live(
     source: str,
     restorer: Restorer,
@@ -164,7 +148,7 @@ def run_live(
     # Only what is past can be smoothed over: waiting for the next frame would be latency.
     smoother = Smoother(options.temporal - 1, 0) if options.temporal > 1 else None
     stats, said = LiveStats(), 0.0
-    with stop_asked() as asked, _open(out, options.encoding) as show:
+    with stop_asked() as asked, open_sink(out, options.encoding) as show:
         for result in live(frames, restorer, stats, asked):
             if said == 0.0:
                 said = result.captured_at
@@ -191,79 +175,3 @@ def words(stats: LiveStats) -> str:
 def _shown(result: LiveResult, smoother: Smoother | None, side_by_side: bool) -> np.ndarray:
     rgb = smoother.push(result.rgb)[0] if smoother else result.rgb
     return np.hstack([result.blurred, rgb]) if side_by_side else rgb
-
-
-@contextmanager
-def _open(out: str, encoding: Encoding) -> Iterator[Sink]:
-    if out == "window":
-        yield from _window()
-    elif out == "-":
-        yield from _pipe(sys.stdout.buffer)
-    else:
-        path = Path(out)
-        if path.suffix.lower() not in CONTAINERS:
-            raise ImageError(
-                f"{out}: --live writes {', '.join(CONTAINERS)} files, to a window, or to - (a pipe)"
-            )
-        choose_codec(encoding.codec)
-        with part_beside(path) as part:
-            recording = _Recording(part, path.suffix.lower(), encoding)
-            yield recording
-            recording.close(path)
-
-
-def _window() -> Iterator[Sink]:
-    title = "deblur-train: q ends"
-    try:
-        cv2.namedWindow(title, cv2.WINDOW_NORMAL)
-    except cv2.error:
-        raise ImageError(
-            "--out window: this OpenCV is a headless build and has no windows; install opencv-contrib-python in its "
-            "place, or give --out FILE.mp4, or --out - and a player (ffplay -f rawvideo -pixel_format rgb24 ...)"
-        ) from None
-
-    def show(rgb: np.ndarray, seconds: float) -> bool:
-        bytes_ = rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)
-        cv2.imshow(title, cv2.cvtColor(bytes_, cv2.COLOR_RGB2BGR))
-        return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
-
-    try:
-        yield show
-    finally:
-        cv2.destroyWindow(title)
-
-
-def _pipe(stream: Any) -> Iterator[Sink]:
-    def show(rgb: np.ndarray, seconds: float) -> bool:
-        try:
-            stream.write(np.ascontiguousarray(rgb if rgb.dtype == np.uint8 else rgb >> 8, np.uint8).data)
-            stream.flush()
-        except BrokenPipeError:  # the reader has seen enough; Python must not complain again when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            return False
-        return True
-
-    yield show
-
-
-class _Recording:
-    """A video file of unevenly spaced frames: each stands at the time it was captured."""
-
-    def __init__(self, part: Path, suffix: str, encoding: Encoding) -> None:
-        self.part, self.suffix, self.encoding = part, suffix, encoding
-        self.writer: VideoWriter | None = None
-        self.began, self.last = 0.0, -1
-
-    def __call__(self, rgb: np.ndarray, seconds: float) -> bool:
-        if self.writer is None:
-            self.began = seconds
-            facts = VideoFacts(Fraction(1, TICKS), Fraction(25), Colour(), Fraction(1), 0)
-            self.writer = VideoWriter(self.part, self.suffix, facts, rgb, self.encoding)
-        self.last = max(round((seconds - self.began) * TICKS), self.last + 1)
-        self.writer.write(Shot(rgb, self.last, 0))
-        return True
-
-    def close(self, path: Path) -> None:
-        if self.writer is None:
-            raise ImageError(f"{path}: not written: the source gave no frame")
-        self.writer.close()

@@ -139,7 +139,7 @@ def test_formats_are_checked_before_work_begins(tmp_path):
     (tmp_path / "c.png").write_bytes(encoded(".png", smooth(3, 8), 1))
     for name, words in (
         ("a.heic", "HEIC is not supported; convert it to PNG"),
-        ("b.xyz", "are written as .png"),
+        ("b.xyz", "not a picture or video by its name; known: .png"),
     ):
         result = CliRunner().invoke(main, ["predict", str(tmp_path / name), "--device", "cpu"])
         assert result.exit_code == 1 and words in " ".join(result.output.split()), result.output
