@@ -92,6 +92,7 @@ def test_every_kind_of_interval_passes_its_check(restored, profiled, shaken, cap
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shutter", ["box", "triangle, part, rolling", "instant of each row"])
 @pytest.mark.parametrize("px", [0, 6])
 def test_agrees_with_numba_within_one_code(shutter, px):
@@ -107,6 +108,7 @@ def test_agrees_with_numba_within_one_code(shutter, px):
         assert np.mean(apart(a, b) > 1) <= 0.001 and np.mean(apart(a, b) > 0) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(2, 2), (5, 3), (9, 8), (7, 9), (23, 41)])
 def test_a_picture_of_any_size_is_torch_s_by_the_tile_that_gpus_take(size, kernel, monkeypatch):
     monkeypatch.setattr(kernel, "TILE", (8, 4))
@@ -161,7 +163,7 @@ def test_torch_integrates_where_the_kernel_fails_and_one_line_says_so(fault, ker
     said = capfd.readouterr().err.strip().splitlines()
     assert len(said) == 1 and said[0].startswith("warning: device") and "torch integrates" in said[0]
     wanted = expose(frames, flows, make_shutter(h, 1), kernel=False)[0]
-    assert np.abs(e.linear() - wanted).max() < 1e-6
+    assert np.abs(e.linear() - wanted).max() < 1e-4  # the pre-filter stays the kernel's: float16's last digit
 
 
 def test_without_triton_torch_integrates(monkeypatch, capfd):
@@ -186,7 +188,9 @@ types |= {n: "i32" for n in ("w", "h", "kmax", "parts", "places", "rows")}
 rest = {"COLUMNS": gpu_kernel.TILE[0], "ROWS": gpu_kernel.TILE[1]}
 rest |= {n: None for n in walk.arg_names if n not in types and n not in rest}
 signature = {n: types.get(n, "constexpr") for n in walk.arg_names}
-source = ASTSource(walk, signature, {(walk.arg_names.index(n),): v for n, v in rest.items()})
+place = {n: (i,) for i, n in enumerate(walk.arg_names)}
+aligned = {place[n]: [["tt.divisibility", 16]] for n, t in types.items() if t.startswith("*")}
+source = ASTSource(walk, signature, {place[n]: v for n, v in rest.items()}, aligned)
 made = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options={"num_warps": 1})
 print(len(made.asm["cubin"]), made.metadata.shared)
 """
