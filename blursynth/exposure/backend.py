@@ -38,7 +38,7 @@ class Integrator:
 
     def __init__(self, recipe: Recipe, rife_weights: str | None = None):
         """Raises RecipeError: no CUDA device for device = "cuda"; weights missing or unusable for interp = "rife"."""
-        self.recipe = recipe
+        self.recipe, self.device = recipe, recipe.device
         if recipe.device != "cpu":
             from blursynth.exposure.gpu import check_device
 
@@ -59,7 +59,7 @@ class Integrator:
 
         codes: RGB uint8 (H, W, 3); above: light above white, as `Response.decode` takes it.
         """
-        device = self.recipe.device
+        device = self.device
         if self.rife is None:
             # A clipped lamp's light needs no more than half precision, the table's stays exact.
             half = above.astype(np.float16) if isinstance(above, np.ndarray) else None
@@ -98,8 +98,8 @@ class Integrator:
             from blursynth.exposure.rife import RifeExposure
 
             return RifeExposure(self.rife, frames, shutter, self.recipe.fps_up, self.recipe.flow_scale, path)
-        if self.recipe.device == "cpu":
+        if self.device == "cpu":
             return integrate.Exposure(h, w, shutter, self.recipe.fps_up, path)
         from blursynth.exposure import gpu
 
-        return gpu.Exposure(h, w, shutter, self.recipe.fps_up, self.recipe.device, path)
+        return gpu.Exposure(h, w, shutter, self.recipe.fps_up, self.device, path)

@@ -44,8 +44,11 @@ def check_device(device: str) -> None:
 
 def to_device(array: np.ndarray, device: str) -> Tensor:
     """An array on the device; the copy goes on while the CPU does other things."""
-    there = torch.from_numpy(np.ascontiguousarray(array))
-    return there if device == "cpu" else there.pin_memory().to(device, non_blocking=True)
+    array = np.ascontiguousarray(array)
+    there = torch.from_numpy(
+        array if array.flags.writeable else array.copy()
+    )  # torch warns of what is read-only
+    return there if device.startswith("cpu") else there.pin_memory().to(device, non_blocking=True)
 
 
 def place(frame: Coded, device: str) -> Light:

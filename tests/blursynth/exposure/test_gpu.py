@@ -132,12 +132,31 @@ def test_without_cuda_the_recipe_is_refused_in_one_line():
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_sample_made_on_cuda_is_the_cpu_s():
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu:0",  # torch on the CPU; "cpu" is numba
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "settings", [{}, {"readout_ms": 3.0, "highlights": "rsblur"}, {"shake": "6", "profile": "triangle"}]
+)
+def test_a_sample_made_on_a_device_is_the_cpu_s_and_says_by_what(device, settings):
     frames = moving_disc((6.3, -2.1), 5)
-    a, b = (
-        Synthesizer(Recipe(interp="dis", device=d)).sample("c", frames, 0, None, np.random.default_rng(0))
-        for d in ("cpu", "cuda")
-    )
-    assert np.mean(np.abs(a.blur_rgb.astype(int) - b.blur_rgb).max(2) > 1) <= 0.001
-    assert "integrator" not in a.exposure and b.exposure["integrator"] == "triton"
+    for f in frames:
+        f[20:24, 30:34] = 255
+        f.flags.writeable = False
+    made = []
+    for d in ("cpu", device):
+        synthesizer = Synthesizer(Recipe(interp="dis", noise="off", **settings))
+        synthesizer.light.integrator.device = d
+        made.append(synthesizer.sample("c", frames, 0, 240.0, np.random.default_rng(0)))
+    a, b = made
+    assert np.mean(np.abs(a.blur_rgb.astype(int) - b.blur_rgb).max(2) > 1) <= 0.002
+    assert np.mean(np.abs(a.sharp_rgb.astype(int) - b.sharp_rgb).max(2) > 1) <= 0.002
+    assert "integrator" not in a.exposure
+    assert b.exposure["integrator"] == ("triton" if device == "cuda" else "torch")
+    assert b.exposure["substeps"]["max"] == a.exposure["substeps"]["max"]
