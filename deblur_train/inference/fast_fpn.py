@@ -18,6 +18,13 @@ from deblur_train.models.generator import FPNGenerator, MobileNetPyramid
 from deblur_train.models.mobilenet import TAPS, InvertedResidual
 
 
+def filtered(conv: Conv) -> Any:
+    """``conv``, or the same with fewer products."""
+    from deblur_train.inference import filtered as minimal  # with numba, for those that need it
+
+    return minimal.filtered(conv)
+
+
 class UpConv:
     """A padded 3x3 convolution of what nearest upsampling by ``factor`` makes of a map.
 
@@ -25,7 +32,8 @@ class UpConv:
     that a 2x2 convolution with ``factor**2`` times the channels gives them all. Blocks begin half a block outside.
     """
 
-    def __init__(self, weight: Tensor, factor: int) -> None:
+    def __init__(self, weight: Tensor, factor: int, dense: bool = False) -> None:
+        """``dense``: many channels, for minimal filtering."""
         w = weight.detach().double()
         out, inside = w.shape[:2]
         self.factor, self.channels = factor, out
@@ -36,7 +44,8 @@ class UpConv:
                 for ky in range(3):
                     for kx in range(3):
                         blocks[py, px, :, :, later(py, ky), later(px, kx)] += w[:, :, ky, kx]
-        self.conv = Conv(blocks.reshape(-1, inside, 2, 2), None, padding=1)
+        conv = Conv(blocks.reshape(-1, inside, 2, 2), None, padding=1)
+        self.conv = filtered(conv) if dense else conv
 
     def __call__(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Rows [start, stop) of ``(h + 1, w + 1, factor, factor, channels)``: blocks from half a block above and left."""
@@ -133,7 +142,10 @@ class DenseJoint:
 
     def __init__(self, conv: nn.Conv2d, lateral: nn.Conv2d) -> None:
         merged = torch.einsum("omyx,mi->oiyx", conv.weight.double(), lateral.weight[:, :, 0, 0].double())
-        self.side, self.low = Conv(merged, conv.bias, "relu", padding=1), UpConv(conv.weight, 2)
+        self.side, self.low = (
+            filtered(Conv(merged, conv.bias, "relu", padding=1)),
+            UpConv(conv.weight, 2, True),
+        )
 
     def __call__(self, side: Tensor, low: Tensor) -> Tensor:
         total = Raised(self.low.channels, side.shape[2], side.shape[3], 1)
@@ -153,7 +165,7 @@ class SeparableHead:
 
 class DenseHead:
     def __init__(self, head: Any) -> None:
-        self.convs = conv_of(head.block0, "relu"), conv_of(head.block1, "relu")
+        self.convs = [filtered(conv_of(conv, "relu")) for conv in (head.block0, head.block1)]
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.convs[1](self.convs[0](x))
@@ -182,8 +194,8 @@ class DenseSmooth:
 
     def __init__(self, conv: nn.Conv2d) -> None:
         *others, first = conv.weight.chunk(4, dim=1)
-        self.first = Conv(first, conv.bias, "relu", padding=1)
-        self.others = [UpConv(w, factor) for w, factor in zip(others, (8, 4, 2), strict=True)]
+        self.first = filtered(Conv(first, conv.bias, "relu", padding=1))
+        self.others = [UpConv(w, factor, True) for w, factor in zip(others, (8, 4, 2), strict=True)]
 
     def __call__(self, maps: list[Tensor]) -> Tensor:
         c, height, width = self.others[0].channels, *maps[-1].shape[2:]

@@ -1,0 +1,62 @@
+"""Minimal filtering gives what the convolution gives, in any strips, and is used only where it pays."""
+
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+from deblur_train.inference import filtered
+from deblur_train.inference.filtered import Filtered
+from deblur_train.inference.fused import Conv
+
+
+def case(taps: int, size: tuple[int, int], act: str = "none", bias: bool = True):
+    torch.manual_seed(0)
+    x = torch.randn(1, 16, *size).contiguous(memory_format=torch.channels_last)
+    weight, shift = torch.randn(24, 16, taps, taps) / 12, torch.randn(24) if bias else None
+    want = conv2d(x.double(), weight.double(), shift.double() if bias else None, padding=1)
+    return Conv(weight, shift, act, padding=1), x, want
+
+
+@pytest.mark.parametrize("strip", [1, 1 << 16, 1 << 24])
+@pytest.mark.parametrize("taps", [2, 3])
+@pytest.mark.parametrize("size", [(8, 6), (5, 7), (1, 1), (2, 9)])
+@torch.no_grad()
+def test_values_and_what_is_added(monkeypatch, strip, taps, size):
+    """Sides that blocks fill and such that cut them."""
+    monkeypatch.setattr(filtered, "STRIP", strip)
+    for act, bias in (("none", False), ("relu", True)):
+        conv, x, want = case(taps, size, act, bias)
+        ours, into = Filtered(conv), torch.randn(want.shape).contiguous(memory_format=torch.channels_last)
+        sums = want + into
+        if act == "relu":
+            want, sums = want.relu(), sums.relu()
+        assert ours(x).shape == want.shape
+        assert (ours(x) - want).abs().max() < 3e-6
+        assert ours.onto(into, x) is into
+        assert (into - sums).abs().max() < 3e-6
+
+
+@torch.no_grad()
+def test_nan_shows():
+    """Activations of libraries make it 0."""
+    conv, x, _ = case(3, (8, 8), "relu")
+    x[0, 3, 4, 4] = float("nan")
+    assert Filtered(conv)(x).isnan().any()
+
+
+def test_few_products_stride_and_many_threads_go_the_plain_way(monkeypatch):
+    wide, narrow = torch.zeros(64, 64, 3, 3), torch.zeros(64, 24, 3, 3)
+    assert isinstance(filtered.filtered(Conv(wide, None, "relu", padding=1)), Filtered)
+    for conv in (
+        Conv(narrow, None, padding=1),
+        Conv(wide, None, padding=1, stride=2),
+        Conv(wide, None, "relu6", padding=1),
+        Conv(wide, None),
+        Conv(torch.zeros(64, 64, 1, 1), None),
+    ):
+        assert filtered.filtered(conv) is conv
+    monkeypatch.setattr(Filtered, "_run", lambda *a: pytest.fail("used"))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    conv, x, want = case(3, (8, 6))
+    with torch.no_grad():
+        assert (Filtered(conv)(x) - want).abs().max() < 3e-6
