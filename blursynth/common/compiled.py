@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from functools import cached_property
+from contextlib import suppress
+from functools import cache, cached_property
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 
@@ -31,7 +35,10 @@ class Compiled:
         if not self._counted:
             return njit(error_model="numpy", _nrt=False)(self._function)  # type: ignore[call-overload]
         made: Any = njit(error_model="numpy")(self._function)
-        made._cache = _cache(self._function)
+        try:
+            made._cache = _cache(self._function)
+        except RuntimeError:  # neither beside the file nor in the user's cache: a container that is read only
+            _tell_once()
         return made
 
     def __call__(self, *args: Any) -> Any:
@@ -68,6 +75,15 @@ def uncounted(function: Callable[..., Any]) -> Compiled:
     return Compiled(function, counted=False)
 
 
+@cache
+def _tell_once() -> None:
+    print(
+        "compiled loops cannot be kept, for no folder can be written: each process compiles them anew, half a minute of "
+        "CPU; NUMBA_CACHE_DIR names a folder that can",
+        file=sys.stderr,
+    )
+
+
 def _cache(function: Callable[..., Any]) -> Any:
     """numba's cache, but what it holds is loaded without what only a compiler needs: half a second of registries."""
     from numba.core.caching import FunctionCache
@@ -76,9 +92,24 @@ def _cache(function: Callable[..., Any]) -> Any:
     class Cache(FunctionCache):
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             rtsys.initialize(target_context)  # what machine code calls to take memory
-            with self._guard_against_spurious_io_errors():
+            try:
                 if (found := self._load_overload(sig, target_context)) is not None:
                     return found
-            return super().load_overload(sig, target_context)
+                return super().load_overload(sig, target_context)
+            except Exception:  # torn by a power cut: there is no end to what is raised over such files
+                with suppress(OSError):
+                    self.flush()
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            file: Any = self._cache_file
+            with suppress(OSError):  # a full disk: the code runs all the same
+                if not file._load_index():  # none yet of this source
+                    # numba writes the index first: until the data follow it would lead to an older source's code.
+                    for n in count(1):
+                        if not Path(left := file._data_path(file._data_name(n))).exists():
+                            break
+                        Path(left).unlink(missing_ok=True)
+                super().save_overload(sig, data)
 
     return Cache(function)

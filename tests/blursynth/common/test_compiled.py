@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from blursynth.common.compiled import Compiled
+
 LOOPS = '''
 import numpy as np
 from blursynth.common.compiled import compiled, inlined
@@ -60,6 +62,53 @@ def test_a_loop_comes_out_of_the_cache_without_the_compiler_and_still_compiles_f
     )
     out = run(tmp_path, both)
     assert out[:4] == again and out[4] == "inf" and "int64" in " ".join(out[5:])
+
+
+@pytest.mark.slow
+def test_a_torn_cache_is_made_anew(tmp_path):
+    """After a power cut files may be there and empty."""
+    (tmp_path / "loops.py").write_text(LOOPS)
+    code = RUN.replace("DTYPE", "np.float64")
+    whole = run(tmp_path, code)
+    for ending in ("nbi", "nbc"):
+        for path in tmp_path.rglob(f"*.{ending}"):
+            path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2] if ending == "nbc" else b"")
+        again, after = run(tmp_path, code), run(tmp_path, code)
+        assert again == whole and after == ["False", "inf", "False", "[]"]
+
+
+SAVE = """
+import os
+import numpy as np
+from numba.core.caching import IndexDataCacheFile
+from loops import total
+def killed(self, name, data):
+    os._exit(0)
+if KILL:
+    IndexDataCacheFile._save_data = killed
+print(total(np.array([1.5, 2.0])))
+"""
+
+
+@pytest.mark.slow
+def test_code_of_an_older_source_is_never_found_under_the_new_one(tmp_path):
+    """A process that is killed between numba's index and its data leaves the index of the new source alone."""
+    source = "from blursynth.common.compiled import compiled\n@compiled\ndef total(values):\n    return values[0] NEW\n"
+    for text, kill, want in (("", False, "1.5"), (" + 1.0", True, ""), (" + 1.0", False, "2.5")):
+        (tmp_path / "loops.py").write_text(source.replace(" NEW", text))
+        assert run(tmp_path, SAVE.replace("KILL", str(kill))) == ([want] if want else [])
+
+
+def test_a_loop_runs_where_nothing_can_be_kept(monkeypatch, capsys):
+    from numba.core.caching import CompileResultCacheImpl
+
+    monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
+    loop = Compiled(_double)
+    assert loop(3) == 6 and "cannot be kept" in capsys.readouterr().err
+
+
+def _double(x):
+    return x + x
 
 
 def test_a_loop_keeps_its_name_and_words():
