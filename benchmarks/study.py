@@ -450,7 +450,8 @@ def trial(media: Path, work: Path, arm: str, steps: int, changes: tuple[str, ...
     sources, config = Sources(), CONFIG.read_text()
     data = make_arm(media, work, arm, sources, 1)
     words = [w for change in changes for w in ("--set", change)]
-    out = work / "trials" / digest([arm, steps, changes])
+    # Of other data or settings a trial that is over says nothing.
+    out = work / "trials" / digest([settings_of(sources, config)[letter(arm)], steps, changes])
     train(data, out, config, 0, ("--steps", str(steps), *words))
     click.echo(summary(measured(out / "last.safetensors", validation_scenes())["gains"]))
 
