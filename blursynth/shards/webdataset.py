@@ -209,9 +209,11 @@ def _label(sample: dict[str, Any], name: str, where: str) -> np.ndarray | None:
 
 
 def _border(sample: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom px that shake may have filled with reflected light: no crop takes them."""
+    """Left, top, right, bottom px that shake may have filled with reflected light: no crop takes them. The border of a
+    film's tile is that of the whole frame, of which the tile stays clear."""
     try:
-        shake = json.loads(sample["json"])["exposure"].get("shake")
+        meta = json.loads(sample["json"])
+        shake = None if meta.get("tile") else meta["exposure"].get("shake")
         left, top, right, bottom = map(int, shake["border"]) if shake else (0, 0, 0, 0)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ShardError(f"{sample['__key__']}.json: cannot be read ({type(e).__name__}: {e})") from None

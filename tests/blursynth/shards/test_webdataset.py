@@ -25,7 +25,7 @@ def pair(n):
     return blur, 255 - blur
 
 
-def write(folder, shards=3, each=4, labels=True, border=None, deep=False):
+def write(folder, shards=3, each=4, labels=True, border=None, deep=False, tile=None):
     folder.mkdir(exist_ok=True)
     for s in range(shards):
         with ShardWriter(folder, f"train-{s:06d}") as w:
@@ -42,7 +42,7 @@ def write(folder, shards=3, each=4, labels=True, border=None, deep=False):
                     mask = encode_image(np.repeat(blur[..., 1:2] * 10, 3, 2), "png")
                     members |= {"flow.npy": flow.getvalue(), "mask.png": grey(mask)}
                 shake = {"border": border} if border else None
-                members["json"] = json.dumps({"exposure": {"shake": shake}}).encode()
+                members["json"] = json.dumps({"exposure": {"shake": shake}, "tile": tile}).encode()
                 w.add(f"k{s * each + i}", members)
             w.commit(SIDE)
     return folder
@@ -95,6 +95,13 @@ def test_crops_keep_out_of_what_shake_filled(tmp_path):
     data = webdataset_pairs(write(tmp_path / "d", each=30, border=[3, 2, 1, 1]), crop=8)
     x, y = zip(*[(int(b[0, 0, 1]), int(b[0, 0, 2])) for b, _ in data], strict=True)
     assert (min(x), max(x), min(y), max(y)) == (3, 20 - 1 - 8, 2, 12 - 1 - 8)
+
+
+def test_a_tile_has_no_such_sides(tmp_path):
+    """Its JSON tells the border of the frame that it was cut from."""
+    data = webdataset_pairs(write(tmp_path / "d", each=40, border=[3, 2, 1, 1], tile={"x": 40}), crop=8)
+    x, y = zip(*[(int(b[0, 0, 1]), int(b[0, 0, 2])) for b, _ in data], strict=True)
+    assert (min(x), max(x), min(y), max(y)) == (0, 20 - 8, 0, 12 - 8)
 
 
 def test_sixteen_bits_come_as_eight(tmp_path):
