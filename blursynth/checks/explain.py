@@ -181,7 +181,9 @@ def read_recipe(root: Path) -> Recipe:
         return Recipe(**files_beside(tomllib.loads(path.read_text(encoding="utf-8")), root))
     except ValidationError as e:
         raise RecipeError(explain_validation(e, str(path))) from None
-    except (OSError, ValueError, TypeError, RecursionError) as e:
+    except OSError as e:
+        raise RecipeError(f"{path}: {e.strerror}; it belongs beside the shards, where make wrote it") from None
+    except (ValueError, TypeError, RecursionError) as e:
         raise RecipeError(f"{path}: not a readable recipe ({e})") from None
 
 

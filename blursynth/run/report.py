@@ -74,8 +74,8 @@ class Summary:
 
     @property
     def empty_splits(self) -> list[str]:
-        """Splits that were planned and of which no sample was kept."""
-        if self.dry_run:
+        """Splits that were planned and of which no sample was kept; of a run that was stopped that is not known."""
+        if self.dry_run or self.stopped:
             return []
         return [s for s, n in sorted(self.planned_splits.items()) if n and not self.splits.get(s)]
 

@@ -588,6 +588,14 @@ def test_make_says_of_a_films_time_stamps_what_audit_says(tmp_path):
     ]
 
 
+def test_a_run_that_was_stopped_blames_no_gate():
+    """What was not made yet is not left out: only a run that came to its end may say that a split kept nothing."""
+    summary = Summary("data", planned=9, planned_splits={"train": 9})
+    assert "no train sample was kept" in str(summary) and summary.exit_code == 1
+    summary.stopped = "no Dask scheduler answers"
+    assert "was kept" not in str(summary) and summary.exit_code == 1
+
+
 def test_a_line_break_in_a_clips_name_forges_no_line():
     name = "a\n  this run: 999 samples"
     summary = Summary("data", warnings=[f"{name}: says 24 fps"])
