@@ -182,7 +182,9 @@ def read_recipe(root: Path) -> Recipe:
     except ValidationError as e:
         raise RecipeError(explain_validation(e, str(path))) from None
     except OSError as e:
-        raise RecipeError(f"{path}: {e.strerror}; it belongs beside the shards, where make wrote it") from None
+        raise RecipeError(
+            f"{path}: {e.strerror}; it belongs beside the shards, where make wrote it"
+        ) from None
     except (ValueError, TypeError, RecursionError) as e:
         raise RecipeError(f"{path}: not a readable recipe ({e})") from None
 
