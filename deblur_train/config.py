@@ -251,7 +251,7 @@ class RunConfig(Strict):
     )
     amp: Literal["auto", "bf16", "off"] = Field(
         default="auto",
-        description="bf16: compute in bfloat16 where it is safe (on CPUs of use for nafnet only); auto: on CUDA only; off",
+        description="bf16: compute in bfloat16 where it is safe (on CPUs of use for a nafnet of the usual width only); auto: on CUDA only; off",
     )
     channels_last: bool = Field(default=True, description="memory layout NHWC, which most kernels like best")
     threads: int | None = Field(
