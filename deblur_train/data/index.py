@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,8 @@ class Sample:
     """Pixels at the left, top, right and bottom that show light from outside the frame (`exposure.shake.border`)."""
     jpeg: int | None = None
     """Quality of the camera's JPEG on the blur."""
+    source: str = ""
+    """sha256 of the film or picture that it was made of; of a packed pair, of its sharp picture."""
 
 
 @dataclass
@@ -148,6 +151,7 @@ def _sample(
         crf=str(path.parent / crf) if KEPT.fullmatch(crf) else crf,  # the curve lies beside the shards
         border=shaken_border(meta),
         jpeg=quality if type(quality) is int and 1 <= quality <= 100 else None,
+        source=sys.intern(str(meta["source"]["sha256"])),
     )
 
 

@@ -40,7 +40,14 @@ from deblur_train.training.run_folder import (
 from deblur_train.training.schedule import backbone_frozen, learning_rate, norms_tracked
 from deblur_train.training.step import Learner, tune
 from deblur_train.training.validate import read_validation_frames, strips, validate
-from deblur_train.training.words import first_and_last, forecast, introduction, resumed, small_frames
+from deblur_train.training.words import (
+    first_and_last,
+    forecast,
+    introduction,
+    resumed,
+    shared_sources,
+    small_frames,
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,10 @@ def fit(
     for index, data in zip(train, config.shards, strict=True):
         require_samples(index, data, "train")
         say(small_frames(index, data, config.crop))
-    val = _index(config.val_shards or config.shards[0], "val", say)
+    held = config.val_shards or config.shards[0]
+    val = _index(held, "val", say)
+    for index, data in zip(train, config.shards, strict=True):
+        say(shared_sources(data, index, held, val))
     frames = read_validation_frames(val, config.data.val_frames, say) if chief else []
 
     # What learns.

@@ -29,6 +29,23 @@ def small_frames(index: ShardIndex, data: str, crop: int) -> str:
     return f"warning: {data}: {whose} are smaller ({w} x {h}) than --crop {crop} and are mirrored up to it"
 
 
+def shared_sources(data: str, index: ShardIndex, held: str, val: ShardIndex) -> str:
+    """A warning where a set trains on films that another set, ``held``, validates with; empty where none is shared.
+
+    Within one set `make` keeps them apart; sets of the same films, made apart, may draw other films for val.
+    """
+    sources = {s.source for s in index.samples} if data != held else set()
+    shared = [s for s in val.samples if s.source and s.source in sources]
+    if not shared:
+        return ""
+    clips = sorted({s.clip for s in shared})
+    names = ", ".join(clips[:3]) + (", ..." if len(clips) > 3 else "")
+    return (
+        f"warning: {data}: trains on {counted(len(clips), 'source')} that {held} validates with ({names}): PSNR will be too "
+        "high for new pictures; give --val-shards of other sources"
+    )
+
+
 def introduction(
     config: TrainConfig,
     train: list[ShardIndex],

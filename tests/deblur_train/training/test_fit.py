@@ -32,7 +32,7 @@ from deblur_train.training.pace import Pace
 from deblur_train.training.run_folder import Log, TrainError, alone, load_initial
 from deblur_train.training.step import Learner
 from deblur_train.training.validate import read_validation_frames
-from deblur_train.training.words import first_and_last, forecast
+from deblur_train.training.words import first_and_last, forecast, shared_sources
 from tests.helpers.golden import image
 from tests.helpers.train_shards import encode, make_data, meta, sample, scene, write_tar
 
@@ -350,6 +350,20 @@ def test_broken_shards_are_named_and_the_rest_is_used(tmp_path):
         "left out 2x truncated or damaged tar: train-000001.tar, train-000002.tar"
         in result.output.replace("\n", " ")
     )
+
+
+def test_a_set_that_trains_on_what_another_validates_with_is_told(tmp_path):
+    """One film in two sets, made apart: train in one, val in the other."""
+    made = {}
+    for name, train, val in (("a", "1", "2"), ("b", "2", "3"), ("c", "4", "5")):
+        for split, sha in (("train", train), ("val", val)):
+            members = sample(f"{split}-0", 1, sha256=sha * 64, clip=f"film{sha}")
+            write_tar(tmp_path / name / f"{split}-000000.tar", members)
+        made[name] = index_split(tmp_path / name, "train")
+    val = index_split(tmp_path / "a", "val")
+    told = {name: shared_sources(name, index, "a", val) for name, index in made.items()}
+    assert not told["a"] and not told["c"]
+    assert "b: trains on 1 source that a validates with (film2)" in told["b"]
 
 
 @pytest.mark.parametrize(
