@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from blursynth.common.command import Command, say
+from blursynth.common.memory import importing
 from blursynth.common.text import hanging
 from blursynth.recipe import DEFAULT, Recipe, RunOptions, builtin_recipes, find_recipe
 
@@ -157,7 +158,8 @@ def make_command(
     blursynth make GOPRO_Large_all --recipe gopro --out pairs/gopro
     blursynth make photos/ --stills --shake 4-30 --tile 256
     """
-    from blursynth.run.make import make
+    with importing():
+        from blursynth.run.make import make
 
     summary = make([*paths, *src] or None, out, recipe, quiet=quiet, **options)
     say(json.dumps(summary.facts(), allow_nan=False) if as_json else summary)

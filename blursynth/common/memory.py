@@ -1,10 +1,13 @@
-"""Keep the memory that a process frees, for its next frame."""
+"""Memory of a process whose work is frame after frame: what it frees is kept, what it imports is not searched."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import gc
 import platform
+from collections.abc import Iterator
 
 MMAP_MAX, TRIM_THRESHOLD, TOP_PAD, ARENA_MAX = -4, -1, -2, -8
 """mallopt's options, malloc.h."""
@@ -30,3 +33,17 @@ def keep_freed_memory(most: int = 512 << 20, one_arena: bool = False) -> bool:
     allocator = ctypes.CDLL(None)
     accepted = [allocator.mallopt(option, value) == 1 for option, value in wanted]  # all are asked for
     return all(accepted)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """For the imports of a command, not of a function: Python looks for no cycles among what is imported here, neither now
+    nor later. A thousand modules make it look thirty times, 0.04 s of ``make``'s start."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()

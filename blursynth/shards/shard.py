@@ -49,9 +49,10 @@ class _Tee(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
+    def tell(self) -> int:
+        return self.size
+
     def write(self, data: Any) -> int:
-        if self.file.closed:  # given up; tarfile still flushes when it is collected
-            return len(data)
         self.file.write(data)
         self.hash.update(data)
         self.size += len(data)
@@ -78,7 +79,7 @@ class ShardWriter:
         # A new file, never one that is there or that a link leads to.
         self.file = open_new(self.part)
         self.tee = _Tee(self.file)
-        self.tar = tarfile.open(fileobj=self.tee, mode="w|", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self.tar = tarfile.TarFile(fileobj=self.tee, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=COPY)
 
     def add(self, key: str, members: dict[str, bytes]) -> None:
         """Append one sample: extension -> bytes, in the order given. ``key``: ``[A-Za-z0-9_-]`` only."""

@@ -54,7 +54,7 @@ def assign_splits(
 
 
 def _same_content(clips: Sequence[Clip]) -> list[list[Clip]]:
-    """Groups of clips whose bytes are equal. Only what agrees in size, both ends and shape is hashed whole."""
+    """Groups of clips whose bytes are equal. Only what agrees in shape, size and both ends is hashed whole."""
 
     def refine(groups: list[list[Clip]], key: Callable[[ClipInfo], object]) -> list[list[Clip]]:
         out: list[list[Clip]] = []
@@ -73,18 +73,26 @@ def _same_content(clips: Sequence[Clip]) -> list[list[Clip]]:
 
     ordered = sorted(clips, key=lambda c: c.rel)
     groups = refine([ordered] if ordered else [], lambda i: (i.kind, i.frames, i.width, i.height))
-    return refine(refine(groups, _ends), clip_sha256)
+    return refine(refine(refine(groups, _size), _ends), clip_sha256)
 
 
-def _ends(info: ClipInfo, edge: int = 1 << 20) -> tuple[int, str]:
-    files = frame_files(info.path) if info.kind == "frames" else [Path(info.path)]
+def _files(info: ClipInfo) -> list[Path]:
+    return frame_files(info.path) if info.kind == "frames" else [Path(info.path)]
+
+
+def _size(info: ClipInfo) -> int:
+    return sum(f.stat().st_size for f in _files(info))
+
+
+def _ends(info: ClipInfo, edge: int = 1 << 16) -> str:
+    files = _files(info)
     h = hashlib.sha256()
     for file in (files[0], files[-1]):
         with file.open("rb") as f:
             h.update(f.read(edge))
             f.seek(max(0, file.stat().st_size - edge))
             h.update(f.read(edge))
-    return sum(f.stat().st_size for f in files), h.hexdigest()
+    return h.hexdigest()
 
 
 def clip_sha256(info: ClipInfo) -> str:
