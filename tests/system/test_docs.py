@@ -228,3 +228,23 @@ def test_the_tutorial_works_as_printed(tmp_path: Path) -> None:
         "restored-onnx/photo.png",
     ):
         assert (tmp_path / file).stat().st_size > 0, file
+
+
+def test_the_readmes_figures_are_in_the_results() -> None:
+    """Each decimal under Figures is a figure of RESULTS.md, rounded: not sizes of networks, nor what papers report."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text[text.index("## Figures") : text.index("## Python")]
+    decimal = re.compile(r"(?<![\w.])\d+\.\d+")
+    known = [
+        float(x) for x in decimal.findall((ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8"))
+    ]
+    told = []
+    for line in section.splitlines():
+        cells = line.split("|")
+        told += decimal.findall(
+            "|".join(cells[3:5]) if "`" in cells[1 % len(cells)] and len(cells) == 7 else line
+        )
+    assert len(told) > 20
+    for figure in told:
+        places = len(figure.partition(".")[2])
+        assert any(abs(n - float(figure)) <= 0.5001 * 10**-places for n in known), figure
