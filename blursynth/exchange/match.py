@@ -67,7 +67,13 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
 
     Returns what was measured, noise in linear light with white = 1. Raises UsageError where nothing can be measured.
     """
-    files = _files(photos)
+    files, out = _files(photos), Path(out)
+    if out.suffix.lower() != ".toml":
+        raise UsageError(f"--out {out}: must end in .toml, as recipes do")
+    for given in map(Path, photos):
+        for target in [out, out.with_suffix(".png")] if against is not None else [out]:
+            if target.exists() and target.resolve().is_relative_to(given.resolve()):
+                raise UsageError(f"{target}: is one of the photos given; choose another --out")
     seen, unreadable = [], []
     for path in files:
         try:
@@ -85,7 +91,6 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
         )
     measured, noise = measure(seen)
     b1, b2 = _before_jpeg(noise, measured, [rgb for rgb, _ in seen[:CHARTS]])
-    out = Path(out)
     other = None
     if against is not None:
         other, other_noise = measure(list(_samples(Path(against))))

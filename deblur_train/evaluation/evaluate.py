@@ -72,6 +72,10 @@ def evaluate(
     """
     if align not in (None, "ecc"):
         raise UsageError(f"align: must be 'ecc' or None, not {align!r}")
+    if report is not None and Path(report).suffix.lower() in (".csv", ".png"):
+        raise UsageError(
+            f"report {report}: give it another ending; a CSV and a PNG of that name go beside it"
+        )
     if align and (lpips or y_channel):
         raise UsageError("align: measures PSNR and SSIM alone; leave out lpips and y_channel")
     if source is None:

@@ -106,6 +106,19 @@ def test_the_distance_to_a_made_set(tmp_path):
     assert cv2.imread(str(tmp_path / "c.png")) is not None
 
 
+def test_no_photo_is_written_over(tmp_path):
+    """The chart's name follows from the recipe's."""
+    write_photos(tmp_path / "p", "off", None, count=1)
+    chart = tmp_path / "p" / "0.png"
+    before = chart.read_bytes()
+    for photos in ([tmp_path / "p"], [chart]):
+        with pytest.raises(UsageError, match="is one of the photos given"):
+            match(photos, chart.with_suffix(".toml"), against=tmp_path)
+    with pytest.raises(UsageError, match="must end in"):
+        match([tmp_path / "p"], chart)
+    assert chart.read_bytes() == before
+
+
 def test_mistakes_are_said(tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         match([tmp_path / "none"], tmp_path / "a.toml")

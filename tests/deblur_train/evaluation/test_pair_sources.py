@@ -149,6 +149,7 @@ def test_from_python_by_the_names_of_the_options(tmp_path, checkpoint):
         ({"pairs": root, "split": "test"}, "split: must be"),
         ({"pairs": root, "align": "foo"}, "align: must be"),
         ({"pairs": root, "align": "ecc", "lpips": True}, "leave out lpips"),
+        ({"pairs": root, "report": tmp_path / "r.csv"}, "give it another ending"),
     ):
         with pytest.raises(UsageError, match=words):
             evaluate(**wrong, **asked)
