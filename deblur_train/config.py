@@ -502,9 +502,13 @@ def explain_validation(e: ValidationError, where: str, said: dict[str, str]) -> 
     return "; ".join(parts)
 
 
+CONFIG_MARK = "# resolved config"
+"""First line of the config.toml that a run writes."""
+
+
 def dump_config(config: TrainConfig) -> str:
     """The resolved config as TOML; unset keys are left out."""
-    return "# resolved config\n" + tomli_w.dumps(_without_none(config.model_dump(mode="json")))
+    return f"{CONFIG_MARK}\n" + tomli_w.dumps(_without_none(config.model_dump(mode="json")))
 
 
 def _without_none(d: dict[str, Any]) -> dict[str, Any]:

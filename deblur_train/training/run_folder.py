@@ -19,7 +19,7 @@ from blursynth.common.errors import UserError
 from blursynth.common.lock import flock
 from blursynth.common.text import counted
 from deblur_train import distributed
-from deblur_train.config import TrainConfig, dump_config
+from deblur_train.config import CONFIG_MARK, TrainConfig, dump_config
 from deblur_train.models.base import Generator
 from deblur_train.models.checkpoint import (
     CheckpointError,
@@ -52,11 +52,21 @@ class Progress:
 
 
 def refuse_to_overwrite(folder: Path, resume: bool) -> None:
-    """A folder that holds a run is only touched with ``--resume``."""
+    """A folder that holds a run, or weights that one left, is only touched with ``--resume``; one that holds another
+    program's config never. Raises TrainError."""
     if (folder / "last.pt").exists() and not resume:
         raise TrainError(
             f"{folder}: holds a run already; add --resume to go on with it, or choose another --out"
         )
+    for name in ("best.safetensors", "last.safetensors"):
+        if (folder / name).exists() and not resume:
+            raise TrainError(
+                f"{folder}: holds {name} of an earlier run, which this one would write over; choose another --out, or "
+                "move it away"
+            )
+    config = folder / "config.toml"
+    if config.is_file() and not config.read_bytes().startswith(CONFIG_MARK.encode()):
+        raise TrainError(f"{config}: is no run's; choose another --out, or move it away")
     if resume and not folder.exists():
         raise TrainError(f"{folder}: nothing to resume here; check --out, or start without --resume")
     try:

@@ -352,6 +352,17 @@ def test_broken_shards_are_named_and_the_rest_is_used(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors", "config.toml"])
+def test_what_lies_in_the_folder_is_not_written_over(tmp_path, data, name):
+    """The best weights of a run whose large last.pt was removed; somebody's config."""
+    (tmp_path / name).write_bytes(b"mine")
+    result = invoke("fit", "--shards", str(data), "--out", str(tmp_path), "--steps", "1")
+    assert (
+        result.exit_code == 1 and name in result.output and "move it away" in " ".join(result.output.split())
+    )
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == b"mine"
+
+
 def test_a_set_that_trains_on_what_another_validates_with_is_told(tmp_path):
     """One film in two sets, made apart: train in one, val in the other."""
     made = {}
