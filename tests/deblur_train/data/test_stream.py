@@ -15,7 +15,8 @@ from deblur_train.config import ConfigError, DataConfig
 from deblur_train.data.augment import Augment, redraw_noise
 from deblur_train.data.index import DataError, index_split
 from deblur_train.data.loader import load_batches, usable_workers
-from deblur_train.data.stream import CropOptions, CropStream, Mixture, ShardSet
+from deblur_train.data.order import Mixture, ShardSet
+from deblur_train.data.stream import CropOptions, CropStream
 from deblur_train.inference.tensors import image_to_tensor, tensor_to_image, to_device
 from tests.helpers.train_shards import encode as encode_png
 from tests.helpers.train_shards import make_data, meta, sample, scene, write_tar
