@@ -22,14 +22,14 @@ def answers_from_folder(folder: str | Path, names: Sequence[str]) -> Answer:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of restored pictures")
-    whole: dict[str, Path] = {}
+    whole: dict[str, list[Path]] = defaultdict(list)
     last: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
-            whole[path.relative_to(folder).with_suffix("").as_posix()] = path
+            whole[path.relative_to(folder).with_suffix("").as_posix()].append(path)
             last[path.stem].append(path)
     asked = [n.rpartition("/")[2] for n in names]
-    found = dict(whole)
+    found = {name: paths[0] for name, paths in whole.items()}
     for name, stem in zip(names, asked):
         if name not in found and len(last[stem]) == 1 and asked.count(stem) == 1:
             found[name] = last[stem][0]
@@ -39,6 +39,8 @@ def answers_from_folder(folder: str | Path, names: Sequence[str]) -> Answer:
     def answer(name: str, blur: np.ndarray) -> np.ndarray:
         if name not in found:
             raise ImageError(f"no picture of that name in {folder}")
+        if len(several := whole.get(name, ())) > 1:
+            raise ImageError(f"{folder} holds several of that name: {', '.join(p.name for p in several)}")
         rgb = read_picture(found[name]).rgb
         if rgb.shape != blur.shape:
             h, w = blur.shape[:2]

@@ -15,6 +15,7 @@ from deblur_train.evaluation.metrics import psnr, ssim
 from deblur_train.evaluation.pair_sources import pairs_from_tree
 from deblur_train.evaluation.restored import answers_from_folder
 from deblur_train.inference.restorer import load_restorer
+from deblur_train.media.pictures import ImageError
 from deblur_train.models.base import start_near_identity
 from deblur_train.models.checkpoint import save_generator
 from tests.helpers.pair_trees import put, realblur, rgb
@@ -31,6 +32,16 @@ def checkpoint(tmp_path_factory):
 
 def other(sharp: np.ndarray) -> np.ndarray:
     return np.clip(sharp.astype(int) + 3, 0, 255).astype(np.uint8)
+
+
+def test_two_files_of_one_name_are_no_answer(tmp_path):
+    """A preview beside the result: which of them is measured must not follow from the alphabet."""
+    put(tmp_path / "a.png"), put(tmp_path / "b.png"), put(tmp_path / "b.jpg")
+    blur = rgb("x")
+    answer = answers_from_folder(tmp_path, ["a", "b"])
+    assert answer("a", blur).shape == blur.shape
+    with pytest.raises(ImageError, match=r"holds several of that name: b\.jpg, b\.png"):
+        answer("b", blur)
 
 
 @pytest.mark.parametrize("nested", [True, False])
