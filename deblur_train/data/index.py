@@ -59,10 +59,14 @@ class ShardIndex:
     paths: list[Path]
     samples: list[Sample] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    unfinished: bool = False
+    """Whether the `make` that wrote the folder says that shards are missing, or did not come to say anything."""
 
     def report(self) -> list[str]:
         """Lines for a person: what was left out, most frequent reason first."""
         lines = []
+        if self.unfinished:
+            lines.append("its make has not finished, shards are missing; run the same make again to have all")
         for reason, n in Counter(f.reason for f in self.faults).most_common():
             places = [f.where for f in self.faults if f.reason == reason]
             lines.append(f"left out {n}x {reason}: {', '.join(places[:3])}{', ...' if n > 3 else ''}")
@@ -170,7 +174,9 @@ def index_split(folder: str | Path, split: str) -> ShardIndex:
             paths, faults=[Fault(n, "shard without a sidecar: not finished") for n in unfinished]
         )
     elif Path(folder).is_dir():
-        index = ShardIndex(sorted(Path(folder).glob(f"{split}-*.tar")))
+        index = ShardIndex(
+            sorted(Path(folder).glob(f"{split}-*.tar")), unfinished=_is_unfinished(Path(folder))
+        )
     else:
         raise DataError(
             f"{folder}: no such folder of shards; make one with 'blursynth make --src VIDEO --out {folder}'"
@@ -180,6 +186,18 @@ def index_split(folder: str | Path, split: str) -> ShardIndex:
         index.samples += samples
         index.faults += faults
     return index
+
+
+def _is_unfinished(folder: Path) -> bool:
+    try:
+        held = json.loads((folder / "dataset.json").read_bytes())
+    except FileNotFoundError:
+        return (
+            folder / "recipe.toml"
+        ).is_file()  # the first thing that make writes; dataset.json is the last
+    except (OSError, ValueError, RecursionError):
+        return False  # `verify` tells
+    return isinstance(held, dict) and held.get("complete") is False
 
 
 def require_samples(index: ShardIndex, folder: str | Path, split: str) -> None:

@@ -99,6 +99,24 @@ def test_linear16_is_read(tmp_path):
     np.testing.assert_array_equal(linear, ((blur / 255.0) ** 2.2 * 65535).astype(np.uint16))
 
 
+@pytest.mark.parametrize(
+    ("files", "unfinished"),
+    [
+        ({}, False),  # shards by hand
+        ({"recipe.toml": "", "dataset.json": '{"complete": true}'}, False),
+        ({"recipe.toml": "", "dataset.json": '{"complete": false}'}, True),
+        ({"recipe.toml": ""}, True),  # make was killed, or is at work
+        ({"dataset.json": "torn"}, False),
+    ],
+)
+def test_a_set_that_was_not_finished_says_so(tmp_path, files, unfinished):
+    write_tar(tmp_path / "train-000000.tar", sample("k", 1))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    told = index_split(tmp_path, "train").report()
+    assert [line for line in told if "run the same make again" in line] == told and len(told) == unfinished
+
+
 def test_hostile_and_broken_members_are_named_and_left_out(tmp_path):
     good = sample("good", 1)
     blur, sharp = scene(2)
