@@ -7,10 +7,11 @@ arithmetic. All layers take and give ``(N, C, H, W)`` floating point.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from deblur_train.distributed import all_reduce_mean, world_size
 
@@ -78,6 +79,50 @@ class StatsChoice:
         return normalise_by_image(x, eps)
 
 
+MANY = 512
+"""Pixels of a map from which torch's own group norm is the faster one forwards: 0.2 against 1.5 ns a value, below 9 against 3."""
+
+
+class _ImageNorm(torch.autograd.Function):
+    """Each (item, channel) plane normalised, and its mean and biased variance, ``(N, C)``, without gradient; on a CPU.
+
+    Group norm with a group a channel is instance norm, with a channels_last kernel (instance_norm has none), and it hands
+    out the statistics it computed. Its gradient takes 7 ns a value, sums over rows of channels one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        n, c, h, w = x.shape
+        if h * w >= MANY:
+            y, mean, rstd = torch.native_group_norm(x, None, None, n, c, h * w, c, eps)
+            mean, rstd = mean.view(n, c), rstd.view(n, c)
+            var = rstd.float().pow(-2) - eps
+        else:
+            flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c).float()
+            mean = flat.mean(1)
+            flat = flat - mean.unsqueeze(1)
+            var = torch.linalg.vector_norm(flat, dim=1).square_().div_(h * w)
+            rstd = torch.rsqrt(var + eps)
+            y = torch.empty_like(
+                x, memory_format=torch.channels_last
+            )  # not a view: activations change it in place
+            y.permute(0, 2, 3, 1).copy_(flat.mul_(rstd.unsqueeze(1)).view(n, h, w, c))
+        ctx.save_for_backward(x, mean, rstd)  # not y, which activations change in place
+        ctx.mark_non_differentiable(mean, var)
+        return y, mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        x, mean, rstd = ctx.saved_tensors
+        n, c, h, w = x.shape
+        g, v = (t.permute(0, 2, 3, 1).reshape(n, h * w, c).float() for t in (grad, x))
+        v = v - mean.unsqueeze(1)
+        along = (g * v).mean(1, keepdim=True).mul_(rstd.float().square().unsqueeze(1))
+        of_x = torch.addcmul(g - g.mean(1, keepdim=True), v, along, value=-1).mul_(rstd.float().unsqueeze(1))
+        return of_x.to(x.dtype).view(n, h, w, c).permute(0, 3, 1, 2), None
+
+
 class InstanceNorm(nn.Module, StatsChoice):
     """Instance norm without affine parameters that tracks running statistics; keys as ``nn.InstanceNorm2d``'s."""
 
@@ -101,18 +146,14 @@ class InstanceNorm(nn.Module, StatsChoice):
 
     def _train(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        if x.is_cuda:
+        if x.is_cuda or torch.compiler.is_compiling():
             # Plain arithmetic fuses under torch.compile; CUDA's group norm would copy channels_last to NCHW.
             wide = x.float()
             var, mean = torch.var_mean(wide, dim=(2, 3), correction=0, keepdim=True)
             y = ((wide - mean) * torch.rsqrt(var + self.eps)).to(x.dtype)
             mean, var = mean.detach().view(n, c), var.detach().view(n, c)
         else:
-            # Group norm with a group a channel is instance norm, with a channels_last kernel (instance_norm has none),
-            # and it hands out the statistics it computed.
-            y, mean, rstd = torch.native_group_norm(x, None, None, n, c, h * w, c, self.eps)
-            mean = mean.detach().view(n, c)
-            var = rstd.detach().view(n, c).pow(-2) - self.eps
+            y, mean, var = _ImageNorm.apply(x, self.eps)
         with torch.no_grad():
             unbiased = var.mean(0) * (h * w / max(h * w - 1, 1))
             stats = all_reduce_mean(torch.stack([mean.mean(0), unbiased]).float())

@@ -113,6 +113,20 @@ def test_instance_norm_equals_torchs():
     torch.testing.assert_close(own.eval()(x), theirs.eval()(x), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(3, 2), (23, 25), (1, 2)])
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+def test_instance_norm_has_torchs_gradient(size, memory):
+    """On small and large maps, off zero, with an activation behind it that changes its result in place."""
+    x = (3 * image(0, [2, 6, *size]) + 5).contiguous(memory_format=memory)
+    grads = []
+    for norm in (InstanceNorm(6), nn.InstanceNorm2d(6, track_running_stats=True)):
+        given = x.clone().requires_grad_()
+        y = nn.functional.leaky_relu_(norm.train()(given), 0.2)
+        y.backward(torch.linspace(-1, 1, y.numel()).view(y.shape))
+        grads.append(given.grad)
+    torch.testing.assert_close(grads[0], grads[1], atol=2e-5, rtol=1e-4)
+
+
 def test_image_statistics_are_those_of_train_mode_for_one_image():
     x = image(0, [1, 5, 9, 7])
     for layer in (InstanceNorm(5), BatchNorm(5)):
