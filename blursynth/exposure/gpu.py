@@ -136,7 +136,7 @@ def _opening(shutter: Shutter, path: np.ndarray | None, device: str) -> Opening:
         to_device(shutter.start, device),
         to_device(shutter.stop, device),
         None if shutter.boxed else to_device(np.stack(shutter.integrals), device),
-        None if far is None else to_device(np.stack([*way.T, far]).astype(np.float32), device),
+        None if far is None else to_device(np.column_stack([way, far]).astype(np.float32), device),
         shutter.fine,
     )
 
