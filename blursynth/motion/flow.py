@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from blursynth.motion.dis import search
 from blursynth.motion.variational import refine
 
 MIN_SIDE = 64
-"""DIS's pyramid and 6-pixel patches need some room; smaller frames are padded to this."""
+"""DIS's scales and patches need some room; smaller frames are padded to this."""
 
 REPAIR = (
     "this OpenCV has no cv2.optflow.createOptFlow_DeepFlow: another OpenCV build overwrote the contrib build; repair with\n"
@@ -32,89 +33,31 @@ class PairFlow:
     forward: np.ndarray
     backward: np.ndarray
 
-    def full(self) -> PairFlow:
-        return self
-
-
-@dataclass(frozen=True)
-class SolvedPair:
-    """Flows of one frame pair as they were solved, on smaller frames: of a large frame a sixteenth of the full ones' memory."""
-
-    solved: tuple[np.ndarray, np.ndarray]
-    frames: tuple[int, int]
-    """(width, height) of the frames that were given to the solver, with their padding."""
-    inside: tuple[int, int]
-    """(width, height) of those without it."""
-    size: tuple[int, int]
-    """(width, height) of the frames themselves."""
-
-    def full(self) -> PairFlow:
-        """The flows of every pixel, in its pixels."""
-        columns, rows = self.inside
-        cut = (resize_flow(flow, self.frames)[:rows, :columns] for flow in self.solved)
-        return PairFlow(*(resize_flow(flow, self.size) for flow in cut))
-
 
 FlowFn = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """(grey (H, W) uint8, grey (H, W) uint8) -> flows (h, w, 2) float32 there and back, of the frames or of smaller ones, in
 pixels of their own."""
 
 
-def _dis(
-    finest: int, patch: int, stride: int, descents: int = 12, refinements: int = 5
-) -> cv2.DISOpticalFlow:
-    """Dense inverse search (Kroeger et al. 2016), solved down to 1 / 2^finest of the frame.
-
-    Small, dense patches find thin things that move far, and the alias of periodic texture is rarer; OpenCV's own
-    (8 every 4) are smoother, and several times cheaper.
-    """
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    dis.setFinestScale(finest)
-    dis.setPatchSize(patch)
-    dis.setPatchStride(stride)
-    dis.setGradientDescentIterations(descents)
-    dis.setVariationalRefinementIterations(refinements)
-    dis.setVariationalRefinementGamma(20.0)
-    return dis
-
-
-def coarse_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def coarse_flow(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """DIS as cheap as it is good on frames already shrunk, grey uint8 (H, W), at least MIN_SIDE a side; in their pixels."""
-    return _dis(0, 8, 4, 6, 3).calc(a, b, None)  # type: ignore[call-overload]  # no initial flow
+    return search(a, b, dense=False)
 
 
 LEAST_SOLVED = 160
 """Frames are not shrunk below this short side, px: on a 272-row clip, halves cost 0.25 dB of the blur."""
-FAST_PX, FAST_SHARE = 3.75, 0.001
-"""A flow that is longer than this, px of the shrunk frames, in more than this share of it is searched again with small
-patches."""
-
-
-def _both(flow: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> FlowFn:
-    return lambda a, b: (flow(a, b), flow(b, a))
 
 
 def _flow_dis(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Solved on frames shrunk to a quarter, small ones to a half: OpenCV's own patches (8 every 4), then, only where the
-    motion is fast, 4-pixel ones every second pixel, which find thin things that move far (0.8 dB of the blur at 720p
-    and 16 px a frame; at 6 px they lose 0.3 dB and cost 2.5 times as much). Whole small frames cost 4 to 9 times as
-    much as halves, for 0 to 0.3 dB."""
+    """Solved on frames shrunk to a quarter, small ones to a half or not at all."""
     shrink = 4 if max(a.shape) > 1000 else 2
     while shrink > 1 and min(a.shape) < shrink * LEAST_SOLVED:
         shrink //= 2
     if shrink == 1:
-        return _both(lambda a, b: _dis(0, 6, 3).calc(a, b, None))(a, b)  # type: ignore[call-overload]  # no initial flow
+        return search(a, b, dense=True)
     size = (round(a.shape[1] / shrink), round(a.shape[0] / shrink))
     a, b = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (a, b))
-    return _both(_shrunk_dis)(a, b)
-
-
-def _shrunk_dis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    flow = coarse_flow(a, b)
-    length2 = np.einsum("ijk,ijk->ij", flow, flow)
-    if np.count_nonzero(length2 > FAST_PX**2) > FAST_SHARE * length2.size:
-        flow = _dis(0, 4, 2).calc(a, b, None)  # type: ignore[call-overload]
-    return flow
+    return search(a, b)
 
 
 def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,15 +76,16 @@ def _flow_deepflow(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return refine(a, b, there), refine(b, a, back)
 
 
-def _flow_deepflow_opencv(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return cv2.optflow.createOptFlow_DeepFlow().calc(a, b, None)  # type: ignore[call-overload]  # None: no initial flow
+def _flow_deepflow_opencv(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    solver = cv2.optflow.createOptFlow_DeepFlow()
+    return solver.calc(a, b, None), solver.calc(b, a, None)  # type: ignore[call-overload]  # None: no initial flow
 
 
 FLOWS: dict[str, FlowFn] = {
     "dis": _flow_dis,
-    "dis-coarse": _both(coarse_flow),  # for statistics: no recipe names it
+    "dis-coarse": coarse_flow,  # for statistics: no recipe names it
     "deepflow": _flow_deepflow,
-    "deepflow-opencv": _both(_flow_deepflow_opencv),
+    "deepflow-opencv": _flow_deepflow_opencv,
 }
 
 
@@ -157,11 +101,6 @@ def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def estimate_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.0) -> PairFlow:
-    """Flows between two frames of every pixel; see `solve_pair`."""
-    return solve_pair(kind, first, second, scale).full()
-
-
-def solve_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.0) -> SolvedPair:
     """Flows between two frames, RGB uint8 (H, W, 3) display-encoded, both directions.
 
     scale below 1 estimates on frames shrunk by it. Raises ValueError for an unknown kind and RuntimeError with
@@ -173,10 +112,11 @@ def solve_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 
         raise RuntimeError(REPAIR)
     h, w = first.shape[:2]
     a, b = (_grey(f, scale) for f in (first, second))
-    still = np.array_equal(a, b)  # such a pair moves by exactly nothing
-    there, back = np.zeros((2, 2, 2, 2), np.float32) if still else FLOWS[kind](a, b)
-    inside = max(1, round(w * scale)), max(1, round(h * scale))
-    return SolvedPair((there, back), (a.shape[1], a.shape[0]), inside, (w, h))
+    if np.array_equal(a, b):
+        return PairFlow(*np.zeros((2, h, w, 2), np.float32))  # a still pair moves by exactly nothing
+    rows, columns = (max(1, round(n * scale)) for n in (h, w))  # without the padding
+    solved = (resize_flow(flow, a.shape[::-1])[:rows, :columns] for flow in FLOWS[kind](a, b))
+    return PairFlow(*(resize_flow(flow, (w, h)) for flow in solved))
 
 
 def _grey(rgb: np.ndarray, scale: float) -> np.ndarray:

@@ -20,9 +20,13 @@ import math
 import cv2
 import numpy as np
 
-from blursynth.common.compiled import compiled
+from blursynth.common.compiled import compiled, uncounted
+from blursynth.walk import lanes
+from blursynth.walk.lanes import U
 
-F32, U = np.float32, np.uintp
+WALK = "5920e6628cd9"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
+
+F32 = np.float32
 
 ROUNDS, SWEEPS, OMEGA = 5, 3, F32(1.6)
 SMOOTHNESS, BRIGHTNESS, GRADIENT = F32(12.5), F32(2.5), F32(5.0)
@@ -53,16 +57,27 @@ def refine(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.ndarra
     if (odd := ~(np.maximum(np.abs(u), np.abs(v)) < FARTHEST)).any():
         u[odd] = v[odd] = 0
     u, v = (cv2.medianBlur(x, 5) for x in _spread(a, b, u, v))
-    along_x, along_y = np.empty((2, h, w), np.float32)
-    system = np.zeros((9, 2, h + 2, (w + 1) // 2 + 2), np.float32)
-    rows = np.empty((10, w + w % 2), np.float32)
-    for _ in range(ROUNDS):
-        there = _draw(b, u, v)
-        _slopes(cv2.addWeighted(a, 0.5, there, 0.5, 0), along_x, along_y)
-        _set_up(along_x, along_y, cv2.subtract(there, a), u, v, system, rows)
-        _relax(system, h, w, SWEEPS)
-        _read(system, u, v)
+    Solver(h, w).improve(a, b, u, v, ROUNDS)
     return cv2.merge((u, v))
+
+
+class Solver:
+    """Rounds of the linear system, of flows of one size; holds its memory."""
+
+    def __init__(self, h: int, w: int):
+        self._slopes = np.empty((2, h, w), np.float32)
+        self._system = np.zeros((9, 2, h + 2, (w + 1) // 2 + 2), np.float32)
+        self._rows = np.empty((10, w + w % 2), np.float32)
+
+    def improve(self, a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray, rounds: int) -> None:
+        """Bring the flow u, v from a to b nearer to the energy's least, in place; float32 (H, W) all."""
+        h, w = a.shape
+        for _ in range(rounds):
+            there = _draw(b, u, v)
+            _slopes(cv2.addWeighted(a, 0.5, there, 0.5, 0), *self._slopes)
+            _set_up(*self._slopes, cv2.subtract(there, a), u, v, self._system, self._rows)
+            _relax(self._system, h, w, SWEEPS)
+            _read(self._system, u, v)
 
 
 def _spread(a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +137,7 @@ def _set_up(along_x, along_y, change, u, v, system, rows):
     h, w = u.shape
     ui, vi, i11, i12, i22, c1, c2 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]
     right, down, up = rows[7], rows[8], rows[9]
-    left, pairs = np.empty(w, np.float32), rows.view(np.complex64)
+    left, flat, flat_rows = np.empty(w, np.float32), system.reshape(-1), rows.reshape(-1)
     down[:] = F32(0)
     for i in range(h):
         above, below = max(i - 1, 0), min(i + 1, h - 1)
@@ -177,14 +192,13 @@ def _set_up(along_x, along_y, change, u, v, system, rows):
             a22 += links
             q = OMEGA / (a11 * a22 - a12 * a12)
             i11[j], i12[j], i22[j] = q * a22, -q * a12, q * a11
-        # Onto the checkerboards: numbers of two columns side by side are one of `pairs`, which SIMD takes apart.
-        c, n = i & 1, w // 2
-        for t in range(9):
-            both, even, odd = pairs[t], system[t, c, i + 1, 1 : 2 + n], system[t, 1 - c, i + 1, 1 : 2 + n]
-            for k in range(n):
-                even[k], odd[k] = both[k].real, both[k].imag
-            if w & 1:
-                even[n] = rows[t, w - 1]
+        c, width = i & 1, U(rows.shape[1])
+        half = U(system.shape[3])
+        board = U(system.shape[2]) * half
+        even = U(c) * board + U(i + 1) * half + U(1)
+        odd = U(1 - c) * board + U(i + 1) * half + U(1)
+        for t in range(U(9)):
+            _deal(flat_rows, t * width, flat, U(2) * t * board + even, U(2) * t * board + odd, w)
 
 
 @compiled
@@ -225,15 +239,35 @@ def _relax_row(system, c, i, w):
 def _read(system, u, v):
     """The flow, off its checkerboards."""
     h, w = u.shape
+    flat, us, vs = system.reshape(-1), u.reshape(-1), v.reshape(-1)
+    half = U(system.shape[3])
+    board = U(system.shape[2]) * half
     for i in range(h):
-        for c in range(2):
-            p = (i + c) & 1
-            n = (w - p + 1) // 2
-            su, sv, ru, rv = (
-                system[0, c, i + 1, 1 : 1 + n],
-                system[1, c, i + 1, 1 : 1 + n],
-                u[i, p:],
-                v[i, p:],
-            )
-            for k in range(n):
-                ru[U(2) * U(k)], rv[U(2) * U(k)] = su[k], sv[k]
+        even = U(i & 1) * board + U(i + 1) * half + U(1)
+        odd = U(1 - (i & 1)) * board + U(i + 1) * half + U(1)
+        _weave(flat, even, odd, us, U(i) * U(w), w)
+        _weave(flat, U(2) * board + even, U(2) * board + odd, vs, U(i) * U(w), w)
+
+
+@uncounted
+def _deal(row, p, boards, even, odd, w):
+    """Numbers of a row, those of even columns and those of odd ones apart."""
+    whole = U(w) // U(16) * U(16)
+    for x in range(U(0), whole, U(16)):
+        a, b = lanes.load8(row, p + x), lanes.load8(row, p + x + U(8))
+        lanes.store8(boards, even + x // U(2), lanes.evens(a, b))
+        lanes.store8(boards, odd + x // U(2), lanes.odds(a, b))
+    for x in range(whole, U(w)):
+        boards[(odd if x & U(1) else even) + x // U(2)] = row[p + x]
+
+
+@uncounted
+def _weave(boards, even, odd, row, p, w):
+    """The same back into a row."""
+    whole = U(w) // U(16) * U(16)
+    for x in range(U(0), whole, U(16)):
+        a, b = lanes.load8(boards, even + x // U(2)), lanes.load8(boards, odd + x // U(2))
+        lanes.store8(row, p + x, lanes.woven_low(a, b))
+        lanes.store8(row, p + x + U(8), lanes.woven_high(a, b))
+    for x in range(whole, U(w)):
+        row[p + x] = boards[(odd if x & U(1) else even) + x // U(2)]

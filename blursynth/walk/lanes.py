@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ U: Any = np.uintp
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
+    new = "blursynth.walk.registers" not in sys.modules
     from blursynth.walk import registers
 
+    if new:  # while a loop compiles: numba looks for new functions only before the first
+        from numba.core.registry import cpu_target
+
+        cpu_target.typing_context.refresh()
     return getattr(registers, name)

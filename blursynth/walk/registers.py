@@ -152,6 +152,12 @@ def mul(typing, a, b):
     return _simple(a(a, b), lambda builder, a, b: builder.fmul(a, b))
 
 
+@intrinsic
+def over(typing, a, b):
+    """a / b"""
+    return _simple(a(a, b), lambda builder, a, b: builder.fdiv(a, b))
+
+
 def _named(name: str, parameters: int) -> Any:
     """An intrinsic of LLVM's by its name, of registers of float32."""
 
@@ -206,6 +212,20 @@ def sum8(typing, v):
     return _simple(types.float32(EIGHT), build)
 
 
+@intrinsic
+def sums(typing, a, b, c, d):
+    """The sums of four registers of eight, in one of four."""
+
+    def build(builder, a, b, c, d):
+        def neighbours(a, b, count):
+            return builder.fadd(*(_shuffle(builder, a, b, list(range(n, count, 2))) for n in (0, 1)))
+
+        v = neighbours(neighbours(a, b, 16), neighbours(c, d, 16), 16)
+        return neighbours(v, v, 8)
+
+    return _simple(FOUR(EIGHT, EIGHT, EIGHT, EIGHT), build)
+
+
 def _every_second(first: int) -> Any:
     def typed(typing, a, b):
         at = list(range(first, 16, 2))
@@ -216,6 +236,18 @@ def _every_second(first: int) -> Any:
 
 evens, odds = _every_second(0), _every_second(1)
 """Of sixteen numbers a, b: the first, third and so on; the second, fourth and so on."""
+
+
+def _woven(first: int) -> Any:
+    def typed(typing, a, b):
+        at = [n + c for n in range(first, first + 4) for c in (0, 8)]
+        return _simple(EIGHT(EIGHT, EIGHT), lambda builder, a, b: _shuffle(builder, a, b, at))
+
+    return intrinsic(typed)
+
+
+woven_low, woven_high = _woven(0), _woven(4)
+"""Numbers of a and b in turn: of the first four of each, of the last four. `evens` and `odds` take them apart."""
 
 
 @intrinsic
@@ -371,6 +403,35 @@ load4, load8 = _load(4), _load(8)
 """The numbers of a flat image from an index on."""
 store4, store8 = _store(4), _store(8)
 """(image, index, register): writes the numbers there; to float16, rounded to nearest."""
+
+
+def _rows(context: Any, builder: Any, signature: Any, values: Any) -> list[Any]:
+    """Pointers to four numbers of the array values[0] from values[1] on, and to four from values[2] on."""
+    return [_place(context, builder, signature, [values[0], at], 4)[0] for at in values[1:3]]
+
+
+@intrinsic
+def load4by2(typing, image, at, below):
+    """Four numbers of a flat float32 image from an index on, and four from another on."""
+
+    def code(context, builder, signature, values):
+        upper, lower = (builder.load(p, align=4) for p in _rows(context, builder, signature, values))
+        return _shuffle(builder, upper, lower, list(range(8)))
+
+    return EIGHT(image, types.uintp, types.uintp), code
+
+
+@intrinsic
+def store4by2(typing, image, at, below, v):
+    """Writes eight numbers there."""
+
+    def code(context, builder, signature, values):
+        for n, pointer in enumerate(_rows(context, builder, signature, values)):
+            four = _shuffle(builder, values[3], values[3], list(range(4 * n, 4 * n + 4)))
+            builder.store(four, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(image, types.uintp, types.uintp, v), code
 
 
 @intrinsic

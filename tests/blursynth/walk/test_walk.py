@@ -1,7 +1,10 @@
 """The compiled loop's registers, its two kinds of light, and pictures of any width."""
 
 import hashlib
+import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 
 import cv2
@@ -169,3 +172,41 @@ def test_compiled_code_is_kept_by_the_source_it_came_from():
     for path in keepers:
         found = mark.findall(path.read_text(encoding="utf-8"))
         assert found == [want], f'{path}: set WALK = "{want}"'
+
+
+@njit(error_model="numpy")
+def _both_ways(row, out):
+    a, b = lanes.load8(row, U(0)), lanes.load8(row, U(8))
+    even, odd = lanes.evens(a, b), lanes.odds(a, b)
+    lanes.store8(out, U(0), lanes.woven_low(even, odd))
+    lanes.store8(out, U(8), lanes.woven_high(even, odd))
+    lanes.store4by2(out, U(20), U(16), lanes.load4by2(row, U(9), U(1)))
+    return lanes.parts(lanes.sums(a, b, even, odd)), lanes.parts(lanes.fold(lanes.over(a, b)))
+
+
+def test_registers_are_summed_divided_taken_apart_and_woven():
+    row, out = np.random.default_rng(5).random((2, 24)).astype(np.float32)
+    sums, quotients = _both_ways(row, out)
+    row = row[:16]
+    assert np.array_equal(out, np.concatenate([row, row[1:5], row[9:13]]))
+    assert np.allclose(sums, [part.sum() for part in (row[:8], row[8:], row[::2], row[1::2])])
+    quotient = row[:8] / row[8:]
+    assert np.allclose(quotients, quotient[:4] + quotient[4:])
+
+
+@pytest.mark.slow
+def test_registers_are_there_when_only_a_part_comes_out_of_the_cache(tmp_path):
+    """As after a first run that was stopped while it compiled."""
+    (tmp_path / "loops.py").write_text(
+        "import numpy as np\nfrom blursynth.common.compiled import compiled\nfrom blursynth.walk import lanes\n\n"
+        "@compiled\ndef plain(x):\n    return x + 1\n\n"
+        "@compiled\ndef registers(x):\n    return lanes.sum8(lanes.all8(x))\n\n"
+        "def both(x):\n    return plain(x), registers(x)\n"
+    )
+    for call in ("print(plain(np.float32(1)))", "print(*both(np.float32(1)))"):
+        run = subprocess.run(
+            [sys.executable, "-c", f"from loops import *; {call}"], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["2.0", "8.0"]
