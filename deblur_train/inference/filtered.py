@@ -7,6 +7,9 @@ Strips of blocks stay in the caches. numba is imported with this module, and thi
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,6 @@ from deblur_train.inference.fused import Conv, as_map, pixels
 
 N = 4  # pixels of an area, a side
 LEAST = 64  # channels in and out from which it pays
-THREADS = 4  # up to which it pays: the loops below run in one
 STRIP = 1 << 20  # bytes of a strip's combinations
 WIDE = 8  # channels of a vector
 VECTOR = ir.VectorType(ir.FloatType(), WIDE)
@@ -197,7 +199,7 @@ class Filtered:
     def __call__(self, x: Tensor, padding_rows: int | None = None) -> Tensor:
         more = 2 * self.conv.padding - self.conv.weight.shape[2] + 1
         height, width = x.shape[2] + more, x.shape[3] + more
-        if torch.get_num_threads() > THREADS or padding_rows not in (None, self.conv.padding):
+        if padding_rows not in (None, self.conv.padding):
             return self.conv(x, padding_rows)
         m = self.block
         out = torch.empty(-(-height // m) * m, -(-width // m) * m, len(self.bias))
@@ -207,7 +209,7 @@ class Filtered:
     def onto(self, into: Tensor, x: Tensor) -> Tensor:
         """``into``, which becomes act(into + conv(x)) in place."""
         whole = into.shape[2] % self.block == into.shape[3] % self.block == 0
-        if torch.get_num_threads() > THREADS or not whole:
+        if not whole:
             return self.conv.onto(into, x)
         self._run(x, pixels(into), True)
         return into
@@ -218,17 +220,38 @@ class Filtered:
         source, bias = pixels(x).contiguous().view(-1).numpy(), self.bias.numpy()
         # Large matrices are brought along for many areas.
         strip = min(high * wide, max(STRIP // (4 * N * N * (c + len(bias))), c * len(bias) // 128))
-        room, made_room = (torch.empty(N * N * strip * n) for n in (c, len(bias)))
-        lines = np.empty(3 * N * WIDE, np.float32)
-        flat = out.view(-1).numpy()
-        for first in range(0, high * wide, strip):
-            count = min(strip, high * wide - first)
-            data, made = room[: N * N * count * c], made_room[: N * N * count * len(bias)]
-            _combine(source, width, c, self.conv.padding, m, wide, first, count, data.numpy())
-            torch.bmm(data.view(N * N, -1, c), self.weight, out=made.view(N * N, -1, len(bias)))
-            _collect(
-                made.numpy(), first, count, wide, len(bias), m, bias, added, self.conv.act == "relu", flat, lines
-            )  # fmt: skip
+        flat, weight, positive = out.view(-1).numpy(), self.weight, self.conv.act == "relu"
+        threads = torch.get_num_threads()
+
+        def share(number: int) -> None:
+            room, made_room = (torch.empty(N * N * strip * n) for n in (c, len(bias)))
+            lines = np.empty(3 * N * WIDE, np.float32)
+            for first in range(number * strip, high * wide, threads * strip):
+                count = min(strip, high * wide - first)
+                data, made = room[: N * N * count * c], made_room[: N * N * count * len(bias)]
+                _combine(source, width, c, self.conv.padding, m, wide, first, count, data.numpy())
+                torch.bmm(data.view(N * N, -1, c), weight, out=made.view(N * N, -1, len(bias)))
+                _collect(made.numpy(), first, count, wide, len(bias), m, bias, added, positive, flat, lines)
+
+        if threads == 1:
+            share(0)
+        else:
+            list(_pool(threads).map(share, range(threads)))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that each compute alone. Strips are short: sharing every product would be waiting for each other."""
+    begun = Barrier(threads)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        begun.wait()
+
+    pool = ThreadPoolExecutor(threads, initializer=begin)
+    list(pool.map(lambda _: None, range(threads)))
+    torch.set_num_threads(threads)  # which the others' choice has changed for threads that begin later
+    return pool
 
 
 def filtered(conv: Conv) -> Conv | Filtered:

@@ -1,5 +1,7 @@
 """Minimal filtering gives what the convolution gives, in any strips, and is used only where it pays."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch.nn.functional import conv2d
@@ -44,7 +46,7 @@ def test_nan_shows():
     assert Filtered(conv)(x).isnan().any()
 
 
-def test_few_products_stride_and_many_threads_go_the_plain_way(monkeypatch):
+def test_few_products_and_strides_go_the_plain_way():
     wide, narrow = torch.zeros(64, 64, 3, 3), torch.zeros(64, 24, 3, 3)
     assert isinstance(filtered.filtered(Conv(wide, None, "relu", padding=1)), Filtered)
     for conv in (
@@ -55,8 +57,20 @@ def test_few_products_stride_and_many_threads_go_the_plain_way(monkeypatch):
         Conv(torch.zeros(64, 64, 1, 1), None),
     ):
         assert filtered.filtered(conv) is conv
-    monkeypatch.setattr(Filtered, "_run", lambda *a: pytest.fail("used"))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
-    conv, x, want = case(3, (8, 6))
-    with torch.no_grad():
-        assert (Filtered(conv)(x) - want).abs().max() < 3e-6
+
+
+@torch.inference_mode()
+def test_threads_share_the_work_and_keep_their_number():
+    conv, x, want = case(3, (24, 30), "relu")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = Filtered(conv)(x)
+        torch.set_num_threads(3)
+        assert torch.equal(Filtered(conv)(x), alone)
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert (alone - want.relu()).abs().max() < 3e-6
