@@ -10,7 +10,7 @@ import numpy as np
 from blursynth.camera.response import Response
 from blursynth.exposure import integrate
 from blursynth.exposure.shutter import Shutter
-from blursynth.motion.flow import PairFlow, estimate_pair
+from blursynth.motion.flow import SolvedPair, solve_pair
 from blursynth.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class Integrator:
 
             self.rife = Rife(find_weights(rife_weights), recipe.device)
 
-    def flows(self, first: np.ndarray, second: np.ndarray) -> PairFlow:
+    def flows(self, first: np.ndarray, second: np.ndarray) -> SolvedPair:
         """Flows of a pair of frames, RGB uint8 (H, W, 3): those that carry the light, or, with RIFE, DIS's."""
         if self.rife is not None:
-            return estimate_pair("dis", first, second, min(RIFE_STATS_SCALE, self.recipe.flow_scale))
-        return estimate_pair(self.recipe.interp, first, second, self.recipe.flow_scale)
+            return solve_pair("dis", first, second, min(RIFE_STATS_SCALE, self.recipe.flow_scale))
+        return solve_pair(self.recipe.interp, first, second, self.recipe.flow_scale)
 
     def place(self, codes: np.ndarray, response: Response, above: float | np.ndarray) -> tuple[Any, Any]:
         """A frame's light and its `quasi` version, where and as the collector takes them.

@@ -78,8 +78,13 @@ class Exposure:
         self, height: int, width: int, shutter: Shutter, max_steps: int, device: str = "cuda",
         path: np.ndarray | None = None, kernel: bool = True,
     ):  # fmt: skip
-        """Raises RecipeError when torch has no such device."""
+        """Raises RecipeError when torch has no such device, ValueError for a picture or shutter that cannot be walked."""
         check_device(device)
+        if height < 2 or width < 2 or shutter.start.shape != (height,) or shutter.stop.shape != (height,):
+            raise ValueError(
+                f"an exposure needs at least 2x2 px and a shutter of {height} rows, got {width}x{height} px and "
+                f"{shutter.start.shape[0]} rows"
+            )
         self.device, self.size, self.shutter, self.max_steps, self.kernel = (
             device, (height, width), shutter, max_steps, kernel,
         )  # fmt: skip
@@ -101,6 +106,14 @@ class Exposure:
         if np.max(self.shutter.stop) <= i or np.min(self.shutter.start) >= i + 1:
             return
         flows = [f if isinstance(f, Tensor) else to_device(f, self.device) for f in (forward, backward)]
+        for flow in flows:  # the kernel trusts their shapes
+            _check(flow, (*self.size, 2), torch.float32)
+        for frame, filtered in zip(light, smooth, strict=True):
+            _check(filtered, (*self.size, 4), torch.float16, torch.float32)
+            if isinstance(frame, Tensor):
+                _check(frame, (*self.size, 4), torch.float32)
+            else:
+                _check(frame.codes, (*self.size, 3), torch.uint8)
         interval = Interval(light, smooth, flows[0], flows[1])
         if self.kernel and _runs(self.device, interval, self.opening):
             from blursynth.exposure import gpu_kernel
@@ -129,6 +142,12 @@ class Exposure:
         return (self.acc[:, :3] / self.acc[:, 3:]).reshape(*self.size, 3).cpu().numpy()
 
 
+def _check(tensor: Tensor, shape: tuple[int, ...], *kinds: torch.dtype) -> None:
+    """Raises ValueError unless a tensor has this shape and one of these types."""
+    if tensor.shape != shape or tensor.dtype not in kinds:
+        raise ValueError(f"need {kinds[0]} {shape}, got {tensor.dtype} {tuple(tensor.shape)}")
+
+
 def _opening(shutter: Shutter, path: np.ndarray | None, device: str) -> Opening:
     way = radians(path)
     far = np.append(0, np.cumsum(np.hypot(*np.diff(way[:, :2], axis=0).T))) if len(way) else None
@@ -136,7 +155,7 @@ def _opening(shutter: Shutter, path: np.ndarray | None, device: str) -> Opening:
         to_device(shutter.start, device),
         to_device(shutter.stop, device),
         None if shutter.boxed else to_device(np.stack(shutter.integrals), device),
-        None if far is None else to_device(np.stack([*way.T, far]).astype(np.float32), device),
+        None if far is None else to_device(np.column_stack([way, far]).astype(np.float32), device),
         shutter.fine,
     )
 

@@ -89,20 +89,20 @@ def _sample(smooth, x, y, weight, on, w, h):
 @triton.jit
 def _flow(flow, p, on):
     """x and y (N,) of a flow at pixels p."""
-    return tl.load(flow + p * 2, mask=on, other=0.0), tl.load(flow + p * 2 + 1, mask=on, other=0.0)
+    return tl.split(tl.load(flow + p[:, None] * 2 + tl.arange(0, 2)[None, :], mask=on[:, None], other=0.0))
 
 
 @triton.jit
 def _flow_between(flow, x, y, on, w, h):
     """x and y (N,) of bilinear samples of a flow."""
     p, a, b = _corner(x, y, w, h)
-    x00, y00 = _flow(flow, p, on)
-    x01, y01 = _flow(flow, p + 1, on)
-    x10, y10 = _flow(flow, p + w, on)
-    x11, y11 = _flow(flow, p + w + 1, on)
-    x00 += b * (x10 - x00)
-    y00 += b * (y10 - y00)
-    return x00 + a * (x01 + b * (x11 - x01) - x00), y00 + a * (y01 + b * (y11 - y01) - y00)
+    at, on = flow + p[:, None] * 2 + tl.arange(0, 2)[None, :], on[:, None]
+    a, b = a[:, None], b[:, None]
+    left = tl.load(at, mask=on, other=0.0)
+    left += b * (tl.load(at + w * 2, mask=on, other=0.0) - left)
+    right = tl.load(at + 2, mask=on, other=0.0)
+    right += b * (tl.load(at + 2 + w * 2, mask=on, other=0.0) - right)
+    return tl.split(left + a * (right - left))
 
 
 @triton.jit
@@ -147,18 +147,28 @@ def _shares(profile, parts, lo, hi, t0, t1, opened, length):
 
 
 @triton.jit
+def _sin(x):
+    """Sine of x within a turn or so, by that of x / 9: libdevice's has code for any angle, and compiles for long."""
+    s = x * (1 / 9)
+    s2 = s * s
+    s = s * (1 + s2 * (-1 / 6 + s2 * (1 / 120 + s2 * (-1 / 5040 + s2 * (1 / 362880)))))
+    s = s * (3 - 4 * s * s)
+    return s * (3 - 4 * s * s)
+
+
+@triton.jit
 def _pose(path, places, share):
-    """walk/nodes.py's `pose_at`, and how long the path is up to there, px; path: four rows of `places`."""
+    """walk/nodes.py's `pose_at`, and how long the path is up to there, px; path: x, y, roll, length of each of `places`."""
     at = _clamp(share * (places - 1), (places - 1).to(tl.float32))
     j = tl.minimum(at.to(tl.int32), places - 2)
     a = at - j
-    dx, dy = tl.load(path + j), tl.load(path + places + j)
-    roll, far = tl.load(path + 2 * places + j), tl.load(path + 3 * places + j)
-    dx += a * (tl.load(path + j + 1) - dx)
-    dy += a * (tl.load(path + places + j + 1) - dy)
-    roll += a * (tl.load(path + 2 * places + j + 1) - roll)
-    far += a * (tl.load(path + 3 * places + j + 1) - far)
-    sin, half = tl.sin(roll), tl.sin(roll * 0.5)
+    at = path + j[:, None] * 4 + tl.arange(0, 4)[None, :]
+    here = tl.load(at)
+    here += a[:, None] * (tl.load(at + 4) - here)
+    even, odd = tl.split(tl.reshape(here, [here.shape[0], 2, 2]))
+    dx, roll = tl.split(even)
+    dy, far = tl.split(odd)
+    sin, half = _sin(roll), _sin(roll * 0.5)
     turn = -2 * half * half
     return turn, sin, -((turn + 1) * dx + sin * dy), sin * dx - (turn + 1) * dy, far
 
@@ -469,6 +479,6 @@ def add_interval(
         interval.smooth[1], fwd, bwd, disputed, hot, opening.start, opening.stop, opening.profile, opening.path, float(i),
         w, h, max_steps * opening.fine, float(opening.fine),
         0 if opening.profile is None else opening.profile.shape[1],
-        0 if opening.path is None else opening.path.shape[1], len(tally),
+        0 if opening.path is None else len(opening.path), len(tally),
         COLUMNS=TILE[0], ROWS=TILE[1], num_warps=max(1, TILE[0] * TILE[1] // 32),
     )  # fmt: skip

@@ -46,7 +46,7 @@ class Light(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """walk/nodes.py's `Open` on a device: profile float64 (3, P), None of a box; path float32 (4, Q) of x, y px, roll in
+    """walk/nodes.py's `Open` on a device: profile float64 (3, P), None of a box; path float32 (Q, 4) of x, y px, roll in
     radians and the length up to there, px, None of a camera at rest."""
 
     start: Tensor
@@ -399,10 +399,10 @@ class _Walk:
         """walk/nodes.py's `pose_at` at shares (M,) of the camera's path, and the path's length up to there, px."""
         path = self.opening.path
         assert path is not None
-        last = path.shape[1] - 1
+        last = len(path) - 1
         at = (share * last).clamp(0, last)
         j = at.long().clamp(max=last - 1)
-        dx, dy, roll, far = path[:, j] + (at - j) * (path[:, j + 1] - path[:, j])
+        dx, dy, roll, far = torch.lerp(path[j], path[j + 1], (at - j)[:, None]).unbind(1)
         sin, turn = roll.sin(), -2 * (roll / 2).sin() ** 2
         return turn, sin, -((turn + 1) * dx + sin * dy), sin * dx - (turn + 1) * dy, far
 

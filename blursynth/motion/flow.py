@@ -33,6 +33,28 @@ class PairFlow:
     forward: np.ndarray
     backward: np.ndarray
 
+    def full(self) -> PairFlow:
+        return self
+
+
+@dataclass(frozen=True)
+class SolvedPair:
+    """Flows of one frame pair as they were solved, on smaller frames: of a large frame a sixteenth of the full ones' memory."""
+
+    solved: tuple[np.ndarray, np.ndarray]
+    frames: tuple[int, int]
+    """(width, height) of the frames that were given to the solver, with their padding."""
+    inside: tuple[int, int]
+    """(width, height) of those without it."""
+    size: tuple[int, int]
+    """(width, height) of the frames themselves."""
+
+    def full(self) -> PairFlow:
+        """The flows of every pixel, in its pixels."""
+        columns, rows = self.inside
+        cut = (resize_flow(flow, self.frames)[:rows, :columns] for flow in self.solved)
+        return PairFlow(*(resize_flow(flow, self.size) for flow in cut))
+
 
 FlowFn = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """(grey (H, W) uint8, grey (H, W) uint8) -> flows (h, w, 2) float32 there and back, of the frames or of smaller ones, in
@@ -101,6 +123,11 @@ def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def estimate_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.0) -> PairFlow:
+    """Flows between two frames of every pixel; see `solve_pair`."""
+    return solve_pair(kind, first, second, scale).full()
+
+
+def solve_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float = 1.0) -> SolvedPair:
     """Flows between two frames, RGB uint8 (H, W, 3) display-encoded, both directions.
 
     scale below 1 estimates on frames shrunk by it. Raises ValueError for an unknown kind and RuntimeError with
@@ -112,11 +139,10 @@ def estimate_pair(kind: str, first: np.ndarray, second: np.ndarray, scale: float
         raise RuntimeError(REPAIR)
     h, w = first.shape[:2]
     a, b = (_grey(f, scale) for f in (first, second))
-    if np.array_equal(a, b):
-        return PairFlow(*np.zeros((2, h, w, 2), np.float32))  # a still pair moves by exactly nothing
-    rows, columns = (max(1, round(n * scale)) for n in (h, w))  # without the padding
-    solved = (resize_flow(flow, a.shape[::-1])[:rows, :columns] for flow in FLOWS[kind](a, b))
-    return PairFlow(*(resize_flow(flow, (w, h)) for flow in solved))
+    still = np.array_equal(a, b)  # such a pair moves by exactly nothing
+    there, back = np.zeros((2, 2, 2, 2), np.float32) if still else FLOWS[kind](a, b)
+    inside = max(1, round(w * scale)), max(1, round(h * scale))
+    return SolvedPair((there, back), (a.shape[1], a.shape[0]), inside, (w, h))
 
 
 def _grey(rgb: np.ndarray, scale: float) -> np.ndarray:

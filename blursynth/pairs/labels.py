@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from blursynth.exposure.shutter import Shutter
-from blursynth.motion.flow import PairFlow
+from blursynth.motion.flow import PairFlow, SolvedPair
 
 STEPS = 8
 """Places on the way from the target's instant to each end of the exposure, for the length of the path."""
@@ -17,7 +18,7 @@ MOVES = 1.0
 
 
 def content_motion(
-    pairs: Sequence[PairFlow],
+    pairs: Sequence[PairFlow | SolvedPair],
     target: float,
     shutter: Shutter,
     readout: float = 0.0,
@@ -34,13 +35,14 @@ def content_motion(
         float32 (H, W, 2), px (x right, y down) from where the content is at the start to where it is at the end; and
         float32 (H, W), the length of the path between, px.
     """
-    h, w = pairs[0].forward.shape[:2]
+    flows = _Flows(pairs)
+    h, w = flows(0).forward.shape[:2]
     here = np.empty((h, w, 2), np.float32)
     here[..., 0], here[..., 1] = np.arange(w), np.arange(h)[:, None]
     start, stop = shutter.start.astype(float), shutter.stop.astype(float)
     moment = target + readout * ((np.arange(h) + 0.5) / h - 0.5)
     inside = np.clip(moment, start, stop)
-    here_inside = _advance(here, pairs, moment, inside)
+    here_inside = _advance(here, flows, moment, inside)
     share = float(np.mean((inside - start) / (stop - start)))
 
     ends, length = [], np.zeros((h, w), np.float32)
@@ -49,7 +51,7 @@ def content_motion(
         seen = _shaken(at, shake, share)
         for k in range(1, STEPS + 1):
             then = inside + (end - inside) * k / STEPS
-            at = _advance(at, pairs, when, then)
+            at = _advance(at, flows, when, then)
             now = _shaken(at, shake, share + (u_end - share) * k / STEPS)
             length += cv2.magnitude(*cv2.split(now - seen))
             seen, when = now, then
@@ -57,19 +59,30 @@ def content_motion(
     return ends[1] - ends[0], length
 
 
-def _advance(at: np.ndarray, pairs: Sequence[PairFlow], now: np.ndarray, then: np.ndarray) -> np.ndarray:
+class _Flows:
+    """The full flows of an interval; the last two that were asked for are kept, for small steps in time ask again."""
+
+    def __init__(self, pairs: Sequence[PairFlow | SolvedPair]) -> None:
+        self.count = len(pairs)
+        self._full: Callable[[int], PairFlow] = lru_cache(maxsize=2)(lambda i: pairs[i].full())
+
+    def __call__(self, i: int) -> PairFlow:
+        return self._full(i)
+
+
+def _advance(at: np.ndarray, flows: _Flows, now: np.ndarray, then: np.ndarray) -> np.ndarray:
     """Where content at these places (H, W, 2) and times (H,) is at other times (H,), all later or all earlier."""
     if np.array_equal(now, then):
         return at
     later = bool(np.all(then >= now))
     first, last = int(np.floor(min(now.min(), then.min()))), int(np.ceil(max(now.max(), then.max())))
-    order = range(max(first, 0), min(last, len(pairs)))
+    order = range(max(first, 0), min(last, flows.count))
     for i in order if later else reversed(order):
         early, late = (now, then) if later else (then, now)
         amount = np.clip(np.minimum(late, i + 1) - np.maximum(early, i), 0, None).astype(np.float32)
         if not amount.any():
             continue
-        flow = pairs[i].forward if later else pairs[i].backward
+        flow = flows(i).forward if later else flows(i).backward
         # A flow starts at its own frame: of content that is on the way, it stands where that content was.
         gone = np.clip((now - i) if later else (i + 1 - now), 0, 1).astype(np.float32)
         step = _sample(flow, at)

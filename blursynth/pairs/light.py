@@ -17,7 +17,7 @@ from blursynth.exposure.backend import Integrator
 from blursynth.exposure.shake import describe, draw_path
 from blursynth.exposure.shutter import Shutter, exposed_frames, load_profile, make_shutter
 from blursynth.exposure.streak import SHORTEST, Streaks
-from blursynth.motion.flow import PairFlow, estimate_pair
+from blursynth.motion.flow import SolvedPair, estimate_pair, solve_pair
 from blursynth.pairs.labels import content_motion
 from blursynth.pairs.quality import FlowStats
 from blursynth.recipe import LEAST_SIDE, Recipe, RecipeError
@@ -103,7 +103,7 @@ class LightCollector:
         self.highlights = parse_highlights(recipe.highlights)
         self.profile = load_profile(recipe.profile)
         self.integrator = Integrator(recipe, rife_weights)
-        self.flows: dict[tuple[str, int], PairFlow] = {}
+        self.flows: dict[tuple[str, int], SolvedPair] = {}
 
     def collect(self, window: Window, draws: Draws) -> Light:
         """Raises RecipeError where the recipe's readout leaves no exposure, ValueError for frames of unequal or too
@@ -131,12 +131,12 @@ class LightCollector:
         # A rolling shutter's rows are each as long open; the target shows the middle of each.
         target = intervals / 2 if readout else float(window.centre)
         streaks = Streaks(h, w, target)
-        pairs: Sequence[PairFlow] = ()
+        pairs: Sequence[SolvedPair] = ()  # as solved: of a large frame all full ones take a gigabyte
         duty = draws.duty
         if recipe.blur_range is not None or recipe.labels:
             pairs = [self._pair(window, i) for i in range(intervals)]
-            for pair in pairs:
-                streaks.add(pair)
+            for solved in pairs:
+                streaks.add(solved.full())
         if recipe.blur_range is not None:
             duty = self._reach(streaks, draws, intervals, readout)
         try:
@@ -157,10 +157,9 @@ class LightCollector:
         motion = FlowStats()
         light, smooth = self._place(window, 0, draws)
         for i in range(intervals):
-            if pairs:
-                pair = pairs[i]
-            else:
-                streaks.add(pair := self._pair(window, i))
+            pair = (pairs[i] if pairs else self._pair(window, i)).full()
+            if not pairs:
+                streaks.add(pair)
             motion.add(pair, frames[i], frames[i + 1])
             next_light, next_smooth = self._place(window, i + 1, draws)
             lights = light, next_light
@@ -260,7 +259,7 @@ class LightCollector:
         light = Light(linear, frames[centre].copy(), motion, count, {"mean": 1.0, "max": 1}, float(count))
         if not self.recipe.labels:
             return light
-        pairs = [estimate_pair("dis", a, b) for a, b in pairwise(frames)]
+        pairs = [solve_pair("dis", a, b) for a, b in pairwise(frames)]
         shutter = make_shutter(len(frames[0]), count - 1)
         return replace(light, content=content_motion(pairs, float(centre), shutter))
 
@@ -283,7 +282,7 @@ class LightCollector:
         """`_decode`'s light and its `quasi` version, where the integrator works."""
         return self.integrator.place(window.frames[i], draws.response, self._above(window, i, draws))
 
-    def _pair(self, window: Window, i: int) -> PairFlow:
+    def _pair(self, window: Window, i: int) -> SolvedPair:
         """Flows between frames i and i + 1, kept only where another window crosses them too."""
         key = (window.clip_id, window.first + i)
         pair = self.flows.get(key) or self.integrator.flows(window.frames[i], window.frames[i + 1])

@@ -65,7 +65,7 @@ def match_folders(blur: str | Path, sharp: str | Path) -> PairSet:
     sides = [dict(_picture_folders(f)) for f in (blur, sharp)]
     for rest, names in sides[0].items():
         _match(blur / rest, names, sharp / rest, sides[1].get(rest, []), rest.as_posix(), None, found)
-    for rest in sides[1].keys() - sides[0].keys():
+    for rest in sorted(sides[1].keys() - sides[0].keys()):  # a set has another order in each process
         found.left_out += [(str(sharp / rest / n), "has no blurred partner") for n in sides[1][rest]]
     if not found.pairs:
         raise LayoutError(f"{blur} and {sharp}: no two pictures with one name or number")

@@ -15,6 +15,7 @@ from typing import Literal
 from blursynth.common.errors import UsageError
 from blursynth.common.text import counted
 from blursynth.shards.partners import both_in_one
+from blursynth.shards.shard import SHARD_NAME
 from blursynth.shards.sides import role_of, twin_of
 from blursynth.sources.formats import VIDEOS, unread
 from blursynth.sources.manifest import Manifest, Split, load_manifest
@@ -174,7 +175,8 @@ def _is_blurred(side: Path, twin: Path) -> bool:
 def is_output(folder: Path) -> bool:
     """True for a folder that ``blursynth make`` writes to."""
     return (folder / "recipe.toml").is_file() and (
-        (folder / "dataset.json").is_file() or any(folder.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].*"))
+        (folder / "dataset.json").is_file()
+        or any(SHARD_NAME.fullmatch(p.stem) for ext in ("tar", "json") for p in folder.glob(f"*-*.{ext}"))
     )
 
 

@@ -99,7 +99,7 @@ def predict_command(
 
     from blursynth.common.memory import keep_freed_memory
     from deblur_train.distributed import choose_device
-    from deblur_train.media.video_out import Encoding
+    from deblur_train.media.codec import Encoding
     from deblur_train.prediction.predict import Options, predict
 
     keep_freed_memory(2**31 - 1, one_arena=True)

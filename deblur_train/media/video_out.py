@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -13,10 +12,10 @@ import av
 import numpy as np
 
 from blursynth.common.atomic import part_beside
+from deblur_train.media.codec import Encoding, choose_codec, encoder_pixels, quality_options
 from deblur_train.media.video_in import Shot, VideoError, VideoFacts, VideoReader, reason
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-FALLBACKS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")  # the first that this FFmpeg has
 # swscale's name for a stream's matrix (H.273); what is unspecified is BT.601 to every FFmpeg tool.
 MATRIX = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 # Where the chroma samples of what is written stand: beside every second pixel of a row, as H.264, HEVC and MPEG-4 mean
@@ -33,33 +32,6 @@ OF_THE_FILE = (
     "number_of_frames",
     "number_of_bytes",
 )
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How a result is encoded: ``codec`` as FFmpeg names its encoder (None: H.264, else the best there is)."""
-
-    codec: str | None = None
-    crf: int = 16  # constant rate factor: lower is better and larger; about invisible at 16 to 18
-
-
-def choose_codec(wanted: str | None) -> tuple[str, str]:
-    """(encoder, note). Raises VideoError for an encoder that this FFmpeg lacks."""
-    for name in (wanted,) if wanted else FALLBACKS:
-        try:
-            if av.Codec(name, "w").type != "video":
-                raise VideoError(f"--video-codec {name}: not a video encoder")
-        except av.codec.codec.UnknownCodecError:
-            continue
-        note = (
-            ""
-            if wanted or name == FALLBACKS[0]
-            else f"this FFmpeg has no {FALLBACKS[0]}: encoded with {name}"
-        )
-        return name, note
-    raise VideoError(
-        f"--video-codec {wanted or FALLBACKS[0]}: this FFmpeg has no such encoder; try libx264, libx265 or mpeg4"
-    )
 
 
 def place_for(
@@ -122,7 +94,7 @@ class VideoWriter:
         context.time_base = stream.time_base = facts.time_base
         context.sample_aspect_ratio = facts.aspect
         wide = first.dtype.itemsize > 1
-        context.pix_fmt = pixels = _pixels(codec, width, height, wide, facts.chroma)
+        context.pix_fmt = pixels = encoder_pixels(codec, width, height, wide, facts.chroma)
         if not pixels.startswith(f"yuv{facts.chroma}p"):
             why = f"{codec} has no other" if facts.chroma != "rgb" else "players know no RGB"
             said = f"colours written as 4:2:0 of {CHROMA_WORDS[facts.chroma]}: {why}"
@@ -130,7 +102,7 @@ class VideoWriter:
         self.colour = facts.colour
         context.color_range, context.colorspace = self.colour.range, self._tagged_matrix()
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
-        context.options = _quality(codec, encoding.crf) | {"chroma_sample_location": CHROMA_PLACE}
+        context.options = quality_options(codec, encoding.crf) | {"chroma_sample_location": CHROMA_PLACE}
         self.stream = stream
         self.others = {s.index: self.container.add_stream_from_template(s) for s in copied}
         self._given = "rgb48le" if wide else "rgb24"
@@ -188,16 +160,6 @@ class VideoWriter:
 CHROMA_WORDS = {"420": "4:2:0", "422": "4:2:2", "444": "4:4:4", "rgb": "RGB"}
 
 
-def _pixels(codec: str, width: int, height: int, wide: bool, chroma: str) -> str:
-    """The source's layout where the encoder has it, else 4:2:0 as every player takes it; 4:4:4 for odd sides, which the
-    others cannot hold; 10 bits for sources that have them."""
-    known = {f.name for f in av.Codec(codec, "w").video_formats or ()}
-    odd = width % 2 or (height % 2 and chroma != "422")
-    wanted = "yuv444p" if odd else f"yuv{chroma}p"
-    layout = wanted if wanted in known else "yuv420p"
-    return f"{layout}10le" if wide and f"{layout}10le" in known else layout
-
-
 def _converter(
     given: str, width: int, height: int, time_base: Fraction, matrix: str, limits: str, pixels: str
 ) -> av.filter.Graph:
@@ -215,14 +177,6 @@ def _converter(
     shape.link_to(sink)
     graph.configure()
     return graph
-
-
-def _quality(codec: str, crf: int) -> dict[str, str]:
-    if codec in ("libx264", "libx265"):
-        return {"crf": str(crf), "preset": "medium"}
-    if codec in ("libsvtav1", "libvpx-vp9", "libaom-av1"):
-        return {"crf": str(crf), "b": "0"}
-    return {"qmin": "1", "qmax": str(max(2, crf // 6))}  # quantiser scale of the older codecs
 
 
 def write_video(

@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 
 from blursynth.common.atomic import part_beside
+from deblur_train.media.codec import Encoding, choose_codec
 from deblur_train.media.pictures import ImageError
 from deblur_train.media.video_in import Colour, Shot, VideoFacts
-from deblur_train.media.video_out import CONTAINERS, Encoding, VideoWriter, choose_codec
+from deblur_train.media.video_out import CONTAINERS, VideoWriter
 
 TICKS = 1000  # time stamps of a live recording: milliseconds since its first frame
 

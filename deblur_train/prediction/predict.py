@@ -15,6 +15,7 @@ from blursynth.common.stop import stop_asked
 from blursynth.common.text import counted
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.inference.tiles import RestoreError
+from deblur_train.media.codec import Encoding, choose_codec
 from deblur_train.media.pictures import (
     CONVERT,
     ImageError,
@@ -24,7 +25,6 @@ from deblur_train.media.pictures import (
     write_picture,
 )
 from deblur_train.media.pictures import EXTENSIONS as IMAGES
-from deblur_train.media.video_out import Encoding, choose_codec
 from deblur_train.models.checkpoint import shipped_checkpoint
 from deblur_train.models.norm import NormStats
 from deblur_train.prediction.inputs import Input, find_inputs, kind_of

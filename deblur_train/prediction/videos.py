@@ -13,8 +13,9 @@ from typing import TypeVar
 import av
 import numpy as np
 
+from deblur_train.media.codec import Encoding
 from deblur_train.media.video_in import Shot, VideoReader
-from deblur_train.media.video_out import Encoding, place_for, write_video
+from deblur_train.media.video_out import place_for, write_video
 from deblur_train.prediction.smooth import Smoother
 
 Restore = Callable[[np.ndarray], np.ndarray]

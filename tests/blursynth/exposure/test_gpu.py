@@ -125,6 +125,19 @@ def test_quasi_agrees_also_around_light_above_white(device):
     assert np.abs(et.quasi(et.to_device(light, device)).cpu().numpy() - ex.quasi(light)).max() < 1e-6
 
 
+@pytest.mark.parametrize("wrong", ["flow", "codes", "kind"])
+def test_arrays_of_another_size_are_refused(wrong):
+    frame = np.zeros((40, 52, 3), np.uint8)
+    exposure = et.Exposure(40, 52, make_shutter(40, 1), 16, "cpu")
+    light = et.place(ex.Coded(frame[:39] if wrong == "codes" else frame, SRGB.table()), "cpu")
+    smooth = et.smooth(et.place(ex.Coded(frame, SRGB.table()), "cpu"))
+    flow = np.zeros((40, 51 if wrong == "flow" else 52, 2), np.float64 if wrong == "kind" else np.float32)
+    with pytest.raises(ValueError, match="need torch"):
+        exposure.add(0, (light, light), (smooth, smooth), flow, flow)
+    with pytest.raises(ValueError, match="at least 2x2"):
+        et.Exposure(40, 1, make_shutter(40, 1), 16, "cpu")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_cuda_the_recipe_is_refused_in_one_line():
     with pytest.raises(RecipeError, match="--device cpu") as e:

@@ -69,3 +69,23 @@ def test_missing_contrib_build_says_how_to_repair(monkeypatch):
     monkeypatch.setattr(cv2, "optflow", object())
     with pytest.raises(RuntimeError, match="pip install --force-reinstall"):
         flow.estimate_pair("deepflow-opencv", *moving(1, 1))
+
+
+@pytest.mark.parametrize("size, scale", [((360, 640), 1.0), ((360, 640), 0.5), ((40, 50), 1.0)])
+def test_a_pair_as_solved_holds_less_and_gives_the_same_flows(size, scale):
+    rng = np.random.default_rng(0)
+    a = cv2.GaussianBlur(rng.integers(0, 256, (*size, 3), np.uint8), (0, 0), 3)
+    b = np.roll(a, 2, 1)
+    solved = flow.solve_pair("dis", a, b, scale)
+    full, whole = solved.full(), flow.estimate_pair("dis", a, b, scale)
+    assert full.forward.shape == (*size, 2) and full.forward.any()
+    assert np.array_equal(full.forward, whole.forward) and np.array_equal(full.backward, whole.backward)
+    if size[0] == 360:
+        assert solved.solved[0].nbytes <= full.forward.nbytes / 4
+
+
+def test_a_still_pair_as_solved_is_exactly_still():
+    a = np.random.default_rng(0).integers(0, 256, (360, 640, 3), np.uint8)
+    full = flow.solve_pair("dis", a, a.copy()).full()
+    assert full.forward.shape == full.backward.shape == (360, 640, 2)
+    assert not full.forward.any() and not full.backward.any()

@@ -6,6 +6,7 @@ import pytest
 
 from blursynth.shards.layouts import LayoutError, find_pairs, match_folders
 from blursynth.shards.sides import role_of, twin_of
+from tests.helpers.pair_trees import put
 
 
 def files(root, *paths):
@@ -258,3 +259,12 @@ def test_words_are_whole(tmp_path):
         frozenset({"train"}),
     )
     assert role_of("inputs2") is None and role_of("sharpness") is None and role_of("motion") is None
+
+
+def test_what_is_left_out_has_one_order(tmp_path):
+    """It goes into dataset.json: the same call again writes the same bytes."""
+    put(tmp_path / "b" / "0.png"), put(tmp_path / "s" / "0.png")
+    for name in "gcahbedf":
+        put(tmp_path / "s" / name / "1.png")
+    told = [what for what, _ in match_folders(tmp_path / "b", tmp_path / "s").left_out]
+    assert len(told) == 8 and told == sorted(told)

@@ -369,3 +369,14 @@ def test_sha256_of_a_folder_covers_names_and_bytes(tmp_path):
     (two / "000009.png").rename(two / "000003.png")
     shutil.copy(two / "000001.png", two / "000002.png")
     assert sha(two) != first
+
+
+def test_frames_beside_a_recipe_are_film(tmp_path):
+    """A folder is passed over only where a run's shards or index lie beside the recipe."""
+    write_frames(tmp_path / "film", moving(4), "clip-{:06d}.png")
+    (tmp_path / "film" / "recipe.toml").write_text("")
+    clips, _ = find_clips([tmp_path])
+    assert [c.rel for c in clips] == ["film"]
+    (tmp_path / "film" / "train-000000.json").write_text("{}")
+    with pytest.raises(SourceError):
+        find_clips([tmp_path])

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from deblur_train import build_generator
 from deblur_train.cli.main import main
 from deblur_train.inference.restorer import load_restorer
+from deblur_train.media.codec import Encoding, choose_codec
 from deblur_train.media.video_in import Shot, VideoError, VideoReader
-from deblur_train.media.video_out import Encoding, choose_codec
 from deblur_train.models.base import start_near_identity
 from deblur_train.models.checkpoint import save_generator
 from deblur_train.models.nafnet import NAFNetShape
@@ -243,7 +243,7 @@ def test_encoders(tmp_path, monkeypatch):
         choose_codec("libnothing")
     with pytest.raises(VideoError, match="not a video encoder"):
         choose_codec("aac")
-    monkeypatch.setattr("deblur_train.media.video_out.FALLBACKS", ("libmissing", "mpeg4"))
+    monkeypatch.setattr("deblur_train.media.codec.FALLBACKS", ("libmissing", "mpeg4"))
     result = restore_video(film, tmp_path / "b.mp4", same)
     assert any("no libmissing: encoded with mpeg4" in n for n in result.notes)
     assert close_to(read_film(film)[0][2].rgb, read_film(tmp_path / "b.mp4")[0][2].rgb)[0] < 6
