@@ -36,6 +36,9 @@ class PairFlow:
     def full(self) -> PairFlow:
         return self
 
+    def one(self, back: bool) -> np.ndarray:
+        return self.backward if back else self.forward
+
 
 @dataclass(frozen=True)
 class SolvedPair:
@@ -51,9 +54,13 @@ class SolvedPair:
 
     def full(self) -> PairFlow:
         """The flows of every pixel, in its pixels."""
+        return PairFlow(self.one(back=False), self.one(back=True))
+
+    def one(self, back: bool) -> np.ndarray:
+        """That of one direction."""
         columns, rows = self.inside
-        cut = (resize_flow(flow, self.frames)[:rows, :columns] for flow in self.solved)
-        return PairFlow(*(resize_flow(flow, self.size) for flow in cut))
+        cut = resize_flow(self.solved[back], self.frames)[:rows, :columns]
+        return resize_flow(cut, self.size)
 
 
 FlowFn = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -13,6 +13,8 @@ from blursynth.motion.flow import PairFlow, SolvedPair
 
 STEPS = 8
 """Places on the way from the target's instant to each end of the exposure, for the length of the path."""
+BAND = 256
+"""Rows of a picture that are worked on at a time."""
 MOVES = 1.0
 """px of path from which a pixel counts as moving."""
 
@@ -36,7 +38,7 @@ def content_motion(
         float32 (H, W), the length of the path between, px.
     """
     flows = _Flows(pairs)
-    h, w = flows(0).forward.shape[:2]
+    h, w = flows.of(0, False).shape[:2]
     here = np.empty((h, w, 2), np.float32)
     here[..., 0], here[..., 1] = np.arange(w), np.arange(h)[:, None]
     start, stop = shutter.start.astype(float), shutter.stop.astype(float)
@@ -53,7 +55,8 @@ def content_motion(
             then = inside + (end - inside) * k / STEPS
             at = _advance(at, flows, when, then)
             now = _shaken(at, shake, share + (u_end - share) * k / STEPS)
-            length += cv2.magnitude(*cv2.split(now - seen))
+            for rows in _bands(h):
+                length[rows] += cv2.magnitude(*cv2.split(now[rows] - seen[rows]))
             seen, when = now, then
         ends.append(seen)
     return ends[1] - ends[0], length
@@ -64,10 +67,12 @@ class _Flows:
 
     def __init__(self, pairs: Sequence[PairFlow | SolvedPair]) -> None:
         self.count = len(pairs)
-        self._full: Callable[[int], PairFlow] = lru_cache(maxsize=2)(lambda i: pairs[i].full())
+        self.of: Callable[[int, bool], np.ndarray] = lru_cache(maxsize=2)(lambda i, back: pairs[i].one(back))
 
-    def __call__(self, i: int) -> PairFlow:
-        return self._full(i)
+
+def _bands(height: int) -> list[slice]:
+    """Rows that are worked on at a time: what comes and goes then takes little memory."""
+    return [slice(y, y + BAND) for y in range(0, height, BAND)]
 
 
 def _advance(at: np.ndarray, flows: _Flows, now: np.ndarray, then: np.ndarray) -> np.ndarray:
@@ -82,13 +87,16 @@ def _advance(at: np.ndarray, flows: _Flows, now: np.ndarray, then: np.ndarray) -
         amount = np.clip(np.minimum(late, i + 1) - np.maximum(early, i), 0, None).astype(np.float32)
         if not amount.any():
             continue
-        flow = flows(i).forward if later else flows(i).backward
+        flow = flows.of(i, not later)
         # A flow starts at its own frame: of content that is on the way, it stands where that content was.
         gone = np.clip((now - i) if later else (i + 1 - now), 0, 1).astype(np.float32)
-        step = _sample(flow, at)
-        if gone.any():
-            step = _sample(flow, at - gone[:, None, None] * step)
-        at = at + amount[:, None, None] * step
+        moved = np.empty_like(at)
+        for rows in _bands(len(at)):
+            step = _sample(flow, at[rows])
+            if gone.any():
+                step = _sample(flow, at[rows] - gone[rows, None, None] * step)
+            moved[rows] = at[rows] + amount[rows, None, None] * step
+        at = moved
     return at
 
 
