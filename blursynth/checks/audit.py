@@ -25,9 +25,10 @@ from blursynth.checks.measure import (
 )
 from blursynth.recipe import LEAST_SIDE, Recipe
 from blursynth.sources.find import Clip, find_clips
-from blursynth.video.clip import Frame, read_as, read_frames
+from blursynth.video.clip import ClipInfo, Frame, read_as, read_frames
 from blursynth.video.intervals import IntervalChecker, luma, thumbnail
 from blursynth.video.packets import packet_index
+from blursynth.video.takes import folder_order
 from blursynth.video.verdict import WINDOW, ClipAudit, judge
 
 
@@ -119,6 +120,13 @@ class _Tally:
         self.last = frame
 
 
+def _takes(info: ClipInfo) -> list[str]:
+    try:
+        return folder_order(info.path).takes if info.kind == "frames" else []
+    except OSError:  # gone: its frames are told as unreadable
+        return []
+
+
 def audit_clip(
     clip: Clip,
     max_frames: int | None = None,
@@ -160,6 +168,7 @@ def audit_clip(
         gaps=found["gap"],
         rate_changes=found["rate"],
         cuts=found["cut"],
+        takes=_takes(info),
         duplicates=duplicates,
         duplicate_period=duplicate_period(duplicates) if len(duplicates) > 0.1 * n else None,
         blend_period=phase_contrast(tally.blend, low=0.4),

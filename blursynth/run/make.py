@@ -38,7 +38,8 @@ from blursynth.sources.manifest import load_manifest
 from blursynth.sources.splits import assign_splits
 from blursynth.video.clip import decode_with, read_as
 from blursynth.video.packets import packet_index
-from blursynth.video.verdict import HIGH_RATE, WINDOW, known_undecoded, low_rate
+from blursynth.video.takes import folder_order
+from blursynth.video.verdict import HIGH_RATE, WINDOW, known_undecoded, low_rate, several_takes
 
 
 def make(
@@ -169,9 +170,13 @@ def prepare(
 
 
 def film_warnings(clips: Sequence[Clip]) -> list[str]:
-    """What ``audit`` says of videos by their headers and time stamps alone; nothing is decoded for it."""
+    """What ``audit`` says of videos by their headers and time stamps, of folders by names alone; nothing is decoded for it."""
     told: dict[str, list[str]] = {}
     for clip in clips:
+        if clip.info.kind == "frames":
+            with contextlib.suppress(OSError):  # told where its frames are read
+                for words in several_takes(folder_order(clip.info.path).takes):
+                    told.setdefault(words, []).append(clip.rel)
         if clip.info.kind != "video":
             continue
         try:

@@ -167,7 +167,8 @@ def _probe_folder(path: Path, fps: float | None) -> ClipInfo:
 
 def _read_folder(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
     try:
-        names, gaps, _ = folder_order(info.path)
+        order = folder_order(info.path)
+        names, gaps = order.frames, order.breaks
     except OSError:
         names, gaps = [], frozenset()
     files = [Path(info.path) / n for n in names]

@@ -37,12 +37,17 @@ COMPANIONS = frozenset(
 """Words that tell a picture beside a frame (``0001_mask.png`` beside ``0001.png``) from a frame."""
 
 
+LEAST = 3
+"""Frames of a take that is worth a word: a window needs so many."""
+
+
 class FrameOrder(NamedTuple):
     frames: list[str]
     breaks: frozenset[
         int
     ]  # positions i: between frames i - 1 and i something is missing, or another take begins
     companions: list[str]  # masks and the like that lie beside frames of the same numbers
+    takes: list[str]  # first frame of each take of at least LEAST frames, where there are several
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -64,14 +69,19 @@ def order_frames(names: Iterable[str]) -> FrameOrder:
     companions = _companions(takes)
     frames: list[str] = []
     breaks: set[int] = set()
+    starts: list[int] = []
     for pattern, members in takes.items():
         if pattern in companions:
             continue
         if frames:
             breaks.add(len(frames))
-        breaks |= {len(frames) + i for i in _breaks(members)}
+        within, others = _breaks(members)
+        starts += [len(frames), *(len(frames) + i for i in others)]
+        breaks |= {len(frames) + i for i in within}
         frames += members
-    return FrameOrder(frames, frozenset(breaks), [n for p in companions for n in takes[p]])
+    firsts = [frames[a] for a, b in pairwise([*starts, len(frames)]) if b - a >= LEAST]
+    aside = [n for p in companions for n in takes[p]]
+    return FrameOrder(frames, frozenset(breaks), aside, firsts if len(firsts) > 1 else [])
 
 
 def _pattern(name: str) -> tuple[str, ...]:
@@ -92,11 +102,12 @@ def _companions(takes: dict[tuple[str, ...], list[str]]) -> set[tuple[str, ...]]
     return found
 
 
-def _breaks(members: list[str]) -> list[int]:
-    """Positions within one pattern's names, in order, at which a take does not go on."""
+def _breaks(members: list[str]) -> tuple[list[int], list[int]]:
+    """Positions within one pattern's names, in order, at which a take does not go on, and those of them where the names
+    say that another begins."""
     rows = [tuple(map(int, _NUMBER.findall(Path(n).stem))) for n in members]
     if len(rows) < 2 or not rows[0]:
-        return []
+        return [], []
     values = [len(set(column)) for column in zip(*rows, strict=True)]
     frame = values.index(max(values))
     shared = [c for c, n in enumerate(values) if c != frame and 1 < n <= len(rows) / 2]
@@ -104,7 +115,8 @@ def _breaks(members: list[str]) -> list[int]:
     steps = [b[frame] - a[frame] for a, b in pairwise(rows)]
     usual = Counter(s for s, one in zip(steps, same) if one and s > 0).most_common(1)
     most = 1.5 * usual[0][0] if usual else 0
-    return [i + 1 for i, (s, one) in enumerate(zip(steps, same)) if not one or not 0 < s <= most]
+    breaks = [i + 1 for i, (s, one) in enumerate(zip(steps, same)) if not one or not 0 < s <= most]
+    return breaks, [i for i in breaks if not same[i - 1]]
 
 
 def frame_files(folder: str | Path) -> list[Path]:

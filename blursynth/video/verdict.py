@@ -37,6 +37,9 @@ class ClipAudit(BaseModel):
         default_factory=list, description="steps of another length than those before"
     )
     cuts: list[int]
+    takes: list[str] = Field(
+        default_factory=list, description="first frame of each take, where a folder holds several"
+    )
     duplicates: list[int]
     duplicate_period: int | None = Field(description="repeats come every so many frames")
     blend_period: int | None = Field(description="every so many frames one is a blend of its neighbours")
@@ -83,6 +86,17 @@ def known_undecoded(
     return found
 
 
+def several_takes(firsts: list[str]) -> list[str]:
+    """What to say of a folder of frames that holds several takes, by the name of each one's first frame."""
+    if not firsts:
+        return []
+    shown = ", ".join(firsts[:3]) + (" ..." if len(firsts) > 3 else "")
+    return [
+        f"{len(firsts)} takes in one folder (from {shown}) count as one clip: no window crosses from one to the next; "
+        "give each a folder of its own to have a clip of each"
+    ]
+
+
 def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
     """Verdict and advice out of the figures. "reject": nothing good comes of this clip as it is."""
     stop, warn = [], []
@@ -118,6 +132,7 @@ def judge(a: ClipAudit) -> tuple[Verdict, list[str]]:
         )
     if "interlaced" in a.faults:
         warn.append(f"interlaced film ({counted(a.faults['interlaced'], 'frame')}): add --deinterlace")
+    warn += several_takes(a.takes)
     warn += known_undecoded(a.read, len(a.gaps), len(a.rate_changes), a.rate_jitter, a.transfer)
     if a.soft_share > 0.2:
         warn.append(

@@ -6,6 +6,8 @@ import random
 
 import pytest
 
+from blursynth.checks.audit import audit_clip
+from blursynth.run.make import film_warnings
 from blursynth.sources.find import find_clips
 from blursynth.video.clip import probe_clip, read_frames
 from blursynth.video.takes import order_frames
@@ -67,3 +69,28 @@ def test_the_size_of_most_frames_wins_over_a_cover(tmp_path):
     frames = list(read_frames(info, 0, info.frames - 1))
     assert (info.width, info.height) == (48, 32)
     assert [f.fault for f in frames].count(None) == 6 and [f.fault for f in frames].count("size") == 1
+
+
+TAKES = {
+    "by name": ([*run("A_{:04d}.png", range(3)), *run("B_{:04d}.png", range(4))], ["A_0000.png", "B_0000.png"]),
+    "by number": ([*run("take1_{:04d}.png", range(4)), *run("take2_{:04d}.png", range(4, 8))], ["take1_0000.png", "take2_0004.png"]),
+    "one with a gap": (run("{:04d}.png", (0, 1, 2, 3, 9, 10, 11, 12)), []),
+    "one and a cover": (["cover.jpg", *run("{:04d}.png", range(5))], []),
+    "one and its masks": ([*run("{:04d}.png", range(4)), *run("{:04d}_mask.png", range(4))], []),
+    "one that is doubled": ([*run("{}.jpg", range(4)), *run("{}.png", range(4))], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TAKES)
+def test_takes(case):
+    names, want = TAKES[case]
+    assert order_frames(names).takes == want
+
+
+def test_audit_and_make_say_that_a_folder_holds_two_takes(tmp_path):
+    write_frames(tmp_path / "clip", moving(6, (48, 32)), "a_{:04d}.png")
+    write_frames(tmp_path / "clip", moving(6, (48, 32)), "b_{:04d}.png")
+    clips, _ = find_clips([tmp_path])
+    told = "2 takes in one folder (from a_0000.png, b_0000.png)"
+    assert any(told in line for line in audit_clip(clips[0]).advice)
+    assert [line for line in film_warnings(clips) if told in line and line.startswith("clip: ")]
