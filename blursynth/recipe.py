@@ -120,7 +120,7 @@ class Recipe(Strict):
     # The light between the frames.
     interp: Interp = Field(
         "deepflow",
-        description="optical flow that follows the light between frames: dis takes 0.7 of the "
+        description="optical flow that follows the light between frames: dis takes half the "
         "time of deepflow and is up to 1 dB less exact; deepflow-opencv: OpenCV's solver, slow; rife: a network, "
         "needs weights; none: plain mean of the frames",
     )
