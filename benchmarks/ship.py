@@ -41,11 +41,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deblur_train.config import load_config
-from deblur_train.evaluation.align import align, aligned_psnr
-from deblur_train.evaluation.metrics import psnr
 from deblur_train.evaluation.plot import panel, save_png, text
 from deblur_train.inference.tiles import restore
-from deblur_train.media.pictures import ImageError
 from deblur_train.models.checkpoint import CheckpointError, load_generator, read_state, save_generator
 
 CONFIG = Path(__file__).with_name("ship.toml")
@@ -179,14 +176,6 @@ def pair_sets(media: Path, work: Path, test: bool) -> Sets:
     return sets | {k: real[k] for k in ("REDS", "GoPro", "Levin")}
 
 
-def registered(picture: np.ndarray, sharp: np.ndarray) -> float:
-    """PSNR after RealBlur's registration; where it finds none, as they stand."""
-    try:
-        return aligned_psnr(align(picture, sharp))
-    except ImageError:
-        return psnr(picture, sharp)
-
-
 def gains(model: torch.nn.Module, sets: Sets, register: bool = False) -> dict[str, np.ndarray]:
     """PSNR above the blurred input's, dB, of every pair; `sharp`: PSNR of a sharp picture against itself.
 
@@ -196,7 +185,7 @@ def gains(model: torch.nn.Module, sets: Sets, register: bool = False) -> dict[st
     found: dict[str, np.ndarray] = {}
     for s, pairs in sets.items():
         restored = [(restore(model, blur), blur, sharp) for blur, sharp in pairs]
-        judges = {s: partial(study.score_in, s)} | ({f"{s}, registered": registered} if register else {})
+        judges = {s: partial(study.score_in, s)} | ({f"{s}, registered": study.registered} if register else {})
         for name, db in judges.items():
             found[name] = np.array([db(r, sharp) - db(blur, sharp) for r, blur, sharp in restored])
     clean = [sharp for s, pairs in sets.items() if not s.startswith("val noisy") for _, sharp in pairs[:2]]

@@ -1,4 +1,4 @@
-"""Does the recipe matter? One small network, the same frames, the same exposure, steps and seeds; only the blur's make differs.
+"""Does the recipe matter? One network from one start, the same frames, exposure, steps and seeds; only the blur's make differs.
 
     python benchmarks/study.py run --media ../shared/media --work scratch/study [--arms a,b,f] [--seeds 0,1,2,3,4]
     python benchmarks/study.py report
@@ -7,6 +7,9 @@
 Six arms (study_data.py), each with one stage more than the one before: (a) mean of display-encoded frames, GoPro's recipe;
 (b) mean of light, trapezoid rule; (c) light along the motion; (d) noise; (e) lamps above white and a shaking camera; (f) a
 camera response drawn per sample. The variance in time of the light is the same in all.
+
+The start is the package's network after a training on equal parts of (a), (b) and (f): a network that deblurs, and whose
+last lesson was no arm's own. From scratch, minutes of one core make a network that does not deblur, and tells nothing of data.
 
 `run` trains what the file of results lacks, one run after the other, and adds a line when a run is measured: kill it at
 any time, it goes on. A setting that changes has another hash, and older lines then do not count. The test pictures are
@@ -26,7 +29,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,9 +47,11 @@ from study_stats import Run, append_run, differences, interval, of_settings, rea
 
 from blursynth.video.clip import probe_clip, read_frames
 from blursynth.video.intervals import IntervalChecker
+from deblur_train.evaluation.align import align, aligned_psnr
 from deblur_train.evaluation.metrics import psnr
 from deblur_train.evaluation.plot import COLOURS, GRID, INK, save_png, text
 from deblur_train.inference.tiles import restore
+from deblur_train.media.pictures import ImageError
 from deblur_train.models.checkpoint import load_generator
 
 __all__ = ["Pair", "score", "scores", "test_sets", "training_scene"]  # ship.py's too
@@ -70,10 +76,24 @@ frame to frame, and must move over the exposure, px."""
 CLAIMED = {
     "scenes": ("scenes 5 px", "scenes 12 px", "scenes 24 px"),
     "noisy scenes": ("noisy 12 px",),
+    "scenes, registered": tuple(f"scenes {s} px, registered" for s in (5, 12, 24)),
     "clips": tuple(f"clip {Path(c).stem}" for c in CLIPS),
 }
 """Groups of sets that differences are claimed from; the sets of a group weigh alike."""
 REPORTED = ("REDS", "GoPro", "Levin")
+START = "start"
+"""What lines of the common start itself, measured and not trained further, have for an arm."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the network is trained that all runs start from."""
+
+    init: Path = Path(__file__).parents[1] / "deblur_train/weights/nafnet.safetensors"
+    arms: tuple[str, ...] = ("a display mean", "b linear mean", "f ours")  # in equal parts
+    steps: int = 4000
+    lr: float = 5e-4
+    seed: int = 100
 
 
 # What is tested on
@@ -152,9 +172,14 @@ def all_tests(media: Path, work: Path) -> dict[str, list[Pair]]:
     return held_out_scenes(work / "tests") | clips | test_sets(media)
 
 
-def validation_scenes() -> dict[str, list[Pair]]:
-    """What settings are chosen by."""
-    return {f"val {s:g} px": scenes.pairs(scenes.VALIDATION, s, range(6)) for s in (5.0, 12.0, 24.0)}
+def validation_scenes(cache: Path) -> dict[str, list[Pair]]:
+    """What settings are chosen by: without noise, with a good camera's, with eight times that."""
+    return {
+        f"val {s:g} px, noise x{gain:g}": scenes.kept_pairs(
+            cache / f"val-{s:g}-{gain:g}-{first}.npz", scenes.VALIDATION, s, range(first, first + 6), gain
+        )
+        for s, gain, first in ((5.0, 0.0, 40), (5.0, 1.0, 0), (12.0, 1.0, 0), (24.0, 1.0, 0), (12.0, 8.0, 20))
+    }
 
 
 def score(image: np.ndarray, sharp: np.ndarray, shift: int) -> float:
@@ -174,19 +199,50 @@ def score_in(name: str, image: np.ndarray, sharp: np.ndarray) -> float:
     return score(image, sharp, 6 if name == "Levin" else 0)
 
 
-def scores(answer: Callable[[np.ndarray], np.ndarray], sets: dict[str, list[Pair]]) -> dict[str, list[float]]:
-    """PSNR in dB of the answer to every blurred picture."""
-    return {s: [score_in(s, answer(b), y) for b, y in pairs] for s, pairs in sets.items()}
+def registered(picture: np.ndarray, sharp: np.ndarray) -> float:
+    """PSNR after RealBlur's registration; where it finds none, as they stand."""
+    try:
+        return aligned_psnr(align(picture, sharp))
+    except ImageError:
+        return psnr(picture, sharp)
+
+
+def scores(answers: dict[str, list[np.ndarray]], sets: dict[str, list[Pair]]) -> dict[str, list[float]]:
+    """PSNR in dB of the answer to every blurred picture; of scenes also registered to the sharp one: a sharp picture is
+    one instant of the exposure, and which point of a crooked streak that is cannot be seen."""
+    found = {}
+    for s, pairs in sets.items():
+        both = [(picture, sharp) for picture, (_, sharp) in zip(answers[s], pairs, strict=True)]
+        found[s] = [score_in(s, picture, sharp) for picture, sharp in both]
+        if s in SCENES:
+            found[f"{s}, registered"] = [registered(picture, sharp) for picture, sharp in both]
+    return found
 
 
 # Training and measuring
 
 
-def settings_of(sources: Sources, config: str) -> dict[str, str]:
+def start_of(sources: Sources, config: str, start: Start) -> str:
+    """Hash of all that the common start depends on, but for the code."""
+    weights = hashlib.sha256(start.init.read_bytes()).hexdigest()
+    parts = [described(sources, arm) for arm in start.arms]
+    training = training_of(config) | {"steps": start.steps, "seed": start.seed}
+    training["schedule"] = training.get("schedule", {}) | {"lr": start.lr}
+    return digest([weights, parts, training])
+
+
+def training_of(config: str) -> dict[str, Any]:
+    return {k: v for k, v in tomllib.loads(config).items() if k not in ("name", "cite")}
+
+
+def settings_of(sources: Sources, config: str, start: Start) -> dict[str, str]:
     """A hash for each arm of all that its runs depend on, but for the seed and the code."""
-    tests = [SCENES, scenes.TEST, CLIPS, EXPOSED, SIDE, MOST_STEP, LEAST_PATH]
-    training = {k: v for k, v in tomllib.loads(config).items() if k not in ("name", "cite")}
-    return {letter(arm): digest([described(sources, arm), training, tests]) for arm in sources.arms}
+    common = [
+        training_of(config),
+        start_of(sources, config, start),
+        [SCENES, scenes.TEST, CLIPS, EXPOSED, SIDE, MOST_STEP, LEAST_PATH],
+    ]
+    return {letter(arm): digest([described(sources, arm), *common]) for arm in sources.arms}
 
 
 def pixels(sets: dict[str, list[Pair]]) -> str:
@@ -203,7 +259,9 @@ def commit() -> str:
     return subprocess.run(words, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
-def train(data: Path, run: Path, config: str, seed: int, extra: tuple[str, ...] = ()) -> float:
+def train(
+    data: list[Path], run: Path, config: str, seed: int, init: Path, extra: tuple[str, ...] = ()
+) -> float:
     """One run of the real command, resumed where it stopped; CPU seconds of this part of it, 0 of one that was over."""
     if (run / "finished").exists():
         return 0.0
@@ -211,14 +269,24 @@ def train(data: Path, run: Path, config: str, seed: int, extra: tuple[str, ...] 
     file = run.with_suffix(".toml")
     run.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(config)
-    words = ["fit", "--shards", data, "--config", file, "--out", run, "--seed", seed, *extra]
-    words += ["--resume"] if (run / "last.pt").exists() else []
-    if not (run / "last.pt").exists():
+    words = [w for d in data for w in ("--shards", d)] + [
+        "--config",
+        file,
+        "--out",
+        run,
+        "--seed",
+        seed,
+        *extra,
+    ]
+    if (run / "last.pt").exists():
+        words += ["--resume"]
+    else:
         shutil.rmtree(run, ignore_errors=True)
+        words += ["--init", init]
     log = run.with_suffix(".log")
     with log.open("ab") as out:
         code = subprocess.run(
-            [sys.executable, "-m", "deblur_train.cli", *map(str, words)], stdout=out, stderr=out
+            [sys.executable, "-m", "deblur_train.cli", "fit", *map(str, words)], stdout=out, stderr=out
         ).returncode
     if code:
         raise click.ClickException(f"{run}: training failed: {log.read_text().strip().splitlines()[-1]}")
@@ -227,14 +295,25 @@ def train(data: Path, run: Path, config: str, seed: int, extra: tuple[str, ...] 
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def make_start(media: Path, work: Path, sources: Sources, config: str, start: Start, workers: int) -> Path:
+    """Weights of the common start, trained once."""
+    run = work / f"start-{start_of(sources, config, start)}"
+    data = [make_arm(media, work, arm, sources, workers) for arm in start.arms]
+    words = ("--steps", str(start.steps), "--set", f"schedule.lr={start.lr:g}")
+    train(data, run, config, start.seed, start.init, words)
+    return run / "last.safetensors"
+
+
 def measured(file: Path, sets: dict[str, list[Pair]]) -> dict[str, Any]:
     """The fields of a Run that a network's answers give."""
-    answer = partial(restore, load_generator(str(file), "tracked"))
-    blurred, restored = scores(lambda blur: blur, sets), scores(answer, sets)
-    sharp = [score(answer(y), y, 0) for name in SCENES if name in sets for _, y in sets[name][:2]]
+    net = load_generator(str(file), "tracked")
+    answers = {s: [restore(net, blur) for blur, _ in pairs] for s, pairs in sets.items()}
+    blurred = scores({s: [blur for blur, _ in pairs] for s, pairs in sets.items()}, sets)
+    restored = scores(answers, sets)
+    sharp = [score(restore(net, y), y, 0) for name in SCENES if name in sets for _, y in sets[name][:2]]
     return {
         "blurred": {s: round(float(np.mean(v)), 4) for s, v in blurred.items()},
-        "gains": {s: np.subtract(restored[s], blurred[s]).round(4).tolist() for s in sets},
+        "gains": {s: np.subtract(restored[s], blurred[s]).round(4).tolist() for s in restored},
         "sharp": round(float(np.mean(sharp)), 3) if sharp else 0.0,
     }
 
@@ -246,21 +325,27 @@ def wanted(arms: list[str], seeds: list[int], found: dict[str, dict[int, Run]]) 
 
 def study(
     media: Path, work: Path, results: Path, arms: list[str], seeds: list[int], sources: Sources, config: str,
-    tests: Callable[[], dict[str, list[Pair]]], workers: int,
+    start: Start, tests: Callable[[], dict[str, list[Pair]]], workers: int,
 ) -> None:  # fmt: skip
     """Train and measure what the file of results lacks."""
-    settings = settings_of(sources, config)
-    for arm, seed in wanted(arms, seeds, of_settings(read_runs(results), settings)):
+    settings = settings_of(sources, config, start)
+    common = start_of(sources, config, start)
+    held = of_settings(read_runs(results), settings | {START: common})
+    for arm, seed in wanted(arms, seeds, held):
         name = letter(arm)
         data = make_arm(media, work, arm, sources, workers)
+        init = make_start(media, work, sources, config, start, workers)
         run, code = work / settings[name] / f"{name}-{seed}", commit()
         click.echo(f"{arm}, seed {seed}: {run}")
-        seconds = train(data, run, config, seed)
+        seconds = train([data], run, config, seed, init)
         sets = tests()
         got = measured(run / "last.safetensors", sets)
         append_run(results, Run(name, seed, settings[name], pixels(sets), code, round(seconds, 1), **got))
         (run / "last.pt").unlink(missing_ok=True)  # the weights stay, for the pictures
         click.echo(f"{arm}, seed {seed}: {summary(got['gains'])}")
+        if not held[START]:
+            held[START][0] = Run(START, 0, common, pixels(sets), code, 0.0, **measured(init, sets))
+            append_run(results, held[START][0])
 
 
 def summary(gains: dict[str, list[float]]) -> str:
@@ -292,7 +377,7 @@ def gains_table(found: dict[str, dict[int, Run]], names: dict[str, str]) -> Tabl
 
 def compared(found: dict[str, dict[int, Run]]) -> list[tuple[str, str]]:
     """Ours against both means, then each stage against the one before it."""
-    there = [arm for arm, seeds in found.items() if seeds]
+    there = [arm for arm, seeds in found.items() if seeds and arm != START]
     steps = list(zip(there[1:], there, strict=False))
     last = [("f", arm) for arm in ("a", "b") if "f" in there and arm in there]
     return [p for p in dict.fromkeys([*last, *steps]) if found[p[0]].keys() & found[p[1]].keys()]
@@ -399,8 +484,8 @@ FILE = click.option("--results", type=click.Path(path_type=Path), default=RESULT
 def run(media: Path, work: Path, results: Path, arms: list[str], seeds: str, workers: int) -> None:
     """Train and measure what the file of results lacks."""
     numbers = [int(s) for s in seeds.split(",")]
-    tests = partial(all_tests, media, work)
-    study(media, work, results, arms, numbers, Sources(), CONFIG.read_text(), tests, workers)
+    tests = cache(partial(all_tests, media, work))
+    study(media, work, results, arms, numbers, Sources(), CONFIG.read_text(), Start(), tests, workers)
 
 
 @main.command()
@@ -414,12 +499,13 @@ def run(media: Path, work: Path, results: Path, arms: list[str], seeds: str, wor
 def report(results: Path, picture: Path | None, media: Path | None, work: Path, sheet: Path | None) -> None:
     """Table and picture of the runs of today's settings."""
     settings, names = (
-        settings_of(Sources(), CONFIG.read_text()),
-        {letter(arm): f"({arm[0]}){arm[1:]}" for arm in ARMS},
+        settings_of(Sources(), CONFIG.read_text(), Start()),
+        {START: "the start itself"} | {letter(arm): f"({arm[0]}){arm[1:]}" for arm in ARMS},
     )
     runs = read_runs(results)
-    found = of_settings(runs, settings)
-    used = sum(len(seeds) for seeds in found.values())
+    common = {START: start_of(Sources(), CONFIG.read_text(), Start())}
+    found = of_settings(runs, common | settings)
+    used = sum(len(seeds) for arm, seeds in found.items() if arm != START)
     click.echo(f"{results}: {len(runs)} runs, {used} of today's settings")
     if not used:
         return
@@ -443,17 +529,18 @@ def report(results: Path, picture: Path | None, media: Path | None, work: Path, 
 @MEDIA
 @WORK
 @click.option("--arm", default="c", callback=lambda c, o, v: chosen(c, o, v)[0])
-@click.option("--steps", default=1500)
+@click.option("--steps", default=500)
 @click.option("--set", "changes", multiple=True, help="KEY=VALUE of the training's settings.")
 def trial(media: Path, work: Path, arm: str, steps: int, changes: tuple[str, ...]) -> None:
     """A short training, measured on the validation scenes."""
     sources, config = Sources(), CONFIG.read_text()
     data = make_arm(media, work, arm, sources, 1)
+    init = make_start(media, work, sources, config, Start(), 1)
     words = [w for change in changes for w in ("--set", change)]
     # Of other data or settings a trial that is over says nothing.
-    out = work / "trials" / digest([settings_of(sources, config)[letter(arm)], steps, changes])
-    train(data, out, config, 0, ("--steps", str(steps), *words))
-    click.echo(summary(measured(out / "last.safetensors", validation_scenes())["gains"]))
+    out = work / "trials" / digest([settings_of(sources, config, Start())[letter(arm)], steps, changes])
+    train([data], out, config, 0, init, ("--steps", str(steps), *words))
+    click.echo(summary(measured(out / "last.safetensors", validation_scenes(work / "tests"))["gains"]))
 
 
 if __name__ == "__main__":

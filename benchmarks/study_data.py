@@ -34,7 +34,8 @@ VARIANCE = (MEAN_OF**2 - 1) / 12
 LENGTH = math.sqrt(12 * VARIANCE)
 """Frame intervals in which an even, unbroken exposure of that variance is open: 6.93."""
 FLOW = {"interp": "dis", "duty": f"{LENGTH / (WINDOW - 1):.6f}"}
-NOISE, CAMERA = {"noise": "restore+iso"}, {"highlights": "auto", "shake": "0-12"}
+NOISE = {"noise": "restore+iso"}
+CAMERA = {"highlights": "auto", "shake": "0-12", "shake_about": "centre"}
 OFF = {"crf": "srgb", "noise": "off", "highlights": "off"}
 ARMS: dict[str, dict[str, Any]] = {
     "a display mean": {"mean": "display"},
@@ -58,7 +59,7 @@ class Sources:
     )  # BSD; Apache-2.0 or MIT; MIT
     clip_scale: float = 0.5  # finer codec's traces, and motion of a faster camera
     stride: int = 8  # frames from one window of a clip to the next
-    scenes: int = 200  # films rendered from the stills
+    scenes: int = 400  # films rendered from the stills
     size: tuple[int, int] = (256, 384)  # of a film's frame, px
     speed: tuple[float, float] = (0.4, 5.0)  # px a frame, drawn log-uniformly
     arms: dict[str, dict[str, Any]] = field(default_factory=lambda: ARMS)

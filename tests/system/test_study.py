@@ -153,9 +153,14 @@ def test_half_a_line_that_a_kill_left_costs_its_run_alone(stats, tmp_path, capsy
 
 def test_a_changed_setting_is_another_hash_and_old_lines_do_not_count(study, data, stats):
     sources = data.Sources()
-    today = study.settings_of(sources, "steps = 1")
+    start = study.Start()
+    today = study.settings_of(sources, "steps = 1", start)
     assert len(set(today.values())) == len(data.ARMS)
-    changes = [(sources, "steps = 2"), (replace(sources, scenes=7), "steps = 1")]
+    changes = [
+        (sources, "steps = 2", start),
+        (replace(sources, scenes=7), "steps = 1", start),
+        (sources, "steps = 1", replace(start, steps=7)),
+    ]
     for other in (study.settings_of(*c) for c in changes):
         assert not set(today.values()) & set(other.values())
     run = stats.Run("a", 0, today["a"], "t", "c", 1.0, {}, {}, 40.0)
@@ -172,7 +177,7 @@ def test_a_changed_setting_is_another_hash_and_old_lines_do_not_count(study, dat
 def test_runs_of_different_test_pictures_are_not_compared(study, data, stats):
     import click
 
-    today = study.settings_of(data.Sources(), "")
+    today = study.settings_of(data.Sources(), "", study.Start())
     runs = [stats.Run("a", i, today["a"], f"pictures {i}", "c", 1.0, {}, {}, 40.0) for i in range(2)]
     with pytest.raises(click.ClickException, match="different test pictures"):
         stats.of_settings(runs, today)
@@ -188,8 +193,9 @@ def test_a_study_cut_short_goes_on_and_leaves_what_is_there(study, data, stats, 
         picture = cv2.resize(rng.integers(0, 256, (30, 40, 3), np.uint8), (640, 480))
         cv2.imwrite(str(media / "stills" / f"{i}.png"), picture)
     sources = data.Sources(clips=(), scenes=2, size=(96, 128))
-    config = study.CONFIG.read_text().replace("steps = 5400", "steps = 3").replace("crop = 64", "crop = 32")
-    config = config.replace("save_every = 300", "save_every = 1").replace("width = 12", "width = 4")
+    config = study.CONFIG.read_text().replace("steps = 1000", "steps = 3").replace("crop = 128", "crop = 32")
+    config = config.replace("save_every = 300", "save_every = 1").replace("batch_size = 4", "batch_size = 1")
+    start = study.Start(arms=("a display mean",), steps=1)
     blur, sharp = rng.integers(0, 256, (2, 48, 48, 3), np.uint8)
     seen = []
 
@@ -198,15 +204,17 @@ def test_a_study_cut_short_goes_on_and_leaves_what_is_there(study, data, stats, 
         return {"scenes 5 px": [(blur, sharp)]}
 
     def go(arms):
-        study.study(media, work, file, arms, [0], sources, config, tests, 1)
+        study.study(media, work, file, arms, [0], sources, config, start, tests, 1)
 
     a, f = "a display mean", "f ours"
     go([a])
     first = file.read_bytes()
     plain = study.train
 
-    def cut(data_, run, config_, seed, extra=()):
-        plain(data_, run, config_.replace("steps = 3", "steps = 1"), seed)
+    def cut(data_, run, config_, seed, init, extra=()):
+        if (run / "finished").exists():  # the common start
+            return 0.0
+        plain(data_, run, config_.replace("steps = 3", "steps = 1"), seed, init, extra)
         (run / "finished").unlink()
         raise KeyboardInterrupt
 
@@ -216,7 +224,11 @@ def test_a_study_cut_short_goes_on_and_leaves_what_is_there(study, data, stats, 
     assert file.read_bytes() == first and len(seen) == 1  # the test pictures were not touched
     go([a, f])
     runs = stats.read_runs(file)
-    assert file.read_bytes().startswith(first) and [(r.arm, r.seed) for r in runs] == [("a", 0), ("f", 0)]
+    assert file.read_bytes().startswith(first) and [(r.arm, r.seed) for r in runs] == [
+        ("a", 0),
+        ("start", 0),
+        ("f", 0),
+    ]
     assert len(seen) == 2
     (log,) = work.glob("*/f-0.log")
     assert "resum" in log.read_text().lower()
