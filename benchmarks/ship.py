@@ -185,7 +185,9 @@ def gains(model: torch.nn.Module, sets: Sets, register: bool = False) -> dict[st
     found: dict[str, np.ndarray] = {}
     for s, pairs in sets.items():
         restored = [(restore(model, blur), blur, sharp) for blur, sharp in pairs]
-        judges = {s: partial(study.score_in, s)} | ({f"{s}, registered": study.registered} if register else {})
+        judges = {s: partial(study.score_in, s)} | (
+            {f"{s}, registered": study.registered} if register else {}
+        )
         for name, db in judges.items():
             found[name] = np.array([db(r, sharp) - db(blur, sharp) for r, blur, sharp in restored])
     clean = [sharp for s, pairs in sets.items() if not s.startswith("val noisy") for _, sharp in pairs[:2]]
