@@ -1,6 +1,6 @@
 """Real blurred photographs as the package's model restores them: no reference, chosen before the model was seen, kept whatever comes out.
 
-    python benchmarks/photos.py --media ../shared/media [--model FILE] [--out docs/photos.jpg]
+    python benchmarks/photos.py --media ../shared/media [--model FILE] [--out docs/photos.jpg] [--first docs/restore.jpg]
 
 GoPro's published blurred picture, and frames of films whose own shutter was long: moving
 hands, balls, feet. Left as taken, right restored, pixel for pixel.
@@ -64,8 +64,9 @@ def picture(path: Path, frame: int | None) -> np.ndarray:
 @click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), default=SHIPPED)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/photos.jpg"))
+@click.option("--first", type=click.Path(path_type=Path), help="Write the first photograph alone here.")
 @click.option("--levin", is_flag=True, help="Show Levin's camera shakes too.")
-def main(media: Path, model: Path, out: Path, levin: bool) -> None:
+def main(media: Path, model: Path, out: Path, first: Path | None, levin: bool) -> None:
     generator, rows = load_generator(model, "tracked"), []
     for look in (*LOOKS, *(LEVIN if levin else ())):
         taken = picture(media / look.file, look.frame)
@@ -77,8 +78,10 @@ def main(media: Path, model: Path, out: Path, levin: bool) -> None:
         text(row[0], look.words + ": as taken", 4, 16)
         text(row[1], "restored", 4, 16)
         rows.append(np.hstack(row))
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if out.suffix == ".jpg" else []
-    cv2.imwrite(str(out), np.vstack(rows)[..., ::-1], quality)
+    for file, shown in ((out, rows), (first, rows[:1])):
+        if file is not None:
+            quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if file.suffix == ".jpg" else []
+            cv2.imwrite(str(file), np.vstack(shown)[..., ::-1], quality)
     click.echo(f"{out}: {len(rows)} photographs")
 
 
