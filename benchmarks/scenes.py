@@ -9,6 +9,7 @@ read noise. Every pixel's ray meets every plane: nothing of blursynth is used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -195,7 +196,9 @@ def kept_pairs(
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         made = pairs(names, streak, seeds, gain)
-        np.savez_compressed(file, blur=np.stack([b for b, _ in made]), sharp=np.stack([s for _, s in made]))
+        part = file.with_name(f"{file.stem}-{os.getpid()}.part.npz")  # a kill leaves no half file to be read
+        np.savez_compressed(part, blur=np.stack([b for b, _ in made]), sharp=np.stack([s for _, s in made]))
+        part.rename(file)
     with np.load(file, allow_pickle=False) as held:
         return list(zip(held["blur"], held["sharp"], strict=True))
 
