@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 TIFF = (b"II*\0", b"MM\0*")
 ORIENTATION, ICC_TAG, EXTRA_SAMPLES = 0x0112, 34675, 338
@@ -13,28 +14,38 @@ def order_of(tiff: bytes) -> str:
     return {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
 
 
-def directory(tiff: bytes) -> tuple[dict[int, tuple[int, int, bytes]], int]:
-    """The first directory: {tag: (type, count, its four value bytes)}, and where the next one stands (0: none)."""
+def _first(tiff: bytes) -> tuple[str, int, int]:
+    """Byte order, where the 12-byte entries of the first directory begin, and how many it should have."""
     order = order_of(tiff)
     (at,) = struct.unpack_from(order + "I", tiff, 4)
     (count,) = struct.unpack_from(order + "H", tiff, at)
-    entries = {}
-    for i in range(count):
-        tag, kind, n = struct.unpack_from(order + "HHI", tiff, at + 2 + 12 * i)
-        entries[tag] = (kind, n, tiff[at + 10 + 12 * i : at + 14 + 12 * i])
-    return entries, struct.unpack_from(order + "I", tiff, at + 2 + 12 * count)[0]
+    return order, at + 2, count
+
+
+def _shorts(tiff: bytes, wanted: int) -> Iterator[tuple[str, int]]:
+    """Byte order and place of a tag's single 16-bit value. Entry by entry: a block cut off behind the tag still gives it."""
+    order, at, count = _first(tiff)
+    for entry in range(at, at + 12 * count, 12):
+        if struct.unpack_from(order + "HHI", tiff, entry) == (wanted, 3, 1):
+            yield order, entry + 8
+
+
+def directory(tiff: bytes) -> tuple[dict[int, tuple[int, int, bytes]], int]:
+    """The first directory: {tag: (type, count, its four value bytes)}, and where the next one stands (0: none)."""
+    order, at, count = _first(tiff)
+    end, entries = at + 12 * count, {}
+    for entry in range(at, end, 12):
+        tag, kind, n = struct.unpack_from(order + "HHI", tiff, entry)
+        entries[tag] = (kind, n, tiff[entry + 8 : entry + 12])
+    return entries, struct.unpack_from(order + "I", tiff, end)[0]
 
 
 def orientation_of(tiff: bytes) -> int:
-    """The orientation tag, 1-8; 1 where there is none. Read entry by entry: a block cut off behind the tag still says how to turn the picture."""
+    """The orientation tag, 1-8; 1 where there is none."""
     try:
-        order = order_of(tiff)
-        (at,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, at)
-        for i in range(count):
-            tag, kind, n, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * i)
-            if (tag, kind, n) == (ORIENTATION, 3, 1):
-                return value if 1 <= value <= 8 else 1
+        for order, at in _shorts(tiff, ORIENTATION):
+            (value,) = struct.unpack_from(order + "H", tiff, at)
+            return value if 1 <= value <= 8 else 1
     except (struct.error, KeyError):
         pass
     return 1
@@ -44,14 +55,10 @@ def for_upright(exif: bytes) -> bytes:
     """An EXIF block for the restored, upright picture: orientation 1, and no thumbnail (it shows the blurred one)."""
     block = bytearray(exif)
     try:
-        order = order_of(exif)
-        (at,) = struct.unpack_from(order + "I", exif, 4)
-        (count,) = struct.unpack_from(order + "H", exif, at)
-        for i in range(count):
-            entry = at + 2 + 12 * i
-            if struct.unpack_from(order + "HHI", exif, entry) == (ORIENTATION, 3, 1):
-                struct.pack_into(order + "H", block, entry + 8, 1)
-        struct.pack_into(order + "I", block, at + 2 + 12 * count, 0)
+        for order, at in _shorts(exif, ORIENTATION):
+            struct.pack_into(order + "H", block, at, 1)
+        order, at, count = _first(exif)
+        struct.pack_into(order + "I", block, at + 12 * count, 0)
     except (struct.error, KeyError):
         return exif
     return bytes(block)
@@ -66,14 +73,9 @@ def alpha_as_stored(data: bytes) -> bytes:
     if data[:4] not in TIFF:
         return data
     try:
-        order = order_of(data)
-        (at,) = struct.unpack_from(order + "I", data, 4)
-        (count,) = struct.unpack_from(order + "H", data, at)
-        for i in range(count):
-            entry = at + 2 + 12 * i
-            tag, kind, n, value = struct.unpack_from(order + "HHIH", data, entry)
-            if (tag, kind, n, value) == (EXTRA_SAMPLES, 3, 1, 2):
-                return data[: entry + 8] + struct.pack(order + "H", 1) + data[entry + 10 :]
+        for order, at in _shorts(data, EXTRA_SAMPLES):
+            if struct.unpack_from(order + "H", data, at) == (2,):
+                return data[:at] + struct.pack(order + "H", 1) + data[at + 2 :]
     except struct.error:
         pass
     return data
