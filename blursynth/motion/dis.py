@@ -125,6 +125,15 @@ def _corner(at, move, size):
 
 
 @inlined
+def _moved(x, y, u, v, w, h):
+    """The patch at x, y when it moves by (u, v): its first pixel in the padded frame, and how far right and down of it."""
+    at_x, at_y = _corner(x, u, w), _corner(y, v, h)
+    left, top = np.int32(at_x), np.int32(at_y)
+    q = U(top) * U(w + 2 * PAD) + U(left)
+    return q, lanes.all8(at_x - F32(left)), lanes.all8(at_y - F32(top))
+
+
+@inlined
 def _row(image, q, right):
     """Eight pixels from q on, drawn `right` of a pixel further right."""
     here = lanes.load8(image, q)
@@ -138,22 +147,30 @@ def _two_rows(image, q, wide, right):
     return lanes.fma(right, lanes.sub(lanes.load4by2(image, q + U(1), q + wide + U(1)), here), here)
 
 
+@inlined
+def _less(above, below, down, here):
+    """What lies `down` of the way from above to below, less what is here."""
+    return lanes.sub(lanes.fma(down, lanes.sub(below, above), above), here)
+
+
+@inlined
+def _two_rows_less(image, p, other, q, wide, right, down):
+    """By what a small patch's two rows from p on differ from the other frame's from q on."""
+    above, below = _two_rows(other, q, wide, right), _two_rows(other, q + wide, wide, right)
+    return _less(above, below, down, lanes.load4by2(image, p, p + wide))
+
+
 @uncounted
 def _look(first, second, p, x, y, u, v, w, h, side):
     """By what the patch of the first frame at x, y, number p of its padded frame, differs from the second's (u, v) further:
     sums of d, d^2, d gx and d gy."""
     image, along_x, along_y, other = first.image, first.along_x, first.along_y, second.image
     wide = U(w + 2 * PAD)
-    at_x, at_y = _corner(x, u, w), _corner(y, v, h)
-    left, top = np.int32(at_x), np.int32(at_y)
-    right, down = lanes.all8(at_x - F32(left)), lanes.all8(at_y - F32(top))
-    q = U(top) * wide + U(left)
+    q, right, down = _moved(x, y, u, v, w, h)
     s, s2, sx, sy = lanes.zeros8(), lanes.zeros8(), lanes.zeros8(), lanes.zeros8()
     if side == SMALL:  # two rows of four at a time
         for _ in range(SMALL // 2):
-            above, below = _two_rows(other, q, wide, right), _two_rows(other, q + wide, wide, right)
-            here = lanes.load4by2(image, p, p + wide)
-            d = lanes.sub(lanes.fma(down, lanes.sub(below, above), above), here)
+            d = _two_rows_less(image, p, other, q, wide, right, down)
             s, s2 = lanes.add(s, d), lanes.fma(d, d, s2)
             sx = lanes.fma(d, lanes.load4by2(along_x, p, p + wide), sx)
             sy = lanes.fma(d, lanes.load4by2(along_y, p, p + wide), sy)
@@ -164,7 +181,7 @@ def _look(first, second, p, x, y, u, v, w, h, side):
     for _ in range(SIDE):
         q += wide
         below = _row(other, q, right)
-        d = lanes.sub(lanes.fma(down, lanes.sub(below, above), above), lanes.load8(image, p))
+        d = _less(above, below, down, lanes.load8(image, p))
         above = below
         s, s2 = lanes.add(s, d), lanes.fma(d, d, s2)
         sx = lanes.fma(d, lanes.load8(along_x, p), sx)
@@ -261,16 +278,11 @@ def _spread(first, second, found, weights, us, vs, w, h, stride, side):
         for j in range(columns):
             x = min(j * stride, w - side)
             p, o = U(y + PAD) * wide + U(x + PAD), U(y) * U(w) + U(x)
-            at_x, at_y = _corner(x, found[0, i, j], w), _corner(y, found[1, i, j], h)
-            left, top = np.int32(at_x), np.int32(at_y)
-            right, down = lanes.all8(at_x - F32(left)), lanes.all8(at_y - F32(top))
+            q, right, down = _moved(x, y, found[0, i, j], found[1, i, j], w, h)
             u, v = lanes.all8(found[0, i, j]), lanes.all8(found[1, i, j])
-            q = U(top) * wide + U(left)
             if side == SMALL:
                 for _ in range(SMALL // 2):
-                    above, below = _two_rows(other, q, wide, right), _two_rows(other, q + wide, wide, right)
-                    here = lanes.load4by2(image, p, p + wide)
-                    d = lanes.sub(lanes.fma(down, lanes.sub(below, above), above), here)
+                    d = _two_rows_less(image, p, other, q, wide, right, down)
                     weight = lanes.over(one, lanes.larger(one, lanes.mul(d, d)))
                     o2 = o + U(w)
                     lanes.store4by2(weights, o, o2, lanes.add(weight, lanes.load4by2(weights, o, o2)))
@@ -284,7 +296,7 @@ def _spread(first, second, found, weights, us, vs, w, h, stride, side):
             for _ in range(SIDE):
                 q += wide
                 below = _row(other, q, right)
-                d = lanes.sub(lanes.fma(down, lanes.sub(below, above), above), lanes.load8(image, p))
+                d = _less(above, below, down, lanes.load8(image, p))
                 above = below
                 weight = lanes.over(one, lanes.larger(one, lanes.mul(d, d)))
                 lanes.store8(weights, o, lanes.add(weight, lanes.load8(weights, o)))
