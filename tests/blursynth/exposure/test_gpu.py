@@ -15,7 +15,7 @@ from blursynth.exposure.shutter import Shutter, make_shutter
 from blursynth.motion.flow import PairFlow, estimate_pair
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe, RecipeError
-from tests.blursynth.exposure.test_integrate import shifted, texture
+from tests.helpers.moving_light import moving_disc, texture
 
 SRGB = load_response("srgb")
 DEVICES = [
@@ -30,20 +30,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def moving_disc(speed: tuple[float, float], count: int = 3, h: int = 120, w: int = 160) -> list[np.ndarray]:
-    """Frames of a textured disc that crosses a texture moving another way, RGB uint8: occlusions on both sides."""
-    back, front = texture(3, h, w), texture(4, h, w)
-    y, x = np.mgrid[:h, :w]
-    frames = []
-    for i in range(count):
-        dx, dy = speed[0] * i, speed[1] * i
-        inside = ((x - 60 - dx) ** 2 + (y - 60 - dy) ** 2 < 30**2)[..., None]
-        frames.append(
-            SRGB.encode(np.where(inside, shifted(front, dx, dy), shifted(back, -0.3 * dx, 0.2 * dx)))
-        )
-    return frames
 
 
 def both(frames: list[np.ndarray], flows: list[PairFlow], shutter: Shutter, device: str, most=16, lamp=0.0):

@@ -16,7 +16,7 @@ from blursynth.exposure.shake import draw_path
 from blursynth.exposure.shutter import make_shutter
 from blursynth.motion.flow import PairFlow, estimate_pair
 from tests.blursynth.exposure.test_gpu import shutters
-from tests.blursynth.exposure.test_integrate import shifted, texture
+from tests.helpers.moving_light import moving_disc
 from tests.helpers.places import ROOT
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -46,18 +46,9 @@ def kernel(monkeypatch):
     torch.set_num_threads(before)
 
 
-def crossing(count: int = 3, speed: tuple[float, float] = (7.0, -3.0)) -> list[np.ndarray]:
-    """Frames of a textured disc that crosses a texture moving another way, RGB uint8."""
-    back, front = texture(3, H, W), texture(4, H, W)
-    y, x = np.mgrid[:H, :W]
-    frames = []
-    for i in range(count):
-        dx, dy = speed[0] * i, speed[1] * i
-        inside = ((x - 20 - dx) ** 2 + (y - 28 - dy) ** 2 < 11**2)[..., None]
-        frames.append(
-            SRGB.encode(np.where(inside, shifted(front, dx, dy), shifted(back, -0.5 * dx, 0.4 * dx)))
-        )
-    return frames
+def crossing(count: int = 3) -> list[np.ndarray]:
+    """Frames of a small disc that crosses a texture moving another way, RGB uint8 (H, W, 3)."""
+    return moving_disc((7.0, -3.0), count, size=(H, W), centre=(20, 28), radius=11, ground=(-0.5, 0.4))
 
 
 def expose(frames, flows, shutter, most=16, lamp=0.0, path=None, above=None, kernel=True):

@@ -8,47 +8,7 @@ from blursynth.exposure import integrate as ex
 from blursynth.exposure.shutter import make_shutter
 from blursynth.pairs.synthesis import Synthesizer, integrate_exposure
 from blursynth.recipe import Recipe
-
-
-def texture(seed: int, h: int = 96, w: int = 128, sigma: float = 1.5) -> np.ndarray:
-    """Band-limited linear light in 0.05..0.95, float32 (H, W, 3)."""
-    t = np.random.default_rng(seed).random((h, w, 3)).astype(np.float32)
-    radius2 = np.fft.fftfreq(h)[:, None] ** 2 + np.fft.fftfreq(w)[None] ** 2
-    low = np.exp(-2 * (np.pi * sigma) ** 2 * radius2)[..., None]  # periodic Gaussian blur
-    t = np.real(np.fft.ifft2(np.fft.fft2(t, axes=(0, 1)) * low, axes=(0, 1))).astype(np.float32)
-    return 0.05 + 0.9 * (t - t.min()) / (t.max() - t.min())
-
-
-def shifted(light: np.ndarray, dx: float, dy: float) -> np.ndarray:
-    """Exact periodic translation by (dx, dy) px: content at x moves to x + d."""
-    h, w = light.shape[:2]
-    phase = np.exp(-2j * np.pi * (np.fft.fftfreq(h)[:, None] * dy + np.fft.fftfreq(w)[None] * dx))
-    return np.real(np.fft.ifft2(np.fft.fft2(light, axes=(0, 1)) * phase[..., None], axes=(0, 1))).astype(
-        np.float32
-    )
-
-
-def pad4(light: np.ndarray) -> np.ndarray:
-    return np.dstack([light, np.ones(light.shape[:2], np.float32)])
-
-
-def constant_flow(h: int, w: int, dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
-    f = np.empty((h, w, 2), np.float32)
-    f[:] = (dx, dy)
-    return f, -f
-
-
-def box_exposure(
-    light: np.ndarray, dx: float, dy: float, t0: float, t1: float, weight=lambda s: 1.0, n: int = 400
-):
-    """Reference: fine Riemann sum of exact translations over [t0, t1]."""
-    s = (np.arange(n) + 0.5) / n
-    w = np.array([weight(v) for v in s])
-    return (
-        sum(wi * shifted(light, dx * t, dy * t) for wi, t in zip(w, t0 + s * (t1 - t0), strict=True))
-        / w.sum()
-    )
-
+from tests.helpers.moving_light import box_exposure, constant_flow, pad4, shifted, texture
 
 INNER = np.s_[24:-24, 24:-24]
 

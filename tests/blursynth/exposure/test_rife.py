@@ -18,7 +18,7 @@ from blursynth.exposure.ifnet import IFNet, build_ifnet, load_ifnet, warp
 from blursynth.exposure.shutter import Shutter, make_shutter
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe, RecipeError
-from tests.blursynth.exposure.test_integrate import box_exposure, constant_flow, pad4, shifted, texture
+from tests.helpers.moving_light import box_exposure, constant_flow, pad4, shifted, texture
 from tests.helpers.places import ROOT, SHARED
 
 SRGB = load_response("srgb")

@@ -12,7 +12,7 @@ from blursynth.exposure.shutter import make_shutter
 from blursynth.exposure.still import expose_still, reach
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
-from tests.blursynth.exposure.test_integrate import constant_flow, pad4, shifted, texture
+from tests.helpers.moving_light import constant_flow, moving_disc, pad4, shifted, texture
 
 SRGB = load_response("srgb")
 H, W = 96, 128
@@ -224,7 +224,6 @@ def test_intervals_of_a_shaken_exposure_come_in_turn_and_all():
 def test_torch_gives_what_numba_gives(readout):
     torch.set_num_threads(1)
     from blursynth.motion.flow import estimate_pair
-    from tests.blursynth.exposure.test_gpu import moving_disc
 
     frames = moving_disc((7.0, 3.0))
     path = draw_path(np.random.default_rng(3), 9, 160, 120)

@@ -7,8 +7,8 @@ import torch
 from blursynth.exposure import gpu
 from blursynth.exposure import integrate as ex
 from blursynth.exposure.shutter import Shutter, make_shutter
-from tests.blursynth.exposure.test_integrate import constant_flow, pad4, shifted, texture
 from tests.blursynth.exposure.test_shake import rms_codes
+from tests.helpers.moving_light import constant_flow, pad4, shifted, texture
 
 H, W = 96, 128
 CODED = np.array([int(c) for c in "1010000111000001010000110011110111011100000110111110"], np.float32)

@@ -9,8 +9,8 @@ from blursynth.exposure.streak import Streaks
 from blursynth.motion.flow import PairFlow
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
-from tests.blursynth.exposure.test_integrate import box_exposure, constant_flow, shifted, texture
 from tests.blursynth.exposure.test_shake import rms_codes
+from tests.helpers.moving_light import box_exposure, constant_flow, shifted, texture
 
 SRGB = load_response("srgb")
 D = (3.0, -1.6)
