@@ -40,7 +40,7 @@ def place_for(
     """(target, streams to copy, notes): a suffix whose container takes the streams: as it is, else .mp4, else .mkv.
 
     Streams that none takes stay behind. ``avoid``: files that a name with another suffix must not be; both suffixes
-    are kept then: ``film.avi.mp4``.
+    are kept then, and the new one put again until the name is free: ``film.avi.mp4``, ``film.avi.mp4.mp4``.
     """
     own = target.suffix.lower()
     choices = [s for s in dict.fromkeys([own, ".mp4", ".mkv"]) if s in CONTAINERS]
@@ -50,8 +50,9 @@ def place_for(
     if best != own:
         why = "cannot hold its sound or subtitles" if own in CONTAINERS else "is not written"
         path = target.with_suffix(best)
-        if path in avoid:
-            path = target.with_name(target.name + best)
+        occupied = {other.resolve() for other in avoid}
+        while path.resolve() in occupied:
+            path = target = target.with_name(target.name + best)
         notes.append(f"written as {path.name}: {own or 'a file without suffix'} {why}")
         target = path
     lost = [*reader.left_out, *(x for x in reader.copied if x not in taken[best])]

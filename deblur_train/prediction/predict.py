@@ -107,7 +107,8 @@ def predict(
                 if given.kind == "image":
                     _image(given.path, target, restorer, options, result, meter)
                 else:
-                    taken = {*targets, *result.written}  # a result's suffix may have to be another
+                    # A result's suffix may have to be another.
+                    taken = {*targets, *result.written, *(i.path for i in found.found)}
                     _video(given.path, target, restorer, options, result, meter, check, taken)
             except (ImageError, RestoreError) as e:
                 e = e if isinstance(e, ImageError) else ImageError(f"{given.path}: {e}")

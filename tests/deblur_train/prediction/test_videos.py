@@ -147,6 +147,29 @@ def test_a_changed_suffix_never_lands_on_another_file(tmp_path, checkpoint):
     assert "written as a.avi.mp4" in result.output
 
 
+def test_nor_on_a_film_that_has_both_suffixes_or_that_lies_in_the_results_folder(tmp_path, checkpoint):
+    out = tmp_path / "out"
+    lie_in = {"in/a.avi": 2, "in/a.mp4": 3, "in/a.avi.mp4": 4, "in/sub/b.avi": 5, "out/sub/b.mp4": 6}
+    for name, frames in lie_in.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        film = write_film(tmp_path / "film.mkv", panning(frames), range(frames), Fraction(1, 25))
+        film.rename(tmp_path / name)
+    given = (out / "sub" / "b.mp4").read_bytes()
+    common = ["--checkpoint", checkpoint, "--device", "cpu", "--out"]
+    result = invoke("predict", tmp_path / "in", out / "sub" / "b.mp4", *common, out)
+    assert result.exit_code == 0, result.output
+    assert (out / "sub" / "b.mp4").read_bytes() == given
+    (out / "sub" / "b.mp4").unlink()
+    frames = {str(p.relative_to(out)): len(read_film(p)[0]) for p in out.rglob("*.mp4")}
+    assert frames == {
+        "a.avi.mp4.mp4": 2,
+        "a.mp4": 3,
+        "a.avi.mp4": 4,
+        "sub/b.avi.mp4": 5,
+        "b.mp4": 6,
+    }
+
+
 def test_side_by_side_and_smoothing_together(tmp_path):
     """Left the decoded frames untouched, right the restored ones, in step though smoothing holds frames back."""
     film = write_film(tmp_path / "a.mp4", panning(6))
