@@ -14,11 +14,10 @@ from blursynth.recipe import Recipe
 from blursynth.run.outcome import PlanClip, Rejected, Run, WindowSpec
 from blursynth.run.task import default_synthesizer, sample_members
 from blursynth.run.windows import read_windows
-from blursynth.shards.picture import decode_image
+from blursynth.shards.picture import decode_image, to_8_bits
 from blursynth.sources.find import Clip, SourceError, find_clips
 from blursynth.sources.splits import clip_sha256
 from blursynth.video.clip import ClipError, ClipInfo, probe_clip, probe_still, read_as
-from blursynth.video.stills import to_8_bits
 
 
 class Missing(UserError):

@@ -18,8 +18,8 @@ from blursynth.exposure.still import StillExposure, expose_still, path_lengths, 
 from blursynth.pairs.layers import Cut, Donor, Lamps, cut_layer, draw_cut
 from blursynth.pairs.light import Draws
 from blursynth.recipe import Recipe
+from blursynth.shards.picture import to_8_bits
 from blursynth.video.sharpness import SOFT, steepness
-from blursynth.video.stills import to_8_bits
 
 _KNOWN = Kept(64 << 20)
 """Of donors, which come again and again in any order: can they be used, where are their lamps."""

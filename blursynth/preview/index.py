@@ -19,11 +19,10 @@ import numpy as np
 from blursynth.common.text import counted
 from blursynth.common.untrusted import group, parse_json, read_json, real, rows, texts
 from blursynth.preview.report import InspectError
-from blursynth.shards.picture import decode_flow, decode_image, decode_mask, image_size
+from blursynth.shards.picture import decode_flow, decode_image, decode_mask, image_size, to_8_bits
 from blursynth.shards.schema import FORMATS, KEY, MAX_JSON
 from blursynth.shards.shard import MAX_MEMBER, ShardError
 from blursynth.shards.tar import Member, TarFault, walk
-from blursynth.video.stills import to_8_bits
 
 _ROLES = {f"{role}.{ext}": role for role in ("blur", "sharp") for ext in FORMATS}
 _ROLES |= {"json": "json", "flow.npy": "flow", "mask.png": "mask"}

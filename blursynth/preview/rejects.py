@@ -18,11 +18,11 @@ from blursynth.motion.flow import estimate_pair
 from blursynth.pairs.quality import parse_gate
 from blursynth.preview.report import Card, words
 from blursynth.recipe import Recipe
+from blursynth.shards.picture import to_8_bits
 from blursynth.sources.find import Clip
 from blursynth.video.clip import Frame, read_frames
 from blursynth.video.intervals import FOUND, NEAR, found_again, thumbnail, top_change
 from blursynth.video.sharpness import SOFT
-from blursynth.video.stills import to_8_bits
 
 PACE = 6  # steps before and after the one at fault: they show what is usual
 STEPS = ("cut", "duplicate", "gap", "rate", "size")  # reasons that lie between two frames

@@ -102,6 +102,11 @@ def decode_image(data: bytes, what: str = "image") -> np.ndarray:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
 
+def to_8_bits(codes: np.ndarray) -> np.ndarray:
+    """uint8 codes of uint8 or uint16 ones, rounded."""
+    return codes if codes.dtype == np.uint8 else ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 def decode_mask(data: bytes, what: str = "mask") -> np.ndarray:
     """(H, W) uint8 of a grey PNG. Raises ShardError naming ``what``."""
     grey = _decode(data, what)

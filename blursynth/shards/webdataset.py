@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blursynth.shards.picture import decode_image, decode_mask
+from blursynth.shards.picture import decode_image, decode_mask, to_8_bits
 from blursynth.shards.schema import FORMATS
 from blursynth.shards.shard import ShardError
 
@@ -197,8 +197,7 @@ def _pairs(
 def _picture(sample: dict[str, Any], role: str, where: str) -> np.ndarray:
     for ext in FORMATS:
         if data := sample.get(f"{role}.{ext}"):
-            rgb = decode_image(data, f"{where}.{role}.{ext}")
-            return rgb if rgb.dtype == np.uint8 else ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
+            return to_8_bits(decode_image(data, f"{where}.{role}.{ext}"))
     raise ShardError(f"{where}: lacks its {role} picture")
 
 

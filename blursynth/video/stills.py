@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from blursynth.camera.hdr import split_at_white
-from blursynth.shards.picture import MAX_PIXELS, image_size
+from blursynth.shards.picture import MAX_PIXELS, image_size, to_8_bits
 from blursynth.shards.png import is_plain, read_rgb
 from blursynth.video.takes import FLOAT_SUFFIXES
 
@@ -73,11 +73,6 @@ def photo_size(path: str | Path) -> tuple[int, int] | None:
         h, w = img.shape[:2]
         return (w, h) if size is None else size[::-1] if (w > h) != (size[0] > size[1]) and w != h else size
     return size
-
-
-def to_8_bits(codes: np.ndarray) -> np.ndarray:
-    """uint8 codes of uint8 or uint16 ones, rounded."""
-    return codes if codes.dtype == np.uint8 else ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def is_readable(path: str | Path) -> bool:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from blursynth.common.errors import UserError
-from blursynth.shards.picture import image_size, picture_fault
+from blursynth.shards.picture import image_size, picture_fault, to_8_bits
 from blursynth.shards.png import read_rgb
 from deblur_train.data.index import Sample, ShardIndex
 
@@ -39,9 +39,7 @@ def decode_rgb(data: bytes) -> np.ndarray:
     in a picture's metadata turns nothing, for its twin may have none. Raises DecodeError."""
     if (rgb := read_rgb(data)) is not None:
         return rgb
-    bgr = _decode(data, AS_STORED)
-    if bgr.dtype == np.uint16:
-        bgr = ((bgr.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    bgr = to_8_bits(_decode(data, AS_STORED))
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
 

@@ -16,11 +16,12 @@ from rich.console import Console
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UsageError
 from blursynth.common.progress import Meter
+from blursynth.shards.picture import to_8_bits
 from deblur_train.data.pictures import DecodeError
 from deblur_train.distributed import choose_device
 from deblur_train.evaluation.align import align as align_pictures
 from deblur_train.evaluation.align import aligned_psnr, aligned_ssim
-from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, psnr_y, ssim, to_8_bits
+from deblur_train.evaluation.metrics import edge_retention, lpips_metric, psnr, psnr_y, ssim
 from deblur_train.evaluation.pair_sources import PairSource, choose_pairs, require_pairs
 from deblur_train.evaluation.plot import contact_sheet, save_png
 from deblur_train.evaluation.restored import Answer, answers_from_folder

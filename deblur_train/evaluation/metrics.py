@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from blursynth.common.extras import install_extra
+from blursynth.shards.picture import to_8_bits
 
 SSIM_RADIUS = 5  # px, of its window
 
@@ -58,11 +59,6 @@ def ssim_map(x: np.ndarray, y: np.ndarray, peak: float) -> np.ndarray:
     mx, my = mean(x), mean(y)
     vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
     return ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-
-
-def to_8_bits(image: np.ndarray) -> np.ndarray:
-    """uint16 rounded to uint8; uint8 as it is."""
-    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
 def edge_retention(restored: np.ndarray, sharp: np.ndarray) -> float:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from blursynth.shards.picture import to_8_bits
 from deblur_train.data.index import DataError
-from deblur_train.evaluation.metrics import to_8_bits
 from deblur_train.media.pictures import EXTENSIONS, ImageError, read_picture
 
 Answer = Callable[[str, np.ndarray], np.ndarray]

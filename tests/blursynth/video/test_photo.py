@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from blursynth.shards.picture import to_8_bits
 from blursynth.video.clip import ClipError, probe_still, read_frames
 from blursynth.video.sharpness import SOFT, steepness
-from blursynth.video.stills import photo_size, read_photo, to_8_bits
+from blursynth.video.stills import photo_size, read_photo
 from tests.helpers.films import texture
 
 
