@@ -39,6 +39,7 @@ import truth
 from joblib import Parallel, delayed
 from rich.console import Console
 from rich.table import Table
+from study_data import training_scene
 
 from deblur_train.config import load_config
 from deblur_train.evaluation.plot import panel, save_png, text
@@ -64,7 +65,7 @@ SETS: dict[str, tuple[str, str, float]] = {
 """Name: sources, options of `blursynth make`, share of the crops."""
 STREAKS = (5.0, 12.0, 24.0)
 MAX_BYTES = 6_000_000
-Sets = dict[str, list[study.Pair]]
+Sets = dict[str, list[scenes.Pair]]
 
 
 def run(
@@ -101,7 +102,7 @@ def run(
 def write_scene(stills: list[np.ndarray], folder: Path, seed: int) -> None:
     """Five frames of pictures that move over each other, as a film."""
     folder.mkdir(parents=True, exist_ok=True)
-    scene = study.training_scene(np.random.default_rng([7, seed]), stills, (360, 640))
+    scene = training_scene(np.random.default_rng([7, seed]), stills, (360, 640))
     for t, frame in enumerate(scene.frames(5)):
         cv2.imwrite(str(folder / f"{t:06d}.png"), frame)
 
@@ -172,8 +173,7 @@ def pair_sets(media: Path, work: Path, test: bool) -> Sets:
         f"test {s:g} px": scenes.kept_pairs(work / f"test-{s:g}.npz", scenes.TEST, s, range(100, 112))
         for s in STREAKS
     }
-    real = study.test_sets(media)
-    return sets | {k: real[k] for k in ("REDS", "GoPro", "Levin")}
+    return sets | study.test_sets(media)
 
 
 def gains(model: torch.nn.Module, sets: Sets, register: bool = False) -> dict[str, np.ndarray]:

@@ -42,7 +42,8 @@ import scenes
 import truth
 from rich.console import Console
 from rich.table import Table
-from study_data import ARMS, TO_LIGHT, Sources, described, digest, letter, make_arm, scaled, training_scene
+from scenes import Pair
+from study_data import ARMS, TO_LIGHT, Sources, described, digest, letter, make_arm, scaled
 from study_stats import Run, append_run, differences, interval, of_settings, read_runs
 
 from blursynth.video.clip import probe_clip, read_frames
@@ -54,11 +55,8 @@ from deblur_train.inference.tiles import restore
 from deblur_train.media.pictures import ImageError
 from deblur_train.models.checkpoint import load_generator
 
-__all__ = ["Pair", "score", "scores", "test_sets", "training_scene"]  # ship.py's too
-
 CONFIG = Path(__file__).with_name("study.toml")
 RESULTS = Path(__file__).with_name("study") / "runs.jsonl"
-Pair = tuple[np.ndarray, np.ndarray]  # blurred, sharp: RGB uint8 (H, W, 3)
 
 SCENES: dict[str, tuple[float, float, int, int]] = {
     "scenes 5 px": (5.0, 1.0, 200, 10),
@@ -80,7 +78,6 @@ CLAIMED = {
     "clips": tuple(f"clip {Path(c).stem}" for c in CLIPS),
 }
 """Groups of sets that differences are claimed from; the sets of a group weigh alike."""
-REPORTED = ("REDS", "GoPro", "Levin")
 START = "start"
 """What lines of the common start itself, measured and not trained further, have for an arm."""
 
@@ -517,13 +514,11 @@ def run(media: Path, work: Path, results: Path, arms: list[str], seeds: str, wor
 )
 def report(results: Path, picture: Path | None, media: Path | None, work: Path, sheet: Path | None) -> None:
     """Table and picture of the runs of today's settings."""
-    settings, names = (
-        settings_of(Sources(), CONFIG.read_text(), Start()),
-        {START: "the start itself"} | {letter(arm): f"({arm[0]}){arm[1:]}" for arm in ARMS},
-    )
+    today = Sources(), CONFIG.read_text(), Start()
+    settings = settings_of(*today)
+    names = {START: "the start itself"} | {letter(arm): f"({arm[0]}){arm[1:]}" for arm in ARMS}
     runs = read_runs(results)
-    common = {START: start_of(Sources(), CONFIG.read_text(), Start())}
-    found = of_settings(runs, common | settings)
+    found = of_settings(runs, {START: start_of(*today)} | settings)
     used = sum(len(seeds) for arm, seeds in found.items() if arm != START)
     click.echo(f"{results}: {len(runs)} runs, {used} of today's settings")
     if not used:
