@@ -18,7 +18,7 @@ from torch import Tensor
 
 from blursynth.exposure import gpu_torch
 from blursynth.exposure.gpu_torch import Interval, Light, Opening, quasi
-from blursynth.exposure.integrate import Coded, check_collected, radians
+from blursynth.exposure.integrate import Coded, check_collected, check_window, radians
 from blursynth.exposure.shutter import Shutter, make_shutter
 from blursynth.recipe import RecipeError
 
@@ -78,13 +78,9 @@ class Exposure:
         self, height: int, width: int, shutter: Shutter, max_steps: int, device: str = "cuda",
         path: np.ndarray | None = None, kernel: bool = True,
     ):  # fmt: skip
-        """Raises RecipeError when torch has no such device, ValueError for a picture or shutter that cannot be walked."""
+        """Raises RecipeError when torch has no such device, ValueError as `integrate.check_window` does."""
         check_device(device)
-        if height < 2 or width < 2 or shutter.start.shape != (height,) or shutter.stop.shape != (height,):
-            raise ValueError(
-                f"an exposure needs at least 2x2 px and a shutter of {height} rows, got {width}x{height} px and "
-                f"{shutter.start.shape[0]} rows"
-            )
+        check_window(height, width, shutter, max_steps, path)
         self.device, self.size, self.shutter, self.max_steps, self.kernel = (
             device, (height, width), shutter, max_steps, kernel,
         )  # fmt: skip

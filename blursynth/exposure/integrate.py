@@ -106,13 +106,7 @@ class Exposure:
         self, height: int, width: int, shutter: Shutter, max_steps: int, path: np.ndarray | None = None
     ):
         """Raises ValueError for a picture, shutter or path that the loop cannot walk."""
-        if height < 2 or width < 2 or shutter.start.shape != (height,) or shutter.stop.shape != (height,):
-            raise ValueError(
-                f"an exposure needs at least 2x2 px and a shutter of {height} rows, got {width}x{height} px and "
-                f"{shutter.start.shape[0]} rows"
-            )
-        if max_steps < 1 or not (path is None or (path.ndim == 2 and path.shape[1] == 3 and len(path) > 1)):
-            raise ValueError("max_steps must be positive, and a camera's path (P, 3) with P of at least 2")
+        check_window(height, width, shutter, max_steps, path)
         self.acc = np.zeros((height, width, 4), np.float32)
         self.held = np.zeros(0 if path is None else height * width, np.float32)
         self.after: int | None = None
@@ -182,6 +176,17 @@ def _check(array: np.ndarray, shape: tuple[int, ...], *kinds: type) -> None:
     """Raises ValueError unless an array has this shape and one of these types, the first of which it is told to have."""
     if array.shape != shape or array.dtype not in kinds:
         raise ValueError(f"need {np.dtype(kinds[0])} {shape}, got {array.dtype} {array.shape}")
+
+
+def check_window(height: int, width: int, shutter: Shutter, max_steps: int, path: np.ndarray | None) -> None:
+    """Raises ValueError for a picture, shutter or path that no exposure can be walked with."""
+    if height < 2 or width < 2 or shutter.start.shape != (height,) or shutter.stop.shape != (height,):
+        raise ValueError(
+            f"an exposure needs at least 2x2 px and a shutter of {height} rows, got {width}x{height} px and "
+            f"{shutter.start.shape[0]} rows"
+        )
+    if max_steps < 1 or not (path is None or (path.ndim == 2 and path.shape[1] == 3 and len(path) > 1)):
+        raise ValueError("max_steps must be positive, and a camera's path (P, 3) with P of at least 2")
 
 
 def check_collected(least: float) -> None:

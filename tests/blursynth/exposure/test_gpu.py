@@ -122,6 +122,8 @@ def test_arrays_of_another_size_are_refused(wrong):
         exposure.add(0, (light, light), (smooth, smooth), flow, flow)
     with pytest.raises(ValueError, match="at least 2x2"):
         et.Exposure(40, 1, make_shutter(40, 1), 16, "cpu")
+    with pytest.raises(ValueError, match="camera's path"):
+        et.Exposure(40, 52, make_shutter(40, 1), 16, "cpu", np.zeros((1, 3)))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
