@@ -33,9 +33,6 @@ class PairFlow:
     forward: np.ndarray
     backward: np.ndarray
 
-    def full(self) -> PairFlow:
-        return self
-
     def one(self, back: bool) -> np.ndarray:
         return self.backward if back else self.forward
 
