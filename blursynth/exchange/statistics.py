@@ -47,7 +47,7 @@ def measure(pictures: Sequence[tuple[np.ndarray, PhotoFacts]]) -> tuple[Statisti
     times = [1000 * f.exposure_s for f in facts if f.exposure_s]
     statistics = Statistics(
         pictures=len(pictures),
-        deviation=_deviation(noise),
+        deviation=_deviation(noise, LIGHTS),
         coarse=float(noise.grain[:, 1:3].mean() / max(noise.grain[:, -2:].mean(), 1e-3)),
         clipped=float(np.mean([(rgb == 255).any(2).mean() for rgb, _ in pictures])),
         quality=(min(qualities), max(qualities)) if qualities else None,
@@ -57,8 +57,9 @@ def measure(pictures: Sequence[tuple[np.ndarray, PhotoFacts]]) -> tuple[Statisti
     return statistics, noise
 
 
-def _deviation(noise: Noise) -> np.ndarray:
-    return np.array([np.sqrt(noise.variance(x).mean()) for x in LIGHTS])
+def _deviation(noise: Noise, lights: np.ndarray) -> np.ndarray:
+    """Of the noise at these lights, white = 1, mean of RGB."""
+    return np.array([np.sqrt(noise.variance(x).mean()) for x in lights])
 
 
 def describe(s: Statistics, b1: float, b2: float) -> list[str]:
@@ -106,7 +107,7 @@ def chart(photos: Noise, made: Noise) -> bytes:
     """PNG: deviation of the noise over light, of the photos (black) and of the made set (red), 0 to 80% light."""
     h, w, left, bottom = 400, 600, 60, 40
     x = np.linspace(0.01, 0.8, 80)
-    curves = [np.array([np.sqrt(n.variance(v).mean()) for v in x]) for n in (photos, made)]
+    curves = [_deviation(n, x) for n in (photos, made)]
     top = 1.1 * max(float(c.max()) for c in curves) or 1.0
     image = np.full((h, w, 3), 255, np.uint8)
     cv2.rectangle(image, (left, 10), (w - 10, h - bottom), (160, 160, 160), 1)
