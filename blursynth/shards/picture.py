@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import cv2
 import numpy as np
 
-from blursynth.shards.png import MAX_PIXELS, read_rgb, write
+from blursynth.shards.png import MAX_PIXELS, SIGNATURE, chunks, read_rgb, write
 from blursynth.shards.shard import ShardError
 
 
@@ -26,7 +25,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _size(data: bytes) -> tuple[int, int]:
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == SIGNATURE:
         w, h = struct.unpack_from(">II", data, 16)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         w, h = _webp(data)
@@ -149,7 +148,7 @@ def picture_fault(data: bytes) -> str | None:
 
     Asked before a decoder sees them: libpng prints about a cut file, and both decoders may guess pixels.
     """
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == SIGNATURE:
         kind = "PNG"
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "WebP"
@@ -161,14 +160,8 @@ def picture_fault(data: bytes) -> str | None:
         return f"{kind} of {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}"
     if kind == "WebP":
         return "truncated WebP" if struct.unpack_from("<I", data, 4)[0] + 8 > len(data) else None
-    at, last = 8, b""
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        last, end = data[at + 4 : at + 8], at + 12 + length
-        if (
-            end > len(data)
-            or zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]
-        ):
-            return "truncated or damaged PNG"
-        at = end
-    return None if last == b"IEND" else "truncated PNG"
+    try:
+        kinds = [kind for kind, _, _ in chunks(data)]
+    except ValueError as e:
+        return str(e)
+    return None if kinds[-1:] == [b"IEND"] else "truncated PNG"

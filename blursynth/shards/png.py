@@ -8,6 +8,7 @@ bytes, for which libpng, and so most readers, decode 1.5 times as long.) Formats
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -62,23 +63,36 @@ def _packed(data: bytes) -> tuple[tuple[int, int], bytes] | None:
     if not 0 < width * height <= MAX_PIXELS:
         return None
     parts: list[memoryview] = []
-    view, at, last = memoryview(data), 8, b""
-    while at + 12 <= len(data) and last != b"IEND":
+    last, at = b"", 0
+    try:
+        for kind, content, end in chunks(data):
+            if kind == b"IDAT":
+                if parts and last != kind:
+                    return None
+                parts.append(content)
+            elif kind not in _SAYS_NOTHING and last and not (kind == b"IEND" and not content):
+                return None
+            last, at = kind, end
+            if kind == b"IEND":
+                break
+    except ValueError:
+        return None
+    return ((width, height), b"".join(parts)) if last == b"IEND" and at == len(data) else None
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+    """Kind, content and end of each chunk behind a PNG's signature. Raises ValueError at one that is cut or damaged."""
+    view, at = memoryview(data), len(SIGNATURE)
+    while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
-        kind, end = data[at + 4 : at + 8], at + 12 + length
+        end = at + 12 + length
         if (
             end > len(data)
             or zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]
         ):
-            return None
-        if kind == b"IDAT":
-            if parts and last != kind:
-                return None
-            parts.append(view[at + 8 : end - 4])
-        elif kind not in _SAYS_NOTHING and not (at == 8 or (kind == b"IEND" and not length)):
-            return None
-        at, last = end, kind
-    return ((width, height), b"".join(parts)) if last == b"IEND" and at == len(data) else None
+            raise ValueError("truncated or damaged PNG")
+        yield data[at + 4 : at + 8], view[at + 8 : end - 4], end
+        at = end
 
 
 def write(pixels: np.ndarray) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from blursynth.camera.hdr import split_at_white
 from blursynth.shards.picture import MAX_PIXELS, image_size, to_8_bits
-from blursynth.shards.png import is_plain, read_rgb
+from blursynth.shards.png import SIGNATURE, is_plain, read_rgb
 from blursynth.video.takes import FLOAT_SUFFIXES
 
 HEAD = 1 << 18  # bytes in which a header and its metadata lie
@@ -141,7 +141,7 @@ def still_size(path: str | Path) -> tuple[int, int] | None:
 
 def is_whole(data: bytes) -> bool:
     """False for a file that ends early: cv2 would fill the missing rows with grey and say nothing."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == SIGNATURE:
         return b"IEND" in data[-64:]
     if data[:2] == b"\xff\xd8":
         return b"\xff\xd9" in data[-4096:]
