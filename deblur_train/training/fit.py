@@ -93,7 +93,7 @@ def fit(
         require_samples(index, data, "train")
         say(small_frames(index, data, config.crop))
     held = config.val_shards or config.shards[0]
-    val = _index(held, "val", say)
+    val = _index(held, "val", say, told=held in config.shards)
     for index, data in zip(train, config.shards, strict=True):
         say(shared_sources(data, index, held, val))
     frames = read_validation_frames(val, config.data.val_frames, say) if chief else []
@@ -227,8 +227,10 @@ def check_finite(means: Means, at: Progress, folder: Path) -> None:
     )
 
 
-def _index(data: str, split: str, say: Callable[[str], None]) -> ShardIndex:
+def _index(data: str, split: str, say: Callable[[str], None], told: bool = False) -> ShardIndex:
+    """``told``: that the folder is not finished has been said, with another split of it."""
     index = index_split(data, split)
+    index.unfinished &= not told
     for line in index.report():
         say(f"warning: {data}: {line}")
     return index

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -361,6 +362,15 @@ def test_what_lies_in_the_folder_is_not_written_over(tmp_path, data, name):
         result.exit_code == 1 and name in result.output and "move it away" in " ".join(result.output.split())
     )
     assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_an_unfinished_folder_is_told_once(data, tmp_path):
+    """It holds both what is trained on and what is validated with."""
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "recipe.toml").write_text("")  # make was killed before its dataset.json
+    said = io.StringIO()
+    fit(tiny(tmp_path / "run", tmp_path / "data", steps=1), console=Console(file=said, width=500))
+    assert said.getvalue().count("make has not finished") == 1
 
 
 def test_a_set_that_trains_on_what_another_validates_with_is_told(tmp_path):
