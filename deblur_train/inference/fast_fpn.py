@@ -17,12 +17,18 @@ from deblur_train.inference.fused import Conv, Source, as_map, conv_of, empty, p
 from deblur_train.models.generator import FPNGenerator, MobileNetPyramid
 from deblur_train.models.mobilenet import TAPS, InvertedResidual
 
+LEAST = 64  # channels in and out from which minimal filtering pays
+
 
 def filtered(conv: Conv) -> Any:
-    """``conv``, or the same with fewer products."""
-    from deblur_train.inference import filtered as minimal  # with numba, for those that need it
+    """``conv``, or the same by minimal filtering where that is faster."""
+    out, inside, taps, _ = conv.weight.shape
+    fits = conv.stride == conv.groups == 1 and taps in (2, 3) and conv.padding == 1 and conv.act != "relu6"
+    if not fits or min(out, inside) < LEAST or out % 8 or inside % 8:
+        return conv
+    from deblur_train.inference.filtered import Filtered  # with numba, for those that need it
 
-    return minimal.filtered(conv)
+    return Filtered(conv)
 
 
 class UpConv:
@@ -32,8 +38,7 @@ class UpConv:
     that a 2x2 convolution with ``factor**2`` times the channels gives them all. Blocks begin half a block outside.
     """
 
-    def __init__(self, weight: Tensor, factor: int, dense: bool = False) -> None:
-        """``dense``: many channels, for minimal filtering."""
+    def __init__(self, weight: Tensor, factor: int) -> None:
         w = weight.detach().double()
         out, inside = w.shape[:2]
         self.factor, self.channels = factor, out
@@ -44,8 +49,7 @@ class UpConv:
                 for ky in range(3):
                     for kx in range(3):
                         blocks[py, px, :, :, later(py, ky), later(px, kx)] += w[:, :, ky, kx]
-        conv = Conv(blocks.reshape(-1, inside, 2, 2), None, padding=1)
-        self.conv = filtered(conv) if dense else conv
+        self.conv = filtered(Conv(blocks.reshape(-1, inside, 2, 2), None, padding=1))
 
     def __call__(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Rows [start, stop) of ``(h + 1, w + 1, factor, factor, channels)``: blocks from half a block above and left."""
@@ -142,10 +146,8 @@ class DenseJoint:
 
     def __init__(self, conv: nn.Conv2d, lateral: nn.Conv2d) -> None:
         merged = torch.einsum("omyx,mi->oiyx", conv.weight.double(), lateral.weight[:, :, 0, 0].double())
-        self.side, self.low = (
-            filtered(Conv(merged, conv.bias, "relu", padding=1)),
-            UpConv(conv.weight, 2, True),
-        )
+        self.side = filtered(Conv(merged, conv.bias, "relu", padding=1))
+        self.low = UpConv(conv.weight, 2)
 
     def __call__(self, side: Tensor, low: Tensor) -> Tensor:
         total = Raised(self.low.channels, side.shape[2], side.shape[3], 1)
@@ -195,7 +197,7 @@ class DenseSmooth:
     def __init__(self, conv: nn.Conv2d) -> None:
         *others, first = conv.weight.chunk(4, dim=1)
         self.first = filtered(Conv(first, conv.bias, "relu", padding=1))
-        self.others = [UpConv(w, factor, True) for w, factor in zip(others, (8, 4, 2), strict=True)]
+        self.others = [UpConv(w, factor) for w, factor in zip(others, (8, 4, 2), strict=True)]
 
     def __call__(self, maps: list[Tensor]) -> Tensor:
         c, height, width = self.others[0].channels, *maps[-1].shape[2:]

@@ -23,7 +23,6 @@ from torch import Tensor
 from deblur_train.inference.fused import Conv, as_map, pixels
 
 N = 4  # pixels of an area, a side
-LEAST = 64  # channels in and out from which it pays
 STRIP = 1 << 20  # bytes of a strip's combinations
 WIDE = 8  # channels of a vector
 VECTOR = ir.VectorType(ir.FloatType(), WIDE)
@@ -183,7 +182,8 @@ def _collect(made, first, count, wide, c, block, bias, added, positive, out, lin
 
 
 class Filtered:
-    """The same as ``conv``, dense, of stride 1 and 3x3 or 2x2 taps, for ``(1, C, H, W)`` float32, channels last."""
+    """The same as ``conv``, dense, of stride 1 and 3x3 or 2x2 taps padded by 1, with multiples of 8 channels and no relu6; for
+    ``(1, C, H, W)`` float32, channels last."""
 
     def __init__(self, conv: Conv) -> None:
         taps = conv.weight.shape[2]
@@ -252,10 +252,3 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     list(pool.map(lambda _: None, range(threads)))
     torch.set_num_threads(threads)  # which the others' choice has changed for threads that begin later
     return pool
-
-
-def filtered(conv: Conv) -> Conv | Filtered:
-    """``conv``, or the same by minimal filtering where that is faster."""
-    out, inside, taps, _ = conv.weight.shape
-    fits = conv.stride == conv.groups == 1 and taps in (2, 3) and conv.padding == 1 and conv.act != "relu6"
-    return Filtered(conv) if fits and min(out, inside) >= LEAST and out % WIDE == inside % WIDE == 0 else conv

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from deblur_train.inference import filtered
+from deblur_train.inference import fast_fpn, filtered
 from deblur_train.inference.filtered import Filtered
 from deblur_train.inference.fused import Conv
 
@@ -48,7 +48,7 @@ def test_nan_shows():
 
 def test_few_products_and_strides_go_the_plain_way():
     wide, narrow = torch.zeros(64, 64, 3, 3), torch.zeros(64, 24, 3, 3)
-    assert isinstance(filtered.filtered(Conv(wide, None, "relu", padding=1)), Filtered)
+    assert isinstance(fast_fpn.filtered(Conv(wide, None, "relu", padding=1)), Filtered)
     for conv in (
         Conv(narrow, None, padding=1),
         Conv(wide, None, padding=1, stride=2),
@@ -56,7 +56,7 @@ def test_few_products_and_strides_go_the_plain_way():
         Conv(wide, None),
         Conv(torch.zeros(64, 64, 1, 1), None),
     ):
-        assert filtered.filtered(conv) is conv
+        assert fast_fpn.filtered(conv) is conv
 
 
 @torch.inference_mode()
