@@ -160,8 +160,10 @@ def picture_fault(data: bytes) -> str | None:
         return f"{kind} of {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}"
     if kind == "WebP":
         return "truncated WebP" if struct.unpack_from("<I", data, 4)[0] + 8 > len(data) else None
+    last = b""
     try:
-        kinds = [kind for kind, _, _ in chunks(data)]
+        for name, _, _ in chunks(data):
+            last = name
     except ValueError as e:
         return str(e)
-    return None if kinds[-1:] == [b"IEND"] else "truncated PNG"
+    return None if last == b"IEND" else "truncated PNG"

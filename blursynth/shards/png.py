@@ -55,21 +55,23 @@ def is_plain(data: bytes) -> bool:
     return _packed(data) is not None
 
 
-def _packed(data: bytes) -> tuple[tuple[int, int], bytes] | None:
+def _packed(data: bytes) -> tuple[tuple[int, int], bytearray] | None:
     """(width, height) and the compressed rows of a plain PNG whose chunks are all there and sound; None for all else."""
     if data[:16] != SIGNATURE + b"\0\0\0\rIHDR" or data[24:29] != b"\x08\x02\0\0\0":
         return None
     width, height = struct.unpack_from(">II", data, 16)
     if not 0 < width * height <= MAX_PIXELS:
         return None
-    parts: list[memoryview] = []
+    packed: bytearray | None = None  # no list of parts: a hostile file has millions of empty ones
     last, at = b"", 0
     try:
         for kind, content, end in chunks(data):
             if kind == b"IDAT":
-                if parts and last != kind:
+                if packed is None:
+                    packed = bytearray()
+                elif last != kind:
                     return None
-                parts.append(content)
+                packed += content
             elif kind not in _SAYS_NOTHING and last and not (kind == b"IEND" and not content):
                 return None
             last, at = kind, end
@@ -77,7 +79,9 @@ def _packed(data: bytes) -> tuple[tuple[int, int], bytes] | None:
                 break
     except ValueError:
         return None
-    return ((width, height), b"".join(parts)) if last == b"IEND" and at == len(data) else None
+    if packed is None or last != b"IEND" or at != len(data):
+        return None
+    return (width, height), packed
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from blursynth.shards import png
+from blursynth.shards.picture import picture_fault
 
 FILTERS = {"none": 8, "sub": 16, "up": 32, "avg": 64, "paeth": 128, "by row": 248}  # libpng's flags
 
@@ -157,6 +159,24 @@ def test_no_damage_passes():
         assert png.read_rgb(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]) is None, at
         assert png.read_rgb(data[:at]) is None, at
     assert png.read_rgb(data + b"\0") is None
+
+
+def test_empty_chunks_by_the_thousand_take_no_memory():
+    head, rows, end = chunks(png.write(photo(5, 7)))
+    data = joined([head, *[(b"IDAT", b"")] * 20_000, rows, end])
+    for read in (png.read_rgb, png.is_plain, picture_fault):
+        tracemalloc.start()
+        try:
+            read(data)
+            assert tracemalloc.get_traced_memory()[1] < 100_000
+        finally:
+            tracemalloc.stop()
+    assert np.array_equal(png.read_rgb(data), photo(5, 7)) and png.is_plain(data) and not picture_fault(data)
+
+
+def test_a_file_without_pixels_is_not_plain():
+    head, _, end = chunks(png.write(photo(5, 7)))
+    assert not png.is_plain(joined([head, end]))
 
 
 def test_the_standard_library_inflates_where_there_is_no_other(monkeypatch):
