@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blursynth.recipe import RecipeError
 from blursynth.run.folder import OutputError
-from blursynth.shards.shard import SHARD_NAME, ShardError
+from blursynth.shards.shard import ShardError, shard_of
 from blursynth.shards.store import Store, StoreError, is_url, local_path
 
 
@@ -36,8 +36,7 @@ class ShardFiles:
 
     def shards(self) -> list[str]:
         """Names, without extension, of whatever has a tar or a sidecar. Raises OutputError when there is none."""
-        found = {n.rpartition(".")[0] for n in self.names if n.endswith((".tar", ".json"))}
-        if not (shards := sorted(n for n in found if SHARD_NAME.fullmatch(n))):
+        if not (shards := sorted({s for n in self.names if (s := shard_of(n))})):
             raise OutputError(
                 f"{self.label}: holds no shards (train-000000.tar ...); give the folder that blursynth make wrote"
             )

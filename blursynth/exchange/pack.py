@@ -24,7 +24,7 @@ from blursynth.run.folder import Output, OutputError
 from blursynth.shards.layouts import find_pairs, match_folders
 from blursynth.shards.partners import Pair, report
 from blursynth.shards.schema import SCHEMA
-from blursynth.shards.shard import SHARD_NAME, ShardError, ShardWriter, dump_json, read_sidecar, without_lists
+from blursynth.shards.shard import ShardError, ShardWriter, dump_json, read_sidecar, shard_of, without_lists
 from blursynth.shards.store import is_url, local_path
 from blursynth.shards.table import write_table
 
@@ -133,7 +133,7 @@ def _refuse_mix(output: Output, plan: PackPlan) -> None:
         raise OutputError(
             f"{out}: holds a {name} that blursynth did not write; give another --out, or move it away"
         )
-    shards = {p.stem for p in out.iterdir() if SHARD_NAME.fullmatch(p.stem) and p.suffix in (".tar", ".json")}
+    shards = {s for p in out.iterdir() if (s := shard_of(p.name))}
     ours = set()
     for name in sorted(shards):
         try:

@@ -21,10 +21,10 @@ from blursynth.run.folder import HEAD, OWN_FILES, Output, OutputError
 from blursynth.run.plan import Plan
 from blursynth.shards.schema import KEPT
 from blursynth.shards.shard import (
-    SHARD_NAME,
     ShardError,
     parse_sidecar,
     read_sidecar,
+    shard_of,
     tar_matches,
     without_lists,
 )
@@ -73,7 +73,7 @@ class RemoteOutput(Output):
 
     def _look(self) -> None:
         self.sizes, self.sides = self.store.sizes(), {}
-        names = [n for n in self.sizes if n.endswith(".json") and SHARD_NAME.fullmatch(n[:-5])]
+        names = [n for n in self.sizes if n.endswith(".json") and shard_of(n)]
         for name, data in self._read(sorted(names)):
             with contextlib.suppress(ShardError):  # not ours, or torn by hand; its shard is made again
                 self.sides[name[:-5]] = without_lists(parse_sidecar(data, f"{self.label}/{name}"))
@@ -110,7 +110,7 @@ class RemoteOutput(Output):
         for name in (*kept, "recipe.toml"):
             self._send(name)
         done = self.finished(plan)
-        names = {p.stem for p in self.path.iterdir() if SHARD_NAME.fullmatch(p.stem)}
+        names = {s for p in self.path.iterdir() if (s := shard_of(p.name))}
         for name in sorted(names):
             side = None
             with contextlib.suppress(ShardError):

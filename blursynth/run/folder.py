@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import socket
 import sys
@@ -25,7 +24,7 @@ from blursynth.recipe import Recipe, dump_recipe
 from blursynth.run.plan import Plan
 from blursynth.shards.pieces import STATE, pieces_folder, sweep_pieces
 from blursynth.shards.schema import KEPT
-from blursynth.shards.shard import SHARD_NAME, ShardError, dump_json, read_sidecar, tar_matches, without_lists
+from blursynth.shards.shard import ShardError, dump_json, read_sidecar, shard_of, tar_matches, without_lists
 from blursynth.shards.table import HEADER
 from blursynth.shards.table import NAME as TABLE
 
@@ -217,7 +216,7 @@ class Output:
         # Sidecars first: without one a tar is not taken for finished, should this be interrupted.
         for ext in (".json", ".tar"):
             for name in names:
-                if name.endswith(ext) and SHARD_NAME.fullmatch(name.removesuffix(ext)):
+                if name.endswith(ext) and shard_of(name):
                     self._remove(name)
         owned = {*OWN_FILES, "README.md"} if self.owns_card() else set(OWN_FILES)
         for name in names:
@@ -295,12 +294,12 @@ class Output:
         (self.path / name).unlink(missing_ok=True)
 
     def _tars(self) -> list[str]:
-        return [n for n in self._names() if n.endswith(".tar") and SHARD_NAME.fullmatch(n[:-4])]
+        return [n for n in self._names() if n.endswith(".tar") and shard_of(n)]
 
     def _sidecars(self) -> dict[str, dict[str, Any]]:
         found = {}
         for p in sorted(self.path.glob("*.json")):
-            if re.fullmatch(SHARD_NAME, p.stem):
+            if shard_of(p.name):
                 try:
                     side = read_sidecar(p)
                 except ShardError:
@@ -315,12 +314,11 @@ def is_own_part(name: str) -> bool:
     whole = part_of(name)
     if whole is None:
         return False
-    stem, _, ext = whole.rpartition(".")
     return (
         whole in OWN_FILES
         or whole == "README.md"
         or bool(KEPT.fullmatch(whole))
-        or (ext in ("tar", "json") and bool(SHARD_NAME.fullmatch(stem)))
+        or shard_of(whole) is not None
     )
 
 

@@ -34,6 +34,12 @@ class ShardError(UserError):
     """A shard or sidecar that cannot be trusted; the message names the file, the member and what is wrong."""
 
 
+def shard_of(file: str) -> str | None:
+    """The shard of which a file of this name is the tar or the sidecar; None for any other name."""
+    name, _, ext = file.rpartition(".")
+    return name if ext in ("tar", "json") and SHARD_NAME.fullmatch(name) else None
+
+
 def dump_json(value: Any, indent: int | None = 1) -> bytes:
     """The one way JSON is written, so that equal values are equal bytes. NaN and infinity are refused."""
     # ASCII, because a file name that is not valid UTF-8 survives as an escape only.

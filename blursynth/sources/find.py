@@ -15,7 +15,7 @@ from typing import Literal
 from blursynth.common.errors import UsageError
 from blursynth.common.text import counted
 from blursynth.shards.partners import both_in_one
-from blursynth.shards.shard import SHARD_NAME
+from blursynth.shards.shard import shard_of
 from blursynth.shards.sides import role_of, twin_of
 from blursynth.sources.formats import VIDEOS, unread
 from blursynth.sources.manifest import Manifest, Split, load_manifest
@@ -175,8 +175,7 @@ def _is_blurred(side: Path, twin: Path) -> bool:
 def is_output(folder: Path) -> bool:
     """True for a folder that ``blursynth make`` writes to."""
     return (folder / "recipe.toml").is_file() and (
-        (folder / "dataset.json").is_file()
-        or any(SHARD_NAME.fullmatch(p.stem) for ext in ("tar", "json") for p in folder.glob(f"*-*.{ext}"))
+        (folder / "dataset.json").is_file() or any(shard_of(p.name) for p in folder.glob("*-*.*"))
     )
 
 
