@@ -18,8 +18,9 @@ from blursynth.exposure.ifnet import IFNet, build_ifnet, load_ifnet, warp
 from blursynth.exposure.shutter import Shutter, make_shutter
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe, RecipeError
+from tests.helpers.benchmark import benchmark
 from tests.helpers.moving_light import box_exposure, constant_flow, pad4, shifted, texture
-from tests.helpers.places import ROOT, SHARED
+from tests.helpers.places import SHARED
 
 SRGB = load_response("srgb")
 
@@ -312,9 +313,8 @@ def test_other_flows_never_pay_for_torch():
 
 def test_real_weights_on_triplets():
     """33.0 dB was measured for these weights; needs them and the triplets."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from rife_triplets import midpoints, psnr, read_triplets
-
+    with benchmark("rife_triplets") as script:
+        midpoints, psnr, read_triplets = script.midpoints, script.psnr, script.read_triplets
     try:
         weights = rife.find_weights(os.environ.get("BLURSYNTH_RIFE_WEIGHTS"))
     except RecipeError as e:
