@@ -17,6 +17,8 @@ from deblur_train.media.tiff import TIFF, alpha_as_stored, for_upright
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp")
 CONVERT = {".heic": "HEIC", ".heif": "HEIF", ".gif": "GIF (256 colours)", ".jxl": "JPEG XL"}
 """Pictures that are known and not read: how to go on is said."""
+THUMBNAILS = ("@eaDir", "__MACOSX")
+"""Folders that a network drive and a Mac's archives put small copies into."""
 EIGHT_BITS = (".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp")
 NO_ALPHA = (".jpg", ".jpeg", ".jfif", ".bmp")
 MAX_PIXELS = 1 << 29  # the largest picture worth trying; beyond it a header is more likely damaged
@@ -49,6 +51,12 @@ class Picture:
     extras: tuple[bytes, ...] = ()  # what else the file holds, as it stands there
     names: tuple[str, ...] = ()  # of these, and of what cannot be carried along
     container: str = ""  # ".jpg" or ".png": whose extras they are
+
+
+def is_hidden(below: Path) -> bool:
+    """Whether a file, by its place below the folder that was asked for, is hidden or lies in a hidden folder: a half-written
+    result, a thumbnail, something in a trash can."""
+    return any(part.startswith(".") or part in THUMBNAILS for part in below.parts)
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal
 
-from deblur_train.media.pictures import CONVERT, ImageError
+from deblur_train.media.pictures import CONVERT, ImageError, is_hidden
 from deblur_train.media.pictures import EXTENSIONS as IMAGES
 from deblur_train.media.video_in import EXTENSIONS as VIDEOS
 
@@ -47,7 +47,7 @@ def find_inputs(given: list[str], out: Path | None = None) -> Inputs:
             root = _fixed_part(path)
             # Not Path.glob: it takes no absolute pattern.
             matches = [Path(m) for m in sorted(glob(word, recursive=True))]  # noqa: PTH207
-            named = [m for m in matches if not m.name.startswith(".")]
+            named = [m for m in matches if not is_hidden(Path(m.name))]
             files = [f for m in named for f in (_files(m, out) if m.is_dir() else [m])]
             found += _take(iter(files), root, f"{word}: no image or video matches", notes)
         else:
@@ -61,10 +61,14 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def _files(folder: Path, out: Path | None) -> Iterator[Path]:
-    """Files in it, subfolders included; not the hidden ones (half-written results are), nor earlier results."""
+    """Files in it, subfolders included; not the hidden ones, nor earlier results."""
     inner = out is not None and out.resolve() != folder.resolve() and out.resolve()
     for p in sorted(folder.rglob("*")):
-        if p.is_file() and not p.name.startswith(".") and not (inner and p.resolve().is_relative_to(inner)):
+        if (
+            p.is_file()
+            and not is_hidden(p.relative_to(folder))
+            and not (inner and p.resolve().is_relative_to(inner))
+        ):
             yield p
 
 

@@ -44,6 +44,18 @@ def test_two_files_of_one_name_are_no_answer(tmp_path):
         answer("b", blur)
 
 
+@pytest.mark.parametrize("folder", [".trash", "x/.thumbnails", "@eaDir", "x/__MACOSX"])
+def test_what_lies_in_a_hidden_folder_is_no_answer(tmp_path, folder):
+    """Neither in place of a picture that is missing, nor as a second of its name."""
+    hidden = tmp_path / ".out" / folder  # the folder itself may be hidden
+    put(hidden / "a.png"), put(hidden / "b.png"), put(tmp_path / ".out" / "results" / "a.png")
+    blur = rgb("x")
+    answer = answers_from_folder(tmp_path / ".out", ["a", "b"])
+    assert answer("a", blur).shape == blur.shape
+    with pytest.raises(ImageError, match="no picture of that name"):
+        answer("b", blur)
+
+
 @pytest.mark.parametrize("nested", [True, False])
 def test_another_methods_pictures_are_measured_by_the_names_of_the_pairs(tmp_path, nested):
     root = realblur(tmp_path / "set", 2, 2)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from deblur_train.cli.main import main
 from deblur_train.media.metadata import embed
 from deblur_train.media.pictures import EXTENSIONS, read_picture, upright
+from deblur_train.prediction.inputs import find_inputs
 from deblur_train.prediction.predict import predict
 from tests.helpers.train_films import panning, write_film
 
@@ -154,6 +155,24 @@ def test_formats_are_checked_before_work_begins(tmp_path):
         main, ["predict", str(tmp_path / "x.png"), "--device", "cpu", "--out", str(tmp_path / "o")]
     )
     assert result.exit_code == 1 and "HEIC is not supported" in " ".join(result.output.split())
+
+
+def test_hidden_folders_hold_no_input(tmp_path):
+    root = tmp_path / ".cache"  # hidden itself: it was asked for
+    for name in (
+        "a.png",
+        "day/b.png",
+        ".trash/c.png",
+        "day/.thumbnails/d.png",
+        "@eaDir/e.png",
+        "__MACOSX/f.png",
+    ):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    for given in (str(root), f"{root}/*"):
+        assert {i.below.as_posix() for i in find_inputs([given]).found} == {"a.png", "day/b.png"}
+    assert [i.below.name for i in find_inputs([f"{root}/.trash/*.png"]).found] == ["c.png"]
 
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
