@@ -40,8 +40,10 @@ NEAR = F32(0.05)
 """A neighbour's flow that is as close as this to a patch's own, px, is not tried."""
 FARTHEST = F32(SIDE)
 """A patch that leaves where it started by more than this, px, has lost its way and stays."""
-FLAT = F32(1)
-"""Added to the squared gradients of a patch, codes^2 / px^2, so that a flat one stays."""
+FLAT = 256
+"""Added to the squared gradients of a patch at the finest scale, codes^2 / px^2: what two codes of noise put there; a quarter
+of it at each coarser one, as of noise. A patch with less to see than that hardly leaves its start: with 1 everywhere dark
+doors and walls of compressed film moved by 13 px while all else moved by 0.7."""
 
 
 class Scale(NamedTuple):
@@ -67,7 +69,7 @@ def search(a: np.ndarray, b: np.ndarray, dense: bool | None = None) -> tuple[np.
         first, second = firsts[level], seconds[level]
         solver = Solver(*first.plain.shape)
         there, back = (
-            _solve(one, other, _grown(flow, one.plain.shape), dense, level == 0, solver)
+            _solve(one, other, _grown(flow, one.plain.shape), dense, level, solver)
             for one, other, flow in ((first, second, there), (second, first, back))
         )
     return cv2.merge(list(there)), cv2.merge(list(back))
@@ -98,17 +100,18 @@ def _grown(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _solve(
-    first: Scale, second: Scale, start: np.ndarray, dense: bool | None, finest: bool, solver: Solver
+    first: Scale, second: Scale, start: np.ndarray, dense: bool | None, level: int, solver: Solver
 ) -> np.ndarray:
     """The flow (2, H, W) of one scale from that of the one before."""
     h, w = first.plain.shape
+    finest = level == 0
     if finest and dense is None:
         length2 = np.square(start[0]) + np.square(start[1])
         dense = np.count_nonzero(length2 > FAST_PX**2) > FAST_SHARE * length2.size
     dense = finest and bool(dense)
     side, stride = (SMALL, DENSE) if dense else (SIDE, STRIDE)
     found = np.empty((2, *(-(-(n - side) // stride) + 1 for n in (h, w))), F32)
-    _find(first, second, start, found, stride, side)
+    _find(first, second, start, found, stride, side, F32(FLAT / 4**level))
     total = np.zeros((3, h * w), F32)
     _spread(first, second, found, total[0], total[1], total[2], w, h, stride, side)
     weight, u, v = total.reshape(3, h, w)
@@ -191,7 +194,7 @@ def _look(first, second, p, x, y, u, v, w, h, side):
 
 
 @uncounted
-def _template(first, p, wide, out, side):
+def _template(first, p, wide, out, side, flat):
     """Of the patch at p: the inverse of its gradients' 2x2 products less their means, and the means."""
     s, t = lanes.zeros8(), lanes.zeros8()
     xx, xy, yy = lanes.zeros8(), lanes.zeros8(), lanes.zeros8()
@@ -206,15 +209,15 @@ def _template(first, p, wide, out, side):
         p += U(rows) * wide
     area = F32(1) / F32(side * side)
     mx, my = lanes.sum8(s) * area, lanes.sum8(t) * area
-    a = lanes.sum8(xx) - mx * mx / area + FLAT
+    a = lanes.sum8(xx) - mx * mx / area + flat
     b = lanes.sum8(xy) - mx * my / area
-    c = lanes.sum8(yy) - my * my / area + FLAT
+    c = lanes.sum8(yy) - my * my / area + flat
     one = F32(1) / (a * c - b * b)
     out[0], out[1], out[2], out[3], out[4] = c * one, -b * one, a * one, mx, my
 
 
 @compiled
-def _find(first, second, start, found, stride, side):
+def _find(first, second, start, found, stride, side, flat):
     """Fills found, (2, rows, columns), with the motion of each patch, from start (2, H, W)."""
     h, w = start.shape[1], start.shape[2]
     rows, columns = found.shape[1], found.shape[2]
@@ -224,7 +227,7 @@ def _find(first, second, start, found, stride, side):
         y = min(i * stride, h - side)  # the last may lie closer to the one before
         for j in range(columns):
             x = min(j * stride, w - side)
-            _template(first, U(y + PAD) * wide + U(x + PAD), wide, template[i, j], side)
+            _template(first, U(y + PAD) * wide + U(x + PAD), wide, template[i, j], side, flat)
             us[i, j], vs[i, j] = (
                 start[0, y + side // 2, x + side // 2],
                 start[1, y + side // 2, x + side // 2],

@@ -36,6 +36,19 @@ def test_the_way_back_is_the_search_of_the_frames_turned_round():
     assert np.array_equal(there, turned[1]) and np.array_equal(back, turned[0])
 
 
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_on_a_flat_ground_is_no_motion(dense, seed):
+    """A flat area without a feature, whose noise is another in each frame, in frames that move by 0.75 px."""
+    a, b = moved(160, 240, 0.75, 0)
+    rng = np.random.default_rng(seed)
+    for frame in (a, b):
+        frame[40:120, 60:180] = 40
+        frame[:] = np.clip(np.rint(frame + rng.normal(0, 1, frame.shape)), 0, 255)
+    for flow in search(a, b, dense):
+        assert np.hypot(*np.moveaxis(flow[44:116, 64:176], 2, 0)).max() < 3
+
+
 def test_a_thin_thing_that_moves_far_is_found_by_itself():
     """A bar of 5 px moves by 10 px over a ground that moves by 5; large patches see more ground than bar."""
     ground, bar = texture(128, 210, 1, 1.5), texture(128, 5, 2, 1.5)
