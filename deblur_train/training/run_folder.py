@@ -52,21 +52,27 @@ class Progress:
 
 
 def refuse_to_overwrite(folder: Path, resume: bool) -> None:
-    """A folder that holds a run, or weights that one left, is only touched with ``--resume``; one that holds another
-    program's config never. Raises TrainError."""
-    if (folder / "last.pt").exists() and not resume:
+    """A folder that holds a run is only touched with ``--resume``; weights that one left, with no state to go on from, and
+    files that are no run's never. Raises TrainError."""
+    state, config = (folder / "last.pt").exists(), folder / "config.toml"
+    if state and not resume:
         raise TrainError(
             f"{folder}: holds a run already; add --resume to go on with it, or choose another --out"
         )
-    for name in ("best.safetensors", "last.safetensors"):
-        if (folder / name).exists() and not resume:
-            raise TrainError(
-                f"{folder}: holds {name} of an earlier run, which this one would write over; choose another --out, or "
-                "move it away"
-            )
-    config = folder / "config.toml"
     if config.is_file() and not config.read_bytes().startswith(CONFIG_MARK.encode()):
         raise TrainError(f"{config}: is no run's; choose another --out, or move it away")
+    for name in () if state else ("best.safetensors", "last.safetensors"):
+        # A run that was killed before it first saved its state may have left its best weights: they are made again.
+        killed_early = resume and config.is_file() and name.startswith("best")
+        if (folder / name).exists() and not killed_early:
+            gone = "; its last.pt, which --resume goes on from, is gone" if resume else ""
+            raise TrainError(
+                f"{folder}: holds {name} of an earlier run, which this one would write over{gone}; choose another --out, or "
+                "move it away"
+            )
+    for name in () if state or config.is_file() else ("log.jsonl", "val.png", "curves.png"):
+        if (folder / name).exists():
+            raise TrainError(f"{folder / name}: is no run's; choose another --out, or move it away")
     if resume and not folder.exists():
         raise TrainError(f"{folder}: nothing to resume here; check --out, or start without --resume")
     try:

@@ -353,15 +353,34 @@ def test_broken_shards_are_named_and_the_rest_is_used(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors", "config.toml"])
-def test_what_lies_in_the_folder_is_not_written_over(tmp_path, data, name):
-    """The best weights of a run whose large last.pt was removed; somebody's config."""
+LEFT = ["best.safetensors", "last.safetensors", "log.jsonl", "val.png", "curves.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "resume"),
+    [("config.toml", []), *((name, resume) for name in LEFT for resume in ([], ["--resume"]))],
+)
+def test_what_lies_in_the_folder_is_not_written_over(tmp_path, data, name, resume):
+    """The best weights of a run whose large last.pt was removed; somebody's config, log and pictures."""
     (tmp_path / name).write_bytes(b"mine")
-    result = invoke("fit", "--shards", str(data), "--out", str(tmp_path), "--steps", "1")
+    result = invoke("fit", "--shards", str(data), "--out", str(tmp_path), "--steps", "1", *resume)
     assert (
         result.exit_code == 1 and name in result.output and "move it away" in " ".join(result.output.split())
     )
     assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_a_run_whose_state_was_removed_is_not_begun_anew_over_its_weights(straight, data, tmp_path):
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "last.pt").unlink()
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    with pytest.raises(TrainError, match=r"last\.pt, which --resume goes on from, is gone"):
+        fit(tiny(tmp_path / "run", data), resume=True, console=Console(quiet=True))
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+    # Killed between its first validation and its first save: it begins anew.
+    (tmp_path / "run" / "last.safetensors").unlink()
+    fit(tiny(tmp_path / "run", data, steps=1), resume=True, console=Console(quiet=True))
+    assert (tmp_path / "run" / "last.pt").exists()
 
 
 def test_an_unfinished_folder_is_told_once(data, tmp_path):
