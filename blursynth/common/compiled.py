@@ -18,8 +18,10 @@ class Compiled:
     packs runs no such loop. Inside another compiled loop this stands for what it wraps.
     """
 
-    def __init__(self, function: Callable[..., Any], inline: bool = False, counted: bool = True):
-        self._function, self._inline, self._counted = function, inline, counted
+    def __init__(
+        self, function: Callable[..., Any], inline: bool = False, counted: bool = True, nogil: bool = False
+    ):
+        self._function, self._inline, self._counted, self._nogil = function, inline, counted, nogil
         self.__doc__, self.__name__ = function.__doc__, function.__name__
         self.__module__, self.__qualname__ = function.__module__, function.__qualname__
 
@@ -34,7 +36,7 @@ class Compiled:
             return njit(inline="always")(self._function)
         if not self._counted:
             return njit(error_model="numpy", _nrt=False)(self._function)  # type: ignore[call-overload]
-        made: Any = njit(error_model="numpy")(self._function)
+        made: Any = njit(error_model="numpy", nogil=self._nogil)(self._function)
         try:
             made._cache = _cache(self._function)
         except RuntimeError:  # neither beside the file nor in the user's cache: a container that is read only
@@ -62,6 +64,11 @@ class Compiled:
 def compiled(function: Callable[..., Any]) -> Compiled:
     """A loop of its own, kept on disk beside its file. Where numbers are divided by zero it goes on, as numpy does."""
     return Compiled(function)
+
+
+def beside_others(function: Callable[..., Any]) -> Compiled:
+    """As `compiled`, for several threads at once: it does not hold the interpreter's lock while it runs."""
+    return Compiled(function, nogil=True)
 
 
 def inlined(function: Callable[..., Any]) -> Compiled:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic as untyped_intrinsic
 from numba.extending import models, register_model
 from torch import Tensor
 
+from blursynth.common.compiled import beside_others
 from deblur_train.inference.fused import Conv, as_map, pixels
 
 N = 4  # pixels of an area, a side
@@ -27,7 +28,6 @@ STRIP = 1 << 20  # bytes of a strip's combinations
 WIDE = 8  # channels of a vector
 VECTOR = ir.VectorType(ir.FloatType(), WIDE)
 intrinsic: Any = untyped_intrinsic
-loop: Any = njit(cache=True, nogil=True, error_model="numpy")
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -92,7 +92,7 @@ def _positive(context: Any, a: Any) -> Any:
     return EIGHT(EIGHT), code
 
 
-@loop
+@beside_others
 def _combine(x, width, c, pad, block, wide, first, count, data):
     """The 16 combinations of ``count`` areas of ``x``, ``(height, width, c)`` flat: ``(16, count, c)`` flat.
 
@@ -132,7 +132,7 @@ def _combine(x, width, c, pad, block, wide, first, count, data):
                 _store(data, o + 3 * plane, _minus(v1, v3))
 
 
-@loop
+@beside_others
 def _collect(made, first, count, wide, c, block, bias, added, positive, out, lines):
     """Blocks of pixels from their 16 products, with bias, onto ``out`` where ``added``, and without what is negative where
     ``positive``; ``out``: ``(rows, wide * block, c)`` flat. lines: room for 12 vectors."""

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from blursynth.common.compiled import Compiled
+from blursynth.common.compiled import Compiled, _tell_once
 
 LOOPS = '''
 import numpy as np
@@ -103,6 +103,7 @@ def test_a_loop_runs_where_nothing_can_be_kept(monkeypatch, capsys):
     from numba.core.caching import CompileResultCacheImpl
 
     monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
+    _tell_once.cache_clear()
     loop = Compiled(_double)
     assert loop(3) == 6 and "cannot be kept" in capsys.readouterr().err
 

@@ -1,11 +1,13 @@
 """Minimal filtering gives what the convolution gives, in any strips, and is used only where it pays."""
 
+import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch.nn.functional import conv2d
 
+from blursynth.common.compiled import _tell_once
 from deblur_train.inference import fast_fpn, filtered
 from deblur_train.inference.filtered import Filtered
 from deblur_train.inference.fused import Conv
@@ -74,3 +76,18 @@ def test_threads_share_the_work_and_keep_their_number():
     finally:
         torch.set_num_threads(before)
     assert (alone - want.relu()).abs().max() < 3e-6
+
+
+def test_it_runs_where_machine_code_cannot_be_kept(monkeypatch, capsys):
+    """A container that is read only: the import ended in a traceback."""
+    from numba.core.caching import CompileResultCacheImpl
+
+    monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
+    _tell_once.cache_clear()
+    spec = importlib.util.spec_from_file_location("filtered_anew", filtered.__file__)
+    anew = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    conv = Conv(torch.randn(64, 64, 3, 3) / 24, None, padding=1)
+    x = torch.randn(1, 64, 6, 8).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(anew.Filtered(conv)(x), conv(x), atol=1e-4, rtol=0)
+    assert capsys.readouterr().err.count("cannot be kept") == 1
