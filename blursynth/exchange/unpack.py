@@ -65,7 +65,7 @@ def unpack(
         layout: which of the three. lmdb: one ``.lmdb`` a side instead of folders, as BasicSR writes and reads it (package ``lmdb``).
 
     Raises:
-        UsageError: ``out`` holds something. ShardError: a shard is damaged; nothing is left behind.
+        UsageError: ``out`` holds something, or is a link. ShardError: a shard is damaged; nothing is left behind.
     """
     if layout not in FOLDERS:
         raise UsageError(f"--layout {layout}: known: {', '.join(FOLDERS)}")
@@ -73,6 +73,8 @@ def unpack(
     if is_url(local_path(str(out))):
         raise UsageError(f"{out}: unpack writes to a folder of this machine")
     out = Path(local_path(str(out)))
+    if out.is_symlink():
+        raise UsageError(f"{out}: is a link; give the folder itself as --out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: is not an empty folder; give another --out")
     if out.parent.is_dir():

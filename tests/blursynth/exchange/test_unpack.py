@@ -241,6 +241,16 @@ def test_a_damaged_shard_leaves_nothing_behind(tmp_path, real):
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("to", ["empty", "nowhere"])
+def test_a_link_is_refused_by_its_name(tmp_path, real, to):
+    """To an empty folder or to nothing: a folder cannot be renamed onto it."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out").symlink_to(to)
+    with pytest.raises(UsageError, match="out: is a link"):
+        unpack(real, tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "out"]
+
+
 def test_usage(tmp_path, real):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
