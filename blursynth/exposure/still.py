@@ -25,6 +25,9 @@ STEP_PX = 0.7
 """Longest step between two samples of the path, px: with 0.35 crops of photographs change by less than 0.1 code rms."""
 
 MARGIN = 3  # pixels around a place that its sample reads, and one for rounding
+TOGETHER = (
+    1 << 13
+)  # points whose ways are held at once: 65 places each, for every pixel of a photo that fills the memory
 FINE = 16  # moments between two places of a path over which light is shared out among the samples
 
 
@@ -66,7 +69,11 @@ def path_lengths(
     path: np.ndarray, points: np.ndarray, centre: tuple[float, float], motion: np.ndarray | None = None
 ) -> np.ndarray:
     """(N,) px: how far content at ``points`` (N, 2) travels over the exposure; arguments as in `places`."""
-    return np.linalg.norm(np.diff(places(path, points, centre, motion), axis=0), axis=2).sum(axis=0)
+    lengths = np.empty(len(points))
+    for at in range(0, len(points), TOGETHER):
+        way = places(path, points[at : at + TOGETHER], centre, motion)
+        lengths[at : at + TOGETHER] = np.linalg.norm(np.diff(way, axis=0), axis=2).sum(axis=0)
+    return lengths
 
 
 def reach(

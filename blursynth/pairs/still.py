@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -15,6 +15,7 @@ from blursynth.common.kept import Kept
 from blursynth.exposure.layered import Layer, compose, topmost
 from blursynth.exposure.shake import border, describe, draw_path
 from blursynth.exposure.still import StillExposure, expose_still, path_lengths, places, reach
+from blursynth.pairs.labels import BAND
 from blursynth.pairs.layers import Cut, Donor, Lamps, cut_layer, draw_cut
 from blursynth.pairs.light import Draws
 from blursynth.recipe import Recipe
@@ -277,9 +278,14 @@ class _Scene:
     def content(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where each pixel's content goes from the exposure's start to its end, (h, w, 2), and how far in all, (h, w)."""
         left, top, right, bottom = self.part
-        y, x = (v.ravel() for v in np.mgrid[top:bottom, left:right])
-        flow, length = self._ways(path, x, y)
-        return flow.reshape(bottom - top, right - left, 2), length.reshape(bottom - top, right - left)
+        flow, length = np.empty((bottom - top, right - left, 2)), np.empty((bottom - top, right - left))
+        for start in range(top, bottom, BAND):
+            rows = replace(self, part=(left, start, right, min(start + BAND, bottom)))
+            y, x = (v.ravel() for v in np.mgrid[start : rows.part[3], left:right])
+            to = slice(start - top, rows.part[3] - top)
+            ways, lengths = rows._ways(path, x, y)
+            flow[to], length[to] = ways.reshape(flow[to].shape), lengths.reshape(length[to].shape)
+        return flow, length
 
     def blur_px(self, path: np.ndarray) -> float:
         """95th percentile over the part of how far its content travels, px."""
