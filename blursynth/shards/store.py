@@ -116,7 +116,12 @@ class Store:
                 found = self.fs.ls(self.root, detail=True)
             except FileNotFoundError:
                 return {}
-            return {f["name"].rpartition("/")[2]: int(f["size"]) for f in found if f["type"] == "file"}
+            files = [f for f in found if f["type"] == "file"]
+            if any(f.get("size") is None for f in files):  # a web page that lists files (http)
+                raise StoreError(
+                    f"{self.url}: lists files without their sizes; copy them to a folder, or give s3:// or hf://"
+                )
+            return {f["name"].rpartition("/")[2]: int(f["size"]) for f in files}
 
     def read(self, names: list[str]) -> dict[str, bytes]:
         """The bytes of small objects; those that are gone are left out."""

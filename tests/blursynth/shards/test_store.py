@@ -361,6 +361,15 @@ def test_other_urls(src, environment, tmp_path):
         Store("what://x/y")
 
 
+def test_a_store_that_does_not_tell_sizes_is_named(monkeypatch):
+    """fsspec lists a web server's folder so: what came of it was a TypeError."""
+    store = Store("memory://web/data")
+    listed = [{"name": "web/data/train-000000.tar", "size": None, "type": "file"}]
+    monkeypatch.setattr(store.fs, "ls", lambda *_, **__: listed)
+    with pytest.raises(StoreError, match=r"memory://web/data: lists files without their sizes; copy them"):
+        store.sizes()
+
+
 def test_a_shard_that_is_made_in_pieces_goes_up_whole_also_after_a_stop(src, environment, tmp_path):
     url, made = "memory://pieces/" + tmp_path.name, []
 
