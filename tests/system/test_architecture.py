@@ -12,7 +12,9 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize(("package", "part"), [("blursynth", 0), ("deblur_train", 1)])
 def test_every_module_has_its_row_and_no_row_is_of_a_module_gone(package, part):
-    rows = dict(re.findall(r"^\| `([\w/]+\.py)` \| (.*) \|$", PAGE.split("\n## deblur_train")[part], re.M))
+    found = re.findall(r"^\| `([\w/]+\.py)` \| (.*) \|$", PAGE.split("\n## deblur_train")[part], re.M)
+    rows = dict(found)
+    assert len(rows) == len(found), "a row stands twice"
     firsts = {
         str(p.relative_to(ROOT / package)): (
             ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))) or ""
