@@ -43,6 +43,16 @@ CENTRES = np.array([_U[k == _RING].mean() for k in range(RINGS)])
 _k, _n = np.mgrid[:BLOCK, :BLOCK]
 _DCT = (np.cos(np.pi * (2 * _n + 1) * _k / (2 * BLOCK)) * np.sqrt(2 / BLOCK)).astype(np.float32)
 _DCT[0] /= np.float32(np.sqrt(2))
+_LAGS = np.stack([np.correlate(row, row, "full") for row in _DCT.astype(np.float64)])
+"""(BLOCK, 2 BLOCK - 1): power of a cosine of noise by the lags of the noise's correlation along it."""
+
+
+def shown_power(kernel: np.ndarray) -> np.ndarray:
+    """(RINGS,) power by which blocks show white noise of variance 1 after a filter, (K, K) with K odd."""
+    reach, n = BLOCK - 1, 2 * (len(kernel) + BLOCK)
+    correlation = np.fft.fftshift(np.fft.ifft2(np.abs(np.fft.fft2(kernel, (n, n))) ** 2).real)
+    near = correlation[n // 2 - reach : n // 2 + reach + 1, n // 2 - reach : n // 2 + reach + 1]
+    return np.bincount(_RING.ravel(), (_LAGS @ near @ _LAGS.T).ravel()) / COUNTS
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from blursynth.camera.noise import (
     ISO_GAIN,
     RSBLUR,
     _add_normal,
+    _kernel,
     add_noise,
     camera_variance,
     parse_noise,
     raw_noise,
 )
-from blursynth.camera.noise_estimate import COUNTS, estimate_noise, measure_noise
+from blursynth.camera.noise_estimate import COUNTS, estimate_noise, measure_noise, shown_power
 from blursynth.camera.response import CameraError, jpeg, load_response
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
@@ -282,6 +283,26 @@ def test_the_grain_is_put_back_too():
     got = estimate_noise([blur.blur_rgb], SRGB).grain
     assert np.abs(got - want).max() < 0.5
     assert np.allclose(got @ COUNTS / COUNTS.sum(), 1)
+
+
+GRAIN = np.array([3.2, 3.2, 2.5, 1.25, 0.6, 0.3, 0.16])  # of a demosaiced red
+
+
+def test_noise_shows_the_grain_that_it_was_given():
+    """The filter that gives noise its grain is short, and so are the blocks that show it: neither takes the grain's edge."""
+    grain = GRAIN / (GRAIN @ COUNTS / COUNTS.sum())
+    assert np.abs(shown_power(_kernel(grain)) / grain - 1)[1:].max() < 0.07
+
+
+def test_what_a_filter_shows_is_the_power_of_its_noise_in_blocks():
+    kernel = _kernel(GRAIN)
+    noise = cv2.filter2D(np.random.default_rng(0).standard_normal((1024, 1024)), -1, kernel)
+    blocks = noise.reshape(128, 8, 128, 8).transpose(0, 2, 1, 3).reshape(-1, 8, 8)
+    power = np.mean([cv2.dct(b) ** 2 for b in blocks], axis=0)
+    rings = np.hypot(*np.mgrid[:8, :8])
+    inner = (rings >= 1.5) & (rings < 2.5)
+    assert np.isclose(power[inner].mean(), shown_power(kernel)[1], rtol=0.03)
+    assert np.isclose(power[rings >= 8].mean(), shown_power(kernel)[6], rtol=0.03)
 
 
 def test_a_cameras_noise_is_compared_in_rgb():
