@@ -50,17 +50,20 @@ CONFIG = Path(__file__).with_name("ship.toml")
 CLIPS = ("bikes.mp4", "max-heromode.mp4", "solidWhiteRight.mp4")
 """Trained on; the other clips of the media are held out."""
 COMMON = "--tile 320 --seed 1 --val-fraction 0.05"
-MOVING = "--interp dis --tile 256 --seed 1 --val-fraction 0"
+MOVING = (
+    "--interp dis --shake 0-12 --shake-about centre --noise restore+iso --highlights auto --crf gamma1.8-2.6 "
+    "--tile 256 --seed 1 --val-fraction 0"
+)
 STILLS = f"--stills --shake-about centre --crf gamma1.8-2.6 {COMMON}"
 SETS: dict[str, tuple[str, str, float]] = {
     "mild": ("stills", f"--shake 1-10 --noise off --jpeg 80-100 {STILLS}", 2),
     "mild-noisy": ("stills", f"--shake 1-10 --noise iso {STILLS}", 2),
     "strong": ("stills", f"--shake 8-30 --noise off --highlights auto {STILLS}", 2),
     "strong-noisy": ("stills", f"--shake 8-30 --noise iso --highlights auto --jpeg 80-100 {STILLS}", 2),
-    "layers": ("stills", f"--shake 2-30 --layers 1-3 --noise iso --highlights auto {STILLS}", 2),
+    "layers": ("stills", f"--shake 2-30 --layers 1-3 --noise iso --highlights auto {STILLS}", 3),
     "sharp": ("stills", f"--shake 0-1 --noise iso {STILLS}", 1),
-    "scenes": ("scenes", f"--fps 240 --window 3-5 --noise off --highlights auto {MOVING}", 0.5),
-    "film": ("film", f"--window 9 --stride 3 --blur-px 3-25 --noise restore+iso {MOVING}", 0.5),
+    "scenes": ("scenes", f"--fps 240 --window 3-5 {MOVING}", 2),
+    "film": ("film", f"--window 9 --stride 3 --blur-px 3-25 {MOVING}", 1),
 }
 """Name: sources, options of `blursynth make`, share of the crops."""
 STREAKS = (5.0, 12.0, 24.0)
