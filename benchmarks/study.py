@@ -1,7 +1,7 @@
 """Does the recipe matter? One network from one start, the same frames, exposure, steps and seeds; only the blur's make differs.
 
     python benchmarks/study.py run --media ../shared/media --work scratch/study [--arms a,b,f] [--seeds 0,1,2,3,4]
-    python benchmarks/study.py report
+    python benchmarks/study.py report [--steps 3000]
     python benchmarks/study.py trial --media ../shared/media --work scratch/study --arm c --set schedule.lr=1e-3
 
 Six arms (study_data.py), each with one stage more than the one before: (a) mean of display-encoded frames, GoPro's recipe;
@@ -23,6 +23,7 @@ every frame makes a true exposure. REDS (two clips), GoPro (one pair) and Levin 
 from __future__ import annotations
 
 import hashlib
+import re
 import resource
 import shutil
 import subprocess
@@ -226,6 +227,12 @@ def start_of(sources: Sources, config: str, start: Start) -> str:
     training = training_of(config) | {"steps": start.steps, "seed": start.seed}
     training["schedule"] = training.get("schedule", {}) | {"lr": start.lr}
     return digest([start.sha256, parts, training])
+
+
+def config_of(steps: int | None) -> str:
+    """study.toml, with another number of steps where one is given."""
+    text = CONFIG.read_text()
+    return text if steps is None else re.sub(r"(?m)^steps = \d+$", f"steps = {steps}", text, count=1)
 
 
 def training_of(config: str) -> dict[str, Any]:
@@ -488,6 +495,9 @@ def chosen(ctx: click.Context, option: click.Parameter, value: str) -> list[str]
 MEDIA = click.option("--media", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 WORK = click.option("--work", type=click.Path(path_type=Path), default=Path("scratch/study"))
 FILE = click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+STEPS = click.option(
+    "--steps", type=int, help="Of each run; another number is another study.  [default: study.toml's]"
+)
 
 
 @main.command()
@@ -497,11 +507,14 @@ FILE = click.option("--results", type=click.Path(path_type=Path), default=RESULT
 @click.option("--arms", default="a,b,c,d,e,f", callback=chosen)
 @click.option("--seeds", default="0,1,2")
 @click.option("--workers", default=1, help="Processes that make the data.")
-def run(media: Path, work: Path, results: Path, arms: list[str], seeds: str, workers: int) -> None:
+@STEPS
+def run(
+    media: Path, work: Path, results: Path, arms: list[str], seeds: str, workers: int, steps: int | None
+) -> None:
     """Train and measure what the file of results lacks."""
     numbers = [int(s) for s in seeds.split(",")]
     tests = cache(partial(all_tests, media, work))
-    study(media, work, results, arms, numbers, Sources(), CONFIG.read_text(), Start(), tests, workers)
+    study(media, work, results, arms, numbers, Sources(), config_of(steps), Start(), tests, workers)
 
 
 @main.command()
@@ -512,9 +525,12 @@ def run(media: Path, work: Path, results: Path, arms: list[str], seeds: str, wor
 @click.option(
     "--crops", "sheet", type=click.Path(path_type=Path), help="Write crops of the first seed's runs here."
 )
-def report(results: Path, picture: Path | None, media: Path | None, work: Path, sheet: Path | None) -> None:
+@STEPS
+def report(
+    results: Path, picture: Path | None, media: Path | None, work: Path, sheet: Path | None, steps: int | None
+) -> None:
     """Table and picture of the runs of today's settings."""
-    today = Sources(), CONFIG.read_text(), Start()
+    today = Sources(), config_of(steps), Start()
     settings = settings_of(*today)
     names = {START: "the start itself"} | {letter(arm): f"({arm[0]}){arm[1:]}" for arm in ARMS}
     runs = read_runs(results)
