@@ -90,6 +90,7 @@ def unpack_command(data: str, out: str, layout: Any, lmdb: bool, as_json: bool) 
 
     report = unpack(data, out, layout, lmdb=lmdb)
     say(report.to_json() if as_json else str(report))
+    sys.exit(report.exit_code)
 
 
 @click.command("match", cls=Command, short_help="Write a recipe with your camera's noise and JPEG.")

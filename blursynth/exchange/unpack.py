@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from blursynth.checks.shard_check import REMEDY
 from blursynth.checks.shard_files import ShardFiles
 from blursynth.common.atomic import part_name, part_of
 from blursynth.common.errors import UsageError
 from blursynth.common.text import counted
 from blursynth.exchange.lmdb import PairsLmdb
-from blursynth.shards.partners import SPLITS
+from blursynth.exchange.places import Places
 from blursynth.shards.schema import FORMATS
-from blursynth.shards.shard import ShardError, read_shard
+from blursynth.shards.shard import ShardError, read_shard, read_sidecar, tar_matches
 from blursynth.shards.store import is_url, local_path
 
 Layout = Literal["nafnet", "basicsr", "gopro"]
@@ -31,13 +32,18 @@ FOLDERS: dict[str, tuple[str, str]] = {
 
 @dataclass
 class UnpackReport:
+    """``notes``: shards that the set lacks; ``pairs``: by split; ``folders``: what a training config names."""
+
     out: str
     layout: str
     lmdb: bool
-    pairs: dict[str, int] = field(default_factory=dict)  # by split
-    folders: list[str] = field(default_factory=list)  # what a training config names
+    pairs: dict[str, int] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-    exit_code = 0
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.notes else 0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -47,6 +53,7 @@ class UnpackReport:
         lines = [
             f"{self.out}: {counted(sum(self.pairs.values()), 'pair')} ({parts}) for {self.layout}",
             *(f"  {f}" for f in self.folders),
+            *(f"note: {n}" for n in self.notes),
         ]
         return "\n".join(lines)
 
@@ -58,7 +65,8 @@ def unpack(
     (SPLIT/CLIP/blur, SPLIT/CLIP/sharp, names in the order of time).
 
     A sample's JSON and its other members (flow, mask, linear) lie in folders of their own beside, so that a loader which
-    counts files finds pairs only. ``out`` appears when all is written. Videos' samples that overlap keep apart.
+    counts files finds pairs only. ``out`` appears when all is written. Videos' samples that overlap keep apart. Each shard
+    is first compared with its sidecar. Where shards are missing, what is there is written, and ``notes`` says so.
 
     Args:
         data: a folder of shards, or the URL of one.
@@ -85,10 +93,10 @@ def unpack(
     part.mkdir(parents=True)
     told = UnpackReport(str(out), layout, lmdb)
     try:
-        taken: Counter[str] = Counter()
+        told.notes, places = _missing(files), Places(layout)
         writer = _LmdbWriter(part, layout) if lmdb else _FolderWriter(part, layout)
         for split, sample in _samples(files):
-            scene, name = _place(sample, layout, split, taken)
+            scene, name = places.of(split, sample)
             writer.add(split, scene, name, sample)
             told.pairs[split] = told.pairs.get(split, 0) + 1
         told.folders = [f.replace(str(part), str(out)) for f in writer.close()]
@@ -102,39 +110,54 @@ def unpack(
     return told
 
 
+def _missing(files: ShardFiles) -> list[str]:
+    """Notes on shards that the set should have and has not."""
+    shards, there = files.shards(), files.names
+    with files.at_hand("dataset.json") as root:
+        try:
+            index = json.loads((root / "dataset.json").read_bytes())
+            complete = index["complete"] is not False
+            listed = {s["file"] for split in index["splits"].values() for s in split["shards"]}
+        except FileNotFoundError:  # it is written last, recipe.toml and sidecars before it
+            complete = not there & {"recipe.toml", *(f"{s}.json" for s in shards)}
+            listed = set()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            complete, listed = True, set()  # `verify` tells
+    notes = (
+        []
+        if complete
+        else ["the run that wrote it has not finished; run the same make or pack again to have all"]
+    )
+    for shard in shards:
+        if f"{shard}.tar" not in there:
+            with files.at_hand(f"{shard}.json") as root:
+                if (read_sidecar(root / f"{shard}.json") or {}).get("samples"):
+                    listed.add(f"{shard}.tar")
+    gone = sorted(n for n in listed if isinstance(n, str) and n not in there)
+    notes += [f"{', '.join(gone[:3])}{', ...' if gone[3:] else ''}: not there; {REMEDY}"] if gone else []
+    return [f"{files.label}: {n}" for n in notes]
+
+
 def _samples(files: ShardFiles) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(split, members by extension) of every sample, in the order of the shards."""
+    """(split, members by extension) of every sample, in the order of the shards. Raises ShardError."""
     for shard in files.shards():
         if f"{shard}.tar" in files.names:
-            with files.at_hand(f"{shard}.tar") as root:
+            with files.at_hand(f"{shard}.json", f"{shard}.tar") as root:
+                _check(root / f"{shard}.tar")
                 for sample in read_shard(root / f"{shard}.tar"):
                     yield shard.partition("-")[0], sample
 
 
-def _place(sample: dict[str, Any], layout: str, split: str, taken: Counter[str]) -> tuple[str, str]:
-    """(clip, file name without extension): the key, or for ``gopro`` the clip and the number of the sharp frame."""
-    key = sample["__key__"]
-    if layout != "gopro":
-        return "", key
-    try:
-        meta = json.loads(sample["json"])
-        packed, source = meta.get("packed"), meta["source"]
-        if packed:
-            scene, name = str(packed["scene"]), str(packed["name"])
-            if packed.get("official"):  # their folders' names, train and test, say what SPLIT says
-                scene = "/".join(p for p in scene.split("/") if p.lower() not in SPLITS) or scene
-        else:
-            # The key starts with what is the clip's alone, where two clips have one name.
-            window = str(meta["tile"]["window"] if meta.get("tile") else key)
-            scene, name = window.rsplit("_", 2)[0], f"{source['target']:06d}"
-            name += key.removeprefix(window)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
-        raise ShardError(f"{key}.json: does not say its clip and frame ({type(e).__name__}: {e})") from None
-    scene = "_".join(p for p in scene.replace("\\", "/").split("/") if p not in ("", ".", "..")) or "clip"
-    name = name.replace("/", "_").replace("\\", "_")
-    taken[f"{split}/{scene}/{name}"] += 1
-    again = taken[f"{split}/{scene}/{name}"]
-    return scene, name if again == 1 else f"{name}_{again}"  # two exposures around one frame
+def _check(tar: Path) -> None:
+    """Raises ShardError where a tar is not what its sidecar says."""
+    side = read_sidecar(tar.with_suffix(".json"))
+    if side is None:
+        return
+    if tar_matches(tar, side):
+        with tar.open("rb") as f:
+            if hashlib.file_digest(f, "sha256").hexdigest() == side.get("sha256"):
+                return
+    raise ShardError(f"{tar}: is not what its sidecar says: the bytes have changed; remove it; {REMEDY}")
 
 
 def _picture(sample: dict[str, Any], role: str) -> tuple[str, bytes]:
@@ -142,6 +165,19 @@ def _picture(sample: dict[str, Any], role: str) -> tuple[str, bytes]:
         if f"{role}.{ext}" in sample:
             return ext, sample[f"{role}.{ext}"]
     raise ShardError(f"{sample['__key__']}: lacks its {role} picture")
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _put_others(base: Path, name: str, sample: dict[str, Any]) -> None:
+    """All but the two pictures, each kind in a folder of its own: json, flow, mask, linear."""
+    for member, data in sample.items():
+        role, _, ext = member.partition(".")
+        if role not in ("blur", "sharp", "__key__"):
+            _put(base / role / f"{name}.{ext or role}", data)
 
 
 class _FolderWriter:
@@ -153,23 +189,16 @@ class _FolderWriter:
         base = self.root / split / scene
         for role, folder in zip(("blur", "sharp"), self.sides):
             ext, data = _picture(sample, role)
-            self._put(base / folder, f"{name}.{ext}", data)
+            _put(base / folder / f"{name}.{ext}", data)
             self.roots.add(self.root / split / ("" if scene else folder))
-        for member, data in sample.items():
-            role, _, ext = member.partition(".")
-            if role not in ("blur", "sharp", "__key__"):
-                self._put(base / role, f"{name}.{ext or role}", data)
-
-    def _put(self, folder: Path, name: str, data: bytes) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
+        _put_others(base, name, sample)
 
     def close(self) -> list[str]:
         return sorted(map(str, self.roots))
 
 
 class _LmdbWriter:
-    """One database a side and split; the JSON in a folder beside."""
+    """One database a side and split; the other members in folders beside."""
 
     def __init__(self, root: Path, layout: str) -> None:
         self.root, self.sides = root, FOLDERS[layout]
@@ -185,9 +214,7 @@ class _LmdbWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.open[path] = PairsLmdb(path)
             self.open[path].put(key, *_picture(sample, role))
-        meta = self.root / split / "json" / f"{key}.json"
-        meta.parent.mkdir(parents=True, exist_ok=True)
-        meta.write_bytes(sample.get("json", b""))
+        _put_others(self.root / split, key, sample)
 
     def close(self) -> list[str]:
         for db in self.open.values():

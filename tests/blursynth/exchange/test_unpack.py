@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -239,6 +240,79 @@ def test_a_damaged_shard_leaves_nothing_behind(tmp_path, real):
     with pytest.raises(ShardError, match=last.name):
         unpack(data, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("damage", ["flip", "short", "other"])
+def test_a_shard_that_is_not_what_its_sidecar_says_is_refused_by_name(tmp_path, film, damage):
+    """One flipped bit lies in a picture, which is written as it is: no reader of folders would ever notice."""
+    data = Path(shutil.copytree(film, tmp_path / "d"))
+    tar = data / "train-000000.tar"
+    held = tar.read_bytes()
+    flipped = held[:3000] + bytes([held[3000] ^ 1]) + held[3001:]
+    other = (data / "val-000000.tar").read_bytes()
+    tar.write_bytes({"flip": flipped, "short": held[:-512], "other": other}[damage])
+    with pytest.raises(ShardError, match=r"train-000000\.tar: is not what its sidecar says"):
+        unpack(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "gone", [["train-000000.tar"], ["train-000000.tar", "train-000000.json"], ["dataset.json"]]
+)
+def test_what_a_set_lacks_is_said_and_ends_with_1(tmp_path, film, gone):
+    data = Path(shutil.copytree(film, tmp_path / "d"))
+    for name in gone:
+        (data / name).unlink()
+    done = CliRunner().invoke(main, ["unpack", str(data), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1 and "note: " in done.output and (tmp_path / "out" / "val").is_dir()
+    report = unpack(data, tmp_path / "again")
+    assert report.exit_code == 1 and len(report.notes) == 1
+    assert report.pairs == ({"train": 4, "val": 4} if gone == ["dataset.json"] else {"val": 4})
+    assert gone[0] in report.notes[0] or gone == ["dataset.json"]
+
+
+@pytest.mark.parametrize("lmdb", [False, True])
+def test_clips_and_frames_whose_names_meet_keep_apart(tmp_path, lmdb):
+    """a/b and a_b want one folder, and the second sample of a frame 1 the name of a frame called 1_2."""
+    if lmdb:
+        pytest.importorskip("lmdb", reason="the lmdb extra is not installed")
+    root = tmp_path / "set"
+    for clip in ("a/b", "a_b", "c"):
+        for name in ("1", "1_2", "2"):
+            for side in ("blur", "sharp"):
+                put(root / clip / side / f"{name}.png")
+    pack(root, tmp_path / "d", val_fraction=0)
+    report = unpack(tmp_path / "d", tmp_path / "out", "gopro", lmdb=lmdb)
+    want = {blur for blur, _ in shard_pairs(tmp_path / "d", "train").values()}
+    assert len(want) == 9 and not report.notes
+    if lmdb:
+        assert len(paired_paths_from_lmdb(report.folders)) == 9
+        return
+    clips = listed(tmp_path / "out" / "train")
+    assert clips == ["a_b", "a_b_2", "c"]
+    got = [p.read_bytes() for c in clips for p in (tmp_path / "out" / "train" / c / "blur").iterdir()]
+    assert len(got) == 9 and set(got) == want
+
+
+def test_labels_lie_beside_an_lmdb_as_beside_folders(tmp_path):
+    pytest.importorskip("lmdb", reason="the lmdb extra is not installed")
+    png = put(tmp_path / "a.png").read_bytes()
+    sample = {
+        "blur.png": png,
+        "sharp.png": png,
+        "json": b"{}",
+        "flow.npy": b"f",
+        "mask.png": b"m",
+        "linear.png": b"l",
+    }
+    data = one_shard(tmp_path / "d", {"k": sample})
+    beside = {}
+    for lmdb in (False, True):
+        unpack(data, tmp_path / f"{lmdb}", "nafnet", lmdb=lmdb)
+        train = tmp_path / f"{lmdb}" / "train"
+        names = ("json/k.json", "flow/k.npy", "mask/k.png", "linear/k.png")
+        beside[lmdb] = [(train / n).read_bytes() for n in names]
+    assert beside[True] == beside[False] == [b"{}", b"f", b"m", b"l"]
 
 
 @pytest.mark.parametrize("to", ["empty", "nowhere"])
