@@ -6,6 +6,7 @@ HLG what the camera saw (the inverse OETF; no display's OOTF is in it). Log foot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -24,6 +25,10 @@ _CHROMATICITIES: dict[Gamut, tuple[float, ...]] = {  # x, y of red, green, blue;
     "p3": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060),  # SMPTE EG 432-1
 }
 _D65 = (0.3127, 0.3290)
+BT709 = (*_CHROMATICITIES["bt709"], *_D65)
+"""x, y of red, green, blue and white."""
+# Bradford's cone responses (ICC.1:2022, annex E).
+_CONES = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 def transfer_light(name: Transfer, code: np.ndarray) -> np.ndarray:
@@ -51,15 +56,24 @@ def _hlg(v: np.ndarray) -> np.ndarray:
 @cache
 def to_bt709(gamut: Gamut) -> np.ndarray:
     """(3, 3) float32 matrix from linear RGB of a gamut to linear BT.709."""
-    return (np.linalg.inv(_to_xyz("bt709")) @ _to_xyz(gamut)).astype(np.float32)
+    return adapted_to_bt709((*_CHROMATICITIES[gamut], *_D65))
 
 
-def _to_xyz(gamut: Gamut) -> np.ndarray:
-    """(3, 3) float64 (SMPTE RP 177): columns are the primaries, scaled so that their sum is white."""
-    xy = np.array(_CHROMATICITIES[gamut]).reshape(3, 2)
-    primaries = np.stack([xy[:, 0] / xy[:, 1], np.ones(3), (1 - xy.sum(1)) / xy[:, 1]])
-    white = np.array([_D65[0] / _D65[1], 1, (1 - sum(_D65)) / _D65[1]])
-    return primaries * np.linalg.solve(primaries, white)
+def adapted_to_bt709(xy: Sequence[float]) -> np.ndarray:
+    """(3, 3) float32 matrix to linear BT.709 from linear RGB of x, y of red, green, blue and white; white stays white."""
+    source, white = _to_xyz(xy)
+    target, d65 = _to_xyz(BT709)
+    if not np.allclose(white, d65):
+        source = np.linalg.solve(_CONES, np.diag((_CONES @ d65) / (_CONES @ white)) @ _CONES) @ source
+    return (np.linalg.inv(target) @ source).astype(np.float32)
+
+
+def _to_xyz(xy: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """(3, 3) float64 (SMPTE RP 177): columns are the primaries, scaled so that their sum is white; and white, (3,)."""
+    x, y = np.array(xy).reshape(4, 2).T
+    columns = np.stack([x / y, np.ones(4), (1 - (x + y)) / y])
+    primaries, white = columns[:, :3], columns[:, 3]
+    return primaries * np.linalg.solve(primaries, white), white
 
 
 @cache

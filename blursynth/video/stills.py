@@ -5,18 +5,21 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 
+from blursynth.camera.exr import exr_to_bt709, is_whole_exr
 from blursynth.camera.hdr import split_at_white
 from blursynth.shards.picture import MAX_PIXELS, image_size, to_8_bits
 from blursynth.shards.png import SIGNATURE, is_plain, read_rgb
 from blursynth.video.takes import FLOAT_SUFFIXES
 
 HEAD = 1 << 18  # bytes in which a header and its metadata lie
+FP16_MAX = float(np.finfo(np.float16).max)
 
 
 def usual_size(files: Sequence[Path], most: int = 15) -> tuple[int, int] | None:
@@ -111,19 +114,43 @@ def is_float(path: str | Path) -> bool:
 def read_light(path: str | Path) -> tuple[np.ndarray | None, np.ndarray | None]:
     """A picture of linear light as sRGB codes, (H, W, 3) uint8, and its light above white (`hdr.split_at_white`).
 
-    Its values count in units of white and as BT.709, which is what EXR means unless it says otherwise. Values that
-    are not finite are black. (None, None) when it cannot be read whole.
+    Its values count in units of white, and as BT.709 where the file names no other primaries. Grey becomes RGB, alpha is
+    dropped (light is stored multiplied by it). Infinite light, which is what half floats make of more than 65504, counts
+    as that; what is no number is black. (None, None) when it cannot be read whole, or holds integers.
     """
-    try:
-        with av.open(str(path)) as c:
-            frame = next(c.decode(video=0))
-            planes = None if frame.is_corrupt else frame.reformat(format="gbrpf32le").to_ndarray()
-    except (av.error.FFmpegError, OSError, ValueError, StopIteration, IndexError):
-        planes = None
-    if planes is None:
+    content = _content(path)
+    if not is_whole_exr(content):
         return None, None
-    light = np.nan_to_num(planes, nan=0.0, posinf=0.0, neginf=0.0)
-    return split_at_white(np.ascontiguousarray(light, np.float32))
+    try:
+        with av.open(BytesIO(content), "r", format="exr_pipe") as c:
+            frame = next(c.decode(video=0))
+            light = None if frame.is_corrupt else _float_rgb(frame)
+    except (av.error.FFmpegError, OSError, ValueError, StopIteration, IndexError):
+        light = None
+    if light is None:
+        return None, None
+    light = np.nan_to_num(light, copy=False, nan=0.0, posinf=FP16_MAX, neginf=0.0)
+    matrix = exr_to_bt709(content)
+    return split_at_white(light if matrix is None else cv2.transform(light, matrix))
+
+
+def _float_rgb(frame: av.VideoFrame) -> np.ndarray | None:
+    """(H, W, 3) float32 of a frame of float16 or float32 planes; None for integers.
+
+    Straight from the planes: libswscale turns all but planar float32 RGB into 16-bit integers, and what is above white is
+    gone.
+    """
+    name = frame.format.name
+    kind = "<f2" if name.endswith("f16le") else "<f4" if name.endswith("f32le") else None
+    if kind is None or not name.startswith(("gbr", "gray", "ya")):
+        return None
+    step = 2 if name.startswith("ya") else 1  # grey and alpha take turns in one plane
+    planes = [
+        np.frombuffer(memoryview(p), kind).reshape(frame.height, -1)[:, : step * frame.width : step]
+        for p in frame.planes
+    ]
+    rgb = (planes[2], planes[0], planes[1]) if name.startswith("gbr") else (planes[0],) * 3
+    return np.stack(rgb, axis=-1).astype(np.float32)
 
 
 def still_size(path: str | Path) -> tuple[int, int] | None:
