@@ -351,6 +351,8 @@ class Recipe(Strict):
             raise ValueError("layers lie over stills: add stills, or leave layers out")
         if self.stills and not (self.shake or self.blur_px):
             raise ValueError("stills have no motion of their own: add shake, for instance --shake 4-30")
+        if self.stills and self.crf in ("pq", "hlg", "linear"):
+            raise ValueError(f"crf {self.crf} is for film: convert the photos to sRGB, or leave stills out")
         if self.shake_about != "instant" and not (self.shake or self.stills):
             raise ValueError(
                 "shake_about tells where a shake's sharp picture stands: add shake, or leave it out"

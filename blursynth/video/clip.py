@@ -18,18 +18,20 @@ from typing import Literal, cast
 
 import numpy as np
 
-from blursynth.camera.hdr import Transfer
+from blursynth.camera.hdr import Transfer, codes_to_light, split_at_white
 from blursynth.recipe import Recipe
+from blursynth.shards.picture import to_8_bits
 from blursynth.video.film import decord_installed, probe_film, read_film
 from blursynth.video.frame import ClipError, ClipInfo, Frame
 from blursynth.video.packets import packet_index
 from blursynth.video.stills import (
+    colour_of,
     is_float,
     is_readable,
     photo_size,
+    read_codes,
     read_light,
     read_photo,
-    read_still,
     still_size,
     usual_size,
 )
@@ -100,7 +102,8 @@ def read_as(info: ClipInfo, recipe: Recipe) -> tuple[ClipInfo, list[str]]:
     if recipe.crf == "auto" or recipe.crf == info.transfer:
         return info, warnings
     if info.transfer == "linear" and info.kind == "frames":
-        return info, [*warnings, f"holds linear light, to which crf {recipe.crf} does not apply"]
+        told = f"holds linear light: it becomes sRGB codes, which crf {recipe.crf} takes for its own; leave crf out"
+        return info, [*warnings, told]
     if info.transfer != "srgb":
         warnings.append(f"says its curve is {info.transfer}, read as {recipe.crf}")
     if recipe.crf in ("pq", "hlg", "linear"):
@@ -131,6 +134,9 @@ def probe_still(path: Path | str) -> ClipInfo:
     size = photo_size(path)
     if size is None:
         raise ClipError(path, "is not a readable picture", "copy it again, or convert it to PNG or JPEG")
+    transfer, _ = colour_of(path)
+    if transfer != "srgb":
+        raise ClipError(path, f"is a photo with HDR light ({transfer})", "convert it to SDR", "hdr photo")
     return ClipInfo(str(path), "still", 1, None, *size, "image")
 
 
@@ -155,11 +161,13 @@ def _probe_folder(path: Path, fps: float | None) -> ClipInfo:
         raise ClipError(
             path, "holds no PNG, JPEG, WebP, BMP, TIFF or EXR frames", "give a folder of frames", "empty"
         )
+    if exr := sum(map(is_float, files)) % len(files):
+        wrong = f"holds EXR frames ({exr}) and others ({len(files) - exr})"
+        raise ClipError(path, wrong, "give each kind a folder of its own", "mixed")
     size = usual_size(files)
     for file in islice((f for f in files if still_size(f) == size), 8):  # the first may be damaged
         if size and is_readable(file):
-            curve: Transfer = "linear" if is_float(file) else "srgb"
-            return ClipInfo(str(path), "frames", len(files), fps, *size, "image", curve)
+            return ClipInfo(str(path), "frames", len(files), fps, *size, "image", *colour_of(file))
     raise ClipError(
         path, f"none of its first {min(8, len(files))} frames can be read", "extract the frames again"
     )
@@ -173,7 +181,7 @@ def _read_folder(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
         names, gaps = [], frozenset()
     files = [Path(info.path) / n for n in names]
     for i in range(first, last + 1):
-        rgb, above = _read_picture(files[i]) if i < len(files) else (None, None)
+        rgb, above = _read_picture(files[i], info) if i < len(files) else (None, None)
         fault = None
         if rgb is None:
             fault = "unreadable"
@@ -183,5 +191,12 @@ def _read_folder(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
         yield Frame(i, rgb, time_s, fault, "gap" if i in gaps else None, info.fps, above)
 
 
-def _read_picture(file: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
-    return read_light(file) if is_float(file) else (read_still(file), None)
+def _read_picture(file: Path, info: ClipInfo) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """A frame as codes, and its light above white, by the clip's curve and primaries."""
+    if is_float(file):
+        return read_light(file)
+    codes = read_codes(file)
+    if codes is None or (info.transfer, info.gamut) == ("srgb", "bt709"):
+        return None if codes is None else to_8_bits(codes), None
+    deep = codes if codes.dtype == np.uint16 else codes.astype(np.uint16) * 257
+    return split_at_white(codes_to_light(deep, info.transfer, info.gamut))

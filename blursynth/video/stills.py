@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from blursynth.camera.exr import exr_to_bt709, is_whole_exr
-from blursynth.camera.hdr import split_at_white
+from blursynth.camera.hdr import Gamut, Transfer, split_at_white
 from blursynth.shards.picture import MAX_PIXELS, image_size, to_8_bits
-from blursynth.shards.png import SIGNATURE, is_plain, read_rgb
+from blursynth.shards.png import SIGNATURE, chunks, is_plain, read_rgb
+from blursynth.video.picture import GAMUTS, TRANSFERS
 from blursynth.video.takes import FLOAT_SUFFIXES
 
 HEAD = 1 << 18  # bytes in which a header and its metadata lie
@@ -32,10 +33,16 @@ def usual_size(files: Sequence[Path], most: int = 15) -> tuple[int, int] | None:
 
 
 def read_still(path: str | Path) -> np.ndarray | None:
-    """A picture as (H, W, 3) uint8 RGB, or None when it cannot be read whole.
+    """A picture as (H, W, 3) uint8 RGB, or None when it cannot be read whole; 16 bits become 8 by rounding x / 257."""
+    codes = read_codes(path)
+    return None if codes is None else to_8_bits(codes)
 
-    Grey becomes RGB, alpha is dropped (not blended), 16 bits become 8 by rounding x / 257. EXIF orientation is
-    ignored: frames of one clip must keep one geometry, and extracted frames carry no such tag.
+
+def read_codes(path: str | Path) -> np.ndarray | None:
+    """A picture as (H, W, 3) RGB, uint8 or uint16 as the file has it, or None when it cannot be read whole.
+
+    Grey becomes RGB, alpha is dropped (not blended). EXIF orientation is ignored: frames of one clip must keep one
+    geometry, and extracted frames carry no such tag.
     """
     content = _content(path)
     if (rgb := read_rgb(content)) is not None:
@@ -43,10 +50,27 @@ def read_still(path: str | Path) -> np.ndarray | None:
     img = _decode(content, cv2.IMREAD_UNCHANGED)
     if img is None:
         return None
-    img = to_8_bits(img)
     if img.ndim == 2 or img.shape[2] <= 2:
         return np.repeat(img.reshape(*img.shape[:2], -1)[..., :1], 3, axis=2)
     return cv2.cvtColor(img, cv2.COLOR_BGR2RGB if img.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+
+
+def colour_of(path: str | Path) -> tuple[Transfer, Gamut]:
+    """The curve and primaries that a picture's file names: an EXR's, or those of a PNG's cICP chunk (FFmpeg writes it into
+    frames of HDR film); else SDR's, and with profiles of ICC too."""
+    if is_float(path):
+        return "linear", "bt709"
+    try:
+        with Path(path).open("rb") as f:
+            head = f.read(HEAD)
+        for kind, content, _ in chunks(head) if head[:8] == SIGNATURE else ():
+            if kind == b"cICP" and len(content) == 4:
+                return TRANSFERS.get(content[1], "srgb"), GAMUTS.get(content[0], "bt709")
+            if kind == b"IDAT":
+                break
+    except (OSError, ValueError):
+        pass  # cut off inside the picture's data, which no cICP may follow
+    return "srgb", "bt709"
 
 
 def read_photo(path: str | Path) -> np.ndarray | None:
