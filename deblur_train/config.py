@@ -44,7 +44,7 @@ class ConfigError(UsageError):
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -171,11 +171,14 @@ class LossConfig(Strict):
 
 class OptimConfig(Strict):
     kind: Literal["adam", "adamw"] = Field(default="adam", description="optimiser: adam, adamw")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="its betas")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default=(0.9, 0.999), description="its betas"
+    )
     weight_decay: float = Field(default=0.0, ge=0, description="its weight decay")
     clip_norm: float | None = Field(
         default=None,
         gt=0,
+        allow_inf_nan=True,  # inf: no limit, over a config that has one
         description="gradients of a larger norm are scaled down to this one; default: no limit",
     )
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients are added up for one step")
@@ -305,7 +308,9 @@ class TrainConfig(Strict):
         ge=0,
         description="processes that decode pictures; default: 1 on a CPU, up to 8 on a GPU",
     )
-    seed: int = Field(default=0, ge=0, description="seed of the first weights and of the order of the data")
+    seed: int = Field(
+        default=0, ge=0, lt=2**63, description="seed of the first weights and of the order of the data"
+    )
     perceptual: str = Field(
         default="off",
         description="perceptual network: imagenet (VGG19, downloaded), a FILE of VGG19 weights, hed, or off",
@@ -348,6 +353,17 @@ class TrainConfig(Strict):
             raise ValueError("model: width, enc, middle, dec and unshuffle are for backbone nafnet only")
         if self.discriminator.kind in ("double", "full") and self.crop < 64:
             raise ValueError("crop: the full-image discriminator needs at least 64 pixels")
+        weights = self.loss
+        if not (
+            weights.pixel_weight
+            or weights.fft_weight
+            or (weights.perceptual_weight and self.perceptual != "off")
+            or (weights.adversarial_weight and self.discriminator.kind != "off")
+        ):
+            raise ValueError(
+                "loss: nothing is left to learn from: every weight is 0, or what it needs is off (perceptual, "
+                "discriminator.kind); set one, for example pixel_weight"
+            )
         return self
 
     @property

@@ -22,11 +22,23 @@ def write_atomic(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> Non
     Args:
         data: the bytes, or what writes them into an open file.
     """
-    with part_beside(path) as part, part.open("r+b") as f:
+    with naming(path), part_beside(path) as part, part.open("r+b") as f:
         if callable(data):
             data(f)
         else:
             f.write(data)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError that names no file, as a full disk's does, or ``path``'s half-written one names ``path``."""
+    try:
+        yield
+    except OSError as e:
+        named = None if e.filename is None else part_of(Path(os.fsdecode(e.filename)).name)
+        if e.errno is not None and (e.filename is None or named == path.name):
+            e.filename, e.filename2 = str(path), None
+        raise
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import statistics
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -77,6 +78,8 @@ def evaluate(
         raise UsageError(
             f"report {report}: give it another ending; a CSV and a PNG of that name go beside it"
         )
+    if report is not None:
+        _require_place(Path(report))
     if align and (lpips or y_channel):
         raise UsageError("align: measures PSNR and SSIM alone; leave out lpips and y_channel")
     if source is None:
@@ -135,6 +138,22 @@ def evaluate(
         write_atomic(report.with_suffix(".csv"), table.getvalue().encode())
         save_png(report.with_suffix(".png"), sheet(source, answer, rows))
     return result
+
+
+def _require_place(report: Path) -> None:
+    """The report can be written: known before hours of measuring. Raises UsageError."""
+    beside = [] if report.is_dir() else [report.with_suffix(".csv"), report.with_suffix(".png")]
+    for path in (report, *beside):
+        if path.is_dir():
+            raise UsageError(f"report {path}: is a folder; give the name of a file")
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=report.parent):
+            pass
+    except OSError as e:
+        raise UsageError(
+            f"report {report}: cannot be written there: {e.strerror}; give another place"
+        ) from None
 
 
 Measure = Callable[[np.ndarray, np.ndarray], dict[str, float]]

@@ -39,7 +39,7 @@ from deblur_train.training.run_folder import (
 )
 from deblur_train.training.schedule import backbone_frozen, learning_rate, norms_tracked
 from deblur_train.training.step import Learner, tune
-from deblur_train.training.validate import read_validation_frames, strips, validate
+from deblur_train.training.validate import measure_of, read_validation_frames, strips, validate
 from deblur_train.training.words import (
     first_and_last,
     forecast,
@@ -112,6 +112,8 @@ def fit(
         load_initial(learner.generator, config.init)
     at = restore_run(folder / "last.pt", learner) if going_on else Progress()
     learner.start()
+    if chief:
+        say(at.measured_on(measure_of(frames, run, config.crop)))
 
     # How it is fed.
     d = config.data
@@ -137,10 +139,10 @@ def fit(
         Meter("training", config.steps, at.step, "step", quiet=not chief, console=console) as meter,
     ):
         # From here on the folder is this run's.
+        if chief:  # first: by it the rest is known for a run's
+            write_atomic(folder / "config.toml", dump_config(config).encode())
         log = Log(folder / "log.jsonl", chief)
         log.keep_until(at.step)
-        if chief:
-            write_atomic(folder / "config.toml", dump_config(config).encode())
         while at.step < config.steps and not stopping:
             with pace.waiting():
                 taken = [next(batches) for _ in range(accumulate)]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from blursynth import __version__
-from blursynth.common.atomic import open_own, write_atomic
+from blursynth.common.atomic import naming, open_own, write_atomic
 from blursynth.common.errors import UserError
 from blursynth.common.lock import flock
 from blursynth.common.text import counted
@@ -48,7 +48,14 @@ class Progress:
     step: int = 0  # steps done
     batch: int = 0  # number of the next batch
     best: float | None = None  # best validation PSNR so far, dB
+    measure: str | None = None  # what that was measured on (`validate.measure_of`); None: not known
     saved: int = field(default=0, compare=False)  # step of the last saved state
+
+    def measured_on(self, measure: str) -> str:
+        """From here on PSNR is measured on this: a best one of other frames does not count. Returns a warning or ""."""
+        other = self.best is not None and self.measure not in (None, measure)
+        self.best, self.measure = None if other else self.best, measure
+        return "warning: validation is not that of before, so the best PSNR is sought anew" if other else ""
 
 
 def refuse_to_overwrite(folder: Path, resume: bool) -> None:
@@ -144,6 +151,7 @@ def save_state(
         "step": progress.step,
         "batch": progress.batch,
         "best": progress.best,
+        "measure": progress.measure,
         "ranks": distributed.world_size(),
         "config": dump_config(config),
         "rng": torch.get_rng_state(),
@@ -200,7 +208,7 @@ def restore_run(path: Path, learner: Learner) -> Progress:
         ) from None
     if state["rng_cuda"] and learner.device.type == "cuda":
         torch.cuda.set_rng_state_all(state["rng_cuda"])
-    return Progress(state["step"], state["batch"], state["best"], saved=state["step"])
+    return Progress(state["step"], state["batch"], state["best"], state.get("measure"), saved=state["step"])
 
 
 class Log:
@@ -211,7 +219,7 @@ class Log:
 
     def write(self, row: dict[str, Any]) -> None:
         if self.writing:
-            with open_own(self.path) as f:
+            with naming(self.path), open_own(self.path) as f:
                 f.write(
                     json.dumps({k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in row.items()})
                     + "\n"
@@ -219,12 +227,13 @@ class Log:
 
     def rows(self) -> list[dict[str, Any]]:
         rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        for line in text.splitlines():
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # a line cut by a kill
-        return [r for r in rows if isinstance(r, dict) and "step" in r]
+        return [r for r in rows if isinstance(r, dict) and isinstance(r.get("step"), int)]
 
     def keep_until(self, step: int) -> None:
         """Drop what a killed run wrote after the state it is resumed from."""

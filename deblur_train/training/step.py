@@ -197,13 +197,21 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.load_state_dict(state["generator"])
         self.discriminators.load_state_dict(state["discriminators"])
-        if state["ema"] is not None:
+        if state["ema"] is not None and self.config.optim.ema is not None:
             self.average = {k: v.to(self.device) for k, v in state["ema"].items()}
         self.averaged_steps = state["ema_steps"]
-        self.opt_g.load_state_dict(state["opt_g"])
+        _restore(self.opt_g, state["opt_g"])
         if self.opt_d is not None:
-            self.opt_d.load_state_dict(state["opt_d"])
+            _restore(self.opt_d, state["opt_d"])
         self.adversarial.load_state_dict(state["pools"])
+
+
+def _restore(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load what an optimiser has gathered; its settings stay the config's, which may be others than those saved."""
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
+    optimiser.load_state_dict(saved)
+    for group, own in zip(optimiser.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def _add(values: dict[str, Tensor], name: str, value: Tensor, share: float) -> None:

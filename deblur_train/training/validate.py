@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from deblur_train.config import RunConfig
 from deblur_train.data.index import Sample, ShardIndex
 from deblur_train.data.pictures import DecodeError, ShardReader, inside_border
 from deblur_train.evaluation.metrics import psnr, ssim
@@ -70,6 +72,16 @@ def read_validation_frames(
             say(f"warning: {index.paths[sample.shard].name}:{sample.key}: {e}; not validated on")
     reader.close()
     return frames
+
+
+def measure_of(frames: list[tuple[np.ndarray, np.ndarray]], run: RunConfig, crop: int) -> str:
+    """A name for what ``validate`` measures: equal ones may be compared. Empty without frames."""
+    if not frames:
+        return ""
+    digest = hashlib.sha256(f"{run.val_norm_stats} {crop if run.val_norm_stats == 'local' else ''}".encode())
+    for picture in (p for pair in frames for p in pair):
+        digest.update(str(picture.shape).encode() + np.ascontiguousarray(picture).data)
+    return digest.hexdigest()
 
 
 def validate(

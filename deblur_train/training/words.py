@@ -129,7 +129,7 @@ def resumed(config: TrainConfig, folder: Path, at: Progress) -> str:
 
 def first_and_last(log: Log) -> tuple[float, float] | None:
     """The generator's mean loss over the first and over the last fifth of the steps, as far as logged."""
-    rows = [(r["step"], r["loss_g"]) for r in log.rows() if "loss_g" in r]
+    rows = [(r["step"], r["loss_g"]) for r in log.rows() if isinstance(r.get("loss_g"), int | float)]
     if not rows:
         return None
     before, _ = zip((0, 0.0), *rows[:-1], strict=True)

@@ -44,6 +44,16 @@ def test_the_command_line_wins_and_none_does_not():
         ("backbone = 'nafnet'\n[model]\nenc = [1, 1]", ["model", "as many levels"]),
         ("[model]\nwidth = 64", ["for backbone nafnet only"]),
         ("steps = [", ["not a readable TOML"]),
+        ("[schedule]\nlr = inf", ["schedule.lr", "finite"]),
+        ("[loss]\nfft_weight = inf", ["loss.fft_weight", "finite"]),
+        ("[optim]\nbetas = [0.9, 1.0]", ["optim.betas.1", "less than 1"]),
+        ("[optim]\nbetas = [nan, 0.9]", ["optim.betas.0", "finite"]),
+        (f"seed = {2**63 - 1}0", ["seed", "less than 9223372036854775808"]),
+        ("[loss]\npixel_weight = 0\nadversarial_weight = 0", ["loss", "nothing is left to learn from"]),
+        (
+            "[discriminator]\nkind = 'off'\n[loss]\npixel_weight = 0",
+            ["nothing is left to learn from", "discriminator.kind"],
+        ),
     ],
 )
 def test_mistakes_name_the_key_and_the_file(tmp_path, toml, words):
@@ -94,6 +104,8 @@ def test_a_base_that_cannot_be_is_refused(tmp_path, base, words):
         ({"batch_size": 0}, (), "--batch-size: .*got 0"),
         ({"shards": ["a", "b"], "mix": [1]}, (), "--mix: holds 1 weights for 2"),
         ({"shards": ["a", "b"], "mix": [1, -1]}, (), "--mix: weights must be above 0"),
+        ({"shards": ["a", "b"], "mix": [float("nan"), 1]}, (), "--mix: .*finite"),
+        ({"shards": ["a", "b"], "mix": [1, float("inf")]}, (), "--mix: .*finite"),
         (
             {},
             ("schedule.deca=3",),

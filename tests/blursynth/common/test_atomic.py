@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -97,3 +98,25 @@ def test_a_new_file_takes_no_other_ones_place(tmp_path):
         with pytest.raises(FileExistsError):
             open_new(tmp_path / name)
     assert precious.read_bytes() == b"keep" and not (tmp_path / "made").exists()
+
+
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path):
+    """A full disk's error names none, and one of the half-written file a name that nobody knows."""
+
+    def full(f):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError) as e:
+        write_atomic(tmp_path / "x", full)
+    assert e.value.filename == str(tmp_path / "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError) as e:
+        write_atomic(tmp_path / "folder", b"")
+    assert (e.value.filename, e.value.filename2) == (str(tmp_path / "folder"), None)
+
+    def other(f):
+        (tmp_path / "none").read_bytes()
+
+    with pytest.raises(FileNotFoundError) as e:
+        write_atomic(tmp_path / "x", other)
+    assert e.value.filename == str(tmp_path / "none")

@@ -450,6 +450,10 @@ def test_eval_on_shards_and_folders_agree(tmp_path, checkpoint):
         ([], 2, "what to measure on"),
         (["--blur", "{t}/d", "--sharp", "{t}/d"], 1, "both the blurred and the sharp side"),
         (["--shards", "{t}/d", "--split", "train", "--lpips"], 1, "[lpips]"),
+        # Known before anything is measured: what was measured would be lost.
+        (["--shards", "{t}/none", "--json", "{t}"], 2, "is a folder; give the name of a file"),
+        (["--shards", "{t}/none", "--json", "."], 2, "is a folder; give the name of a file"),
+        (["--shards", "{t}/none", "--json", "{t}/d/train-000000.tar/x.json"], 2, "x.json: cannot be written"),
     ],
 )
 def test_eval_mistakes_end_in_one_line(tmp_path, checkpoint, monkeypatch, arguments, code, words):

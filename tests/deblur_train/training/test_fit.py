@@ -1,5 +1,6 @@
 """fit as a whole: what it writes, that it resumes to the bit, and that it fails in one clear line."""
 
+import errno
 import io
 import itertools
 import json
@@ -727,3 +728,87 @@ def test_a_log_is_not_written_through_a_link(tmp_path):
     with pytest.raises(FileExistsError, match="is a link"):
         Log(tmp_path / "log.jsonl", True).write({"step": 1})
     assert precious.read_text() == "keep"
+
+
+PLAIN = {
+    "backbone": "nafnet",
+    "model": {"width": 4, "enc": (1,), "middle": 1, "dec": (1,), "near_identity": True},
+    "discriminator": {"kind": "off"},
+}
+
+
+def test_a_resumed_run_learns_as_its_new_config_says(data, tmp_path):
+    """Settings of the optimiser and the moving average may change at a resume: config.toml then says what was done."""
+    fit(tiny(tmp_path, data, steps=2, **PLAIN), console=quiet())
+    changed = {"betas": (0.5, 0.6), "weight_decay": 0.5, "ema": None}
+    fit(tiny(tmp_path, data, steps=3, optim=changed, **PLAIN), resume=True, console=quiet())
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    group = state["opt_g"]["param_groups"][0]
+    assert (tuple(group["betas"]), group["weight_decay"]) == ((0.5, 0.6), 0.5)
+    assert len(state["opt_g"]["state"]) and state["ema"] is None
+    saved = load_file(tmp_path / "last.safetensors")
+    assert all(torch.equal(v, state["generator"][k]) for k, v in saved.items())
+    adam = tiny(tmp_path, data, steps=4, optim={"kind": "adam"}, **PLAIN)
+    fit(adam, resume=True, console=quiet())
+    mine = Learner(adam, torch.device("cpu")).opt_g.param_groups[0]
+    now = torch.load(tmp_path / "last.pt", weights_only=True)["opt_g"]["param_groups"][0]
+    assert {k: v for k, v in now.items() if k not in ("params", "lr")} == {
+        k: v for k, v in mine.items() if k not in ("params", "lr")
+    }
+
+
+def test_the_best_weights_are_the_best_of_one_validation(data, tmp_path):
+    """PSNR on other frames is no smaller or larger PSNR: harder ones must not keep the weights of before for ever, and
+    weights that were not validated claim no PSNR. The same frames elsewhere are the same validation."""
+    hard = [m for i in range(2) for m in sample(f"h-{i}", 7 + i)]
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (72, 96, 3)).astype(np.uint8)
+    hard = [(n, encode(noise) if "sharp" in n else b) for n, b in hard]
+    write_tar(tmp_path / "hard" / "val-000000.tar", hard)
+    shutil.copytree(data, tmp_path / "moved")
+    run, best = tmp_path / "run", tmp_path / "run" / "best.safetensors"
+
+    def go(steps, **changes):
+        said = Console(record=True, width=200, file=io.StringIO())
+        result = fit(tiny(run, data, steps=steps, **PLAIN | changes), resume=steps > 4, console=said)
+        rows = [r["val_psnr"] for r in Log(run / "log.jsonl", False).rows() if "val_psnr" in r]
+        return result.best_psnr, rows, "sought anew" in said.export_text(), read_state(best)[1]
+
+    first, _, anew, _ = go(4)
+    same, rows, anew, _ = go(5, val_shards=str(tmp_path / "moved"))
+    assert not anew and same == max(rows) and same >= first
+    harder, rows, anew, facts = go(6, val_shards=str(tmp_path / "hard"))
+    assert anew and harder == rows[-1] < first - 5 and facts["step"] == "6"
+    none, _, _, facts = go(7, data={"val_frames": 0})
+    assert none is None and facts["step"] == "7" and "val_psnr" not in facts
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"step": "x"}', b"\xff\xfe", b"\0" * 9, b'{"step": 1, "loss_g": null}', b"[" * 9999]
+)
+def test_a_damaged_line_of_the_log_is_left_out(straight, data, tmp_path, line):
+    shutil.copytree(straight, tmp_path / "r")
+    log = tmp_path / "r" / "log.jsonl"
+    log.write_bytes(line + b"\n" + log.read_bytes())
+    fit(tiny(tmp_path / "r", data), resume=True, console=quiet())
+    assert {2, 4, 6} == {r["step"] for r in Log(log, False).rows() if r.get("loss_g")}
+
+
+def test_a_run_that_a_full_disk_ended_names_the_file_and_begins_again(data, tmp_path, monkeypatch):
+    """Wherever the disk is full, what was written before is known for a run's."""
+    config = tiny(tmp_path / "r", data, steps=1, **PLAIN)
+    left = [0]
+
+    def sync(fd):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for good, name in ((0, "config.toml"), (1, "log.jsonl")):
+        left[0] = good
+        with monkeypatch.context() as m, pytest.raises(OSError) as e:
+            m.setattr(os, "fsync", sync)
+            fit(config, console=quiet())
+        assert e.value.filename == str(tmp_path / "r" / name)
+    assert (tmp_path / "r" / "config.toml").exists()
+    assert fit(config, console=quiet()).steps == 1
