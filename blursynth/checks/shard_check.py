@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 from blursynth.checks.lookalikes import picture_hash
 from blursynth.checks.shard_files import ShardFiles
 from blursynth.common.text import counted
+from blursynth.common.untrusted import counts, group
 from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import parse_sample_json
-from blursynth.shards.shard import ShardError, read_shard, read_sidecar
+from blursynth.shards.shard import ShardError, read_shard, read_sidecar, without_lists
 from blursynth.shards.table import sample_row
 
 REMEDY = "the same make or pack command makes it again"
@@ -37,6 +39,8 @@ class ShardReport:
         None  # its rows of samples.csv, as the sidecar has them; None: made before there were any
     )
     rows: list[str] = field(default_factory=list)  # as the samples' JSON has them
+    side: dict[str, Any] | None = None  # its sidecar, where there is a sound one
+    clips: Counter[str] = field(default_factory=Counter)  # path of a clip -> samples
     problems: list[str] = field(default_factory=list)
 
 
@@ -60,7 +64,9 @@ def _check_files(root: Path, name: str, decode: bool) -> ShardReport:
         shard.problems.append(f"{tar}: has no sidecar; run the same make again to finish it")
         return shard
     shard.problems += [f"{name}: failed sample: {e}" for e in side.get("errors", [])]
-    shard.csv = side.get("csv")
+    shard.side, shard.csv = without_lists(side), side.get("csv")
+    if side.get("shard") != tar.name:
+        shard.problems.append(f"{root / name}.json: is the sidecar of {side.get('shard')}")
     if not side["samples"]:
         if tar.exists():
             shard.problems.append(f"{tar}: is there though its sidecar counts no samples")
@@ -92,6 +98,11 @@ def _check_files(root: Path, name: str, decode: bool) -> ShardReport:
             f"{root / name}.json: its rows of samples.csv are not what the samples' JSON says"
         )
     shard.rows = []
+    clips = side["counts"].get("clips")
+    if isinstance(clips, dict) and not shard.problems:
+        written = counts({rel: group(clips, rel).get("written") for rel in clips})
+        if written != shard.clips or side["counts"].get("written") != shard.samples:
+            shard.problems.append(f"{root / name}.json: counts other samples of a clip than the tar holds")
     return shard
 
 
@@ -115,8 +126,14 @@ def _check_sample(shard: ShardReport, side: dict[str, Any], sample: dict[str, An
         shard.problems.append(f"{where}.json: says its key is {meta.key}")
     if meta.recipe_sha256 != side["recipe_sha256"]:
         shard.problems.append(f"{where}.json: is of another recipe than its shard")
+    if meta.version != side.get("version"):
+        shard.problems.append(f"{where}.json: is of another version than its shard")
+    sources = group(side, "sources")
     for picture in (meta.source, *(meta.source.layers or ())):
         shard.sources[picture.sha256] = picture.path
+        if sources and sources.get(picture.path) != picture.sha256:
+            shard.problems.append(f"{where}.json: its shard's sidecar names another {picture.path}")
+    shard.clips[meta.source.path] += 1
     if not decode:
         return
     try:

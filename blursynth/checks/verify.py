@@ -12,9 +12,11 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from blursynth.checks.index_check import BESIDE, index_problems, table_problems
 from blursynth.checks.lookalikes import near_duplicates
 from blursynth.checks.shard_check import HASHES_PER_CLIP, check_shard
 from blursynth.checks.shard_files import ShardFiles
@@ -54,7 +56,7 @@ class Report:
 
 
 def verify(data: str | Path, decode: bool = True, workers: int | None = None) -> Report:
-    """Checksums, counts, keys, sample JSON, samples.csv, split leaks, near-duplicates over splits, every image.
+    """Checksums, counts, keys, sample JSON, the files beside the shards, split leaks, near-duplicates over splits, every image.
 
     Args:
         data: a folder of shards, or the URL of one: each shard is fetched, checked and dropped again.
@@ -72,7 +74,8 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
     keys: dict[str, str] = {}
     sources: dict[str, dict[str, str]] = defaultdict(dict)  # split -> sha256 -> path
     hashes: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
-    table, tabled = hashlib.sha256(HEADER.encode()), False
+    sides: dict[str, dict[str, Any]] = {}
+    table, tabled, size = hashlib.sha256(HEADER.encode()), False, len(HEADER)
     with ThreadPoolExecutor(
         workers or min(8, os.cpu_count() or 1)
     ) as pool:  # decoding lets go of the interpreter lock
@@ -84,7 +87,9 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
             report.bytes += shard.bytes
             report.splits[split] = report.splits.get(split, 0) + shard.samples
             table.update((shard.csv or "").encode())
+            size += len((shard.csv or "").encode())
             tabled = tabled or shard.csv is not None
+            sides |= {shard.name: shard.side} if shard.side else {}
             for key in shard.keys:
                 if key in keys:
                     report.problems.append(f"{shard.name}.tar: key {key} stands in {keys[key]}.tar too")
@@ -93,54 +98,14 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
             for sha, bits in shard.hashes.items():
                 kept = hashes[split][sha]
                 kept += bits[: HASHES_PER_CLIP - len(kept)]
-    with files.at_hand("dataset.json", TABLE) as root:
-        found = _index_problems(root, report, names)
-        found += _table_problems(root / TABLE, table.hexdigest()) if tabled else []
+    with files.at_hand(*BESIDE) as root:
+        told = {"file": TABLE, "rows": report.samples, "bytes": size, "sha256": table.hexdigest()}
+        found = index_problems(root, names, report.splits, sides, told if tabled else None)
+        found += table_problems(root / TABLE, table.hexdigest()) if tabled else []
         report.problems += [files.told(p, root) for p in found]
     report.problems += _leaks(sources)
     report.problems += near_duplicates(hashes, sources)
     return report
-
-
-def _index_problems(root: Path, report: Report, names: list[str]) -> list[str]:
-    path = root / "dataset.json"
-    try:
-        index = json.loads(path.read_bytes())
-        listed = {
-            s["file"].removesuffix(".tar"): s for split in index["splits"].values() for s in split["shards"]
-        }
-        counts = {name: split["samples"] for name, split in index["splits"].items()}
-        complete = index["complete"]
-    except FileNotFoundError:
-        return [f"{path}: is not there; run the same make again to finish"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        return [f"{path}: not a readable index ({type(e).__name__}: {e})"]
-    problems = [f"{path}: lists {n}.tar, which is not there" for n in sorted(listed.keys() - set(names))]
-    if not complete:
-        problems.append(
-            f"{path}: says that shards are missing; run the same make again (--retry-failed for failed ones)"
-        )
-    if counts.get("train") == 0:
-        problems.append(
-            f"{path}: no train sample was kept, so there is nothing to train on; loosen --gate or --window"
-        )
-    for split, n in report.splits.items():
-        if counts.get(split, 0) != n:
-            problems.append(f"{path}: counts {counts.get(split, 0)} {split} samples, the shards hold {n}")
-    return problems
-
-
-def _table_problems(path: Path, sha256: str) -> list[str]:
-    try:
-        with path.open("rb") as f:
-            found = hashlib.file_digest(f, "sha256").hexdigest()
-    except FileNotFoundError:
-        return [f"{path}: is not there; run the same make again to finish"]
-    except OSError as e:
-        return [f"{path}: {e.strerror or e}"]
-    return (
-        [] if found == sha256 else [f"{path}: its rows are not those of the shards; run the same make again"]
-    )
 
 
 def _leaks(sources: dict[str, dict[str, str]]) -> list[str]:

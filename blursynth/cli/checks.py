@@ -106,7 +106,8 @@ def audit_command(
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quick", is_flag=True, help="Check checksums, counts and splits only; decode no pictures.")
 def verify_command(data: str, as_json: bool, quick: bool) -> None:
-    """Check a data set: checksums and counts are right, no two splits show the same pictures, every picture decodes.
+    """Check a data set: checksums and counts are right, no two splits show the same pictures, every picture decodes, and
+    dataset.json, samples.csv, recipe.toml, _info.json and croissant.json are those of the shards.
 
     It prints what is wrong and ends with exit code 1, or with 0 where all is well.
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -87,6 +88,60 @@ def test_one_flipped_bit_is_found(data, where):
     content[at] ^= 4
     tar.write_bytes(bytes(content))
     assert any("train-000001.tar" in p and "sha256" in p for p in problems(data))
+
+
+def test_one_flipped_bit_in_what_lies_beside_the_shards_is_found(data):
+    """What programs go by: every file but the log and the card's prose. Of croissant.json it is the names and checksums, of
+    the index whatever the sidecars or the recipe say too, of JSON and TOML no white space and comments."""
+    rng = np.random.default_rng(0)
+    kinds = {
+        "train-000000.json": rb'"(samples|bytes|written)": (\d)|"sha256": "([0-9a-f])|"clip\d": "([0-9a-f])|"version": "(\d)',
+        "dataset.json": rb'"(samples|bytes)": (\d)|"sha256": "([0-9a-f])|"window": "(\d)|"(\w+)": "off"|"version": "(\d)',
+        "samples.csv": rb"(\w)",
+        "recipe.toml": rb"\n(?!name|cite)(\w+) = |\nwindow = \"(\d)",
+        "_info.json": rb'"num_samples": (\d)|"(train)-0|\n +(\d)\n',
+        "croissant.json": rb'"sha256": "([0-9a-f])|FileObject",\s+"@id": "(train)-0',
+    }
+    for name, pattern in kinds.items():
+        held = (data / name).read_bytes()
+        places = [
+            m.start(g)
+            for m in re.finditer(pattern, held)
+            for g in range(1, m.re.groups + 1)
+            if m.start(g) >= 0
+        ]
+        assert places
+        for at in rng.permutation(places)[:12]:
+            (data / name).write_bytes(held[:at] + bytes([held[at] ^ 1]) + held[at + 1 :])
+            assert any(Path(name).stem in p for p in problems(data, decode=False)), (
+                name,
+                held[max(0, at - 30) : at + 9],
+            )
+        (data / name).write_bytes(held)
+    assert problems(data) == []
+
+
+def test_files_of_another_set_are_found(made, data, tmp_path):
+    """A recipe, an index or a shard that came from elsewhere: make --recipe DATA/recipe.toml would make other data."""
+    run(made.parent / "src", tmp_path / "other", shard_samples=4, window="7", stride=9)
+    other = tmp_path / "other"
+    assert {p.name for p in other.iterdir()} == {p.name for p in data.iterdir()}
+    assert json.loads((other / "dataset.json").read_text())["splits"]["train"]["samples"] == 8
+    for names in (["recipe.toml"], ["_info.json"], ["croissant.json"], ["dataset.json", "recipe.toml"],
+                  ["val-000000.json", "val-000000.tar"]):  # fmt: skip
+        mixed = Path(shutil.copytree(data, tmp_path / names[0]))
+        for name in names:
+            shutil.copy(other / name, mixed / name)
+        same = [n for n in names if (other / n).read_bytes() == (data / n).read_bytes()]
+        assert bool(problems(mixed, decode=False)) == (same != names), names
+    (data / "recipe.toml").unlink()
+    assert any("recipe.toml: is not there" in p for p in problems(data, decode=False))
+
+
+def test_a_sidecar_under_another_name_is_found(data):
+    for ext in ("tar", "json"):
+        (data / f"train-000001.{ext}").rename(data / f"train-000007.{ext}")
+    assert any("is the sidecar of train-000001.tar" in p for p in problems(data, decode=False))
 
 
 def test_a_short_a_missing_and_a_stray_tar(data):
