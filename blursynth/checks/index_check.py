@@ -62,7 +62,7 @@ def index_problems(
     problems += _recipe_problems(root / "recipe.toml", index)
     if problems or sides.keys() != set(names):
         return problems
-    splits, rejected = split_table(sides)
+    splits, rejected = split_table({n: {"sha256": None} | side for n, side in sides.items()})
     whole = {s: facts for s, facts in index["splits"].items() if facts["shards"]}
     if whole != {s: facts for s, facts in splits.items() if facts["shards"]}:
         problems.append(f"{path}: its samples, bytes or checksums are not those of the sidecars; {AGAIN}")
@@ -70,7 +70,7 @@ def index_problems(
         problems.append(f"{path}: counts other windows left out than the sidecars; {AGAIN}")
     if table and index.get("table") != table:
         problems.append(f"{path}: tells another {TABLE} than the sidecars; {AGAIN}")
-    told = {(s.get("split"), s.get("rel")): s.get("sha256") for s in rows(index, "sources")}
+    told = {(str(s.get("split")), str(s.get("rel"))): s.get("sha256") for s in rows(index, "sources")}
     read = {
         (n.partition("-")[0], rel): sha
         for n, side in sides.items()
