@@ -12,6 +12,7 @@ VIDEOS = frozenset(
         ".264",
         ".265",
         ".3gp",
+        ".apng",
         ".asf",
         ".avi",
         ".flv",
@@ -46,26 +47,35 @@ UNREAD_FILMS = frozenset(
     [
         ".360",
         ".3g2",
+        ".3gpp",
         ".amv",
-        ".ari",
-        ".braw",
+        ".av1",
         ".divx",
         ".dv",
         ".f4v",
         ".gifv",
         ".ivf",
+        ".m1v",
+        ".m2p",
+        ".m2t",
         ".mj2",
+        ".mod",
         ".mp2",
+        ".mpe",
         ".mxv",
         ".nut",
+        ".obu",
         ".ogm",
-        ".r3d",
         ".rm",
         ".rmvb",
+        ".tod",
+        ".trp",
         ".wtv",
     ]
 )
 """In a container that is not read, or not known to be read right."""
+RAW_FILMS = frozenset([".ari", ".braw", ".cine", ".crm", ".mlv", ".r3d", ".yuv", ".zraw"])
+"""Of a sensor, or with nothing that says what they hold: a program that knows them has to develop them."""
 UNREAD_PICTURES = frozenset(
     [
         ".arw",
@@ -115,6 +125,9 @@ def unread(folder: Path, names: list[str], beside: set[str]) -> Iterator[tuple[s
             yield (str(path), "proxy", f"{path}: is {detail}")
         elif ext in UNREAD_FILMS:
             detail = f"{ext} files are not read; 'ffmpeg -i {n} -c copy {path.stem}.mkv' puts the film into one that is"
+            yield (str(path), "unsupported", f"{path}: {detail}")
+        elif ext in RAW_FILMS:
+            detail = f"{ext} films are not read; develop it to ProRes, or to 16-bit PNG or EXR frames"
             yield (str(path), "unsupported", f"{path}: {detail}")
         elif ext in UNREAD_PICTURES:
             kinds[ext] += 1

@@ -41,10 +41,18 @@ def probe_film(path: Path, fps: float | None, deinterlace: bool = False) -> Clip
     frame = _first_frame(name)
     if frame is None:
         raise ClipError(path, "none of its first frames decodes", "check that it plays, convert it again")
+    rate = rate or packet_index(name).timing.rate(0)  # a GIF says only how long each frame lasts
     info = ClipInfo(
         name, "video", frames, rate or fps, *Holding().size(frame), "av", transfer_of(frame), gamut_of(frame),
         plain=is_plain(frame), films=streams,
     )  # fmt: skip
+    if _pictures(Converter(info.transfer, info.gamut), frame) is None:
+        raise ClipError(
+            path,
+            f"FFmpeg cannot convert its colours (matrix {int(frame.colorspace)}, curve {int(frame.color_trc)} of ITU-T H.273)",
+            "convert it to BT.709 with the program that wrote it",
+            "colours",
+        )
     if not frame.interlaced_frame:
         return info
     if not deinterlace:
@@ -88,9 +96,20 @@ def read_film(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
     for frame, decoded in _decode(info, first, last):
         if decoded is not None and decoded.interlaced_frame:
             frame.fault = "interlaced"
+        elif decoded is not None and (pictures := _pictures(convert, decoded)):
+            ((frame.rgb, frame.above),) = pictures
         elif decoded is not None:
-            frame.rgb, frame.above = convert.picture(decoded)
+            frame.fault = "decode"
         yield frame
+
+
+def _pictures(convert: Converter, decoded: av.VideoFrame | None) -> list[Picture] | None:
+    """What comes out for one frame in, None flushes; None where FFmpeg has no way from its colours to RGB."""
+    try:
+        return list(convert.pictures(decoded))
+    except (av.error.FFmpegError, OSError):
+        convert.reset()
+        return None
 
 
 # Through PyAV
@@ -161,7 +180,7 @@ def _read_fields(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
 
     def take(decoded: av.VideoFrame | None) -> None:
         nonlocal count
-        for picture in convert.pictures(decoded):
+        for picture in _pictures(convert, decoded) or ():
             fields.setdefault(begun + count // 2, []).append(picture)
             count += 1
 

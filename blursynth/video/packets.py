@@ -80,8 +80,11 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
 
 
 def stream_rate(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
-    """Frames a second by the file's own account; None where only libavformat's guess (25) is there."""
+    """Frames a second by the file's own account; None where only a guess of libavformat is there: 25, or what the first
+    frames of a GIF last."""
     rate = stream.average_rate or stream.guessed_rate
+    if container.format.name == "gif":
+        return None
     if set(container.format.name.split(",")) & BARE:
         rate = stream.codec_context.framerate
     return float(rate) if rate else None

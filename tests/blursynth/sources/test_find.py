@@ -207,14 +207,25 @@ def test_both_sides_in_one_folder_are_pairs_and_the_whole_source_is_named_for_pa
 def test_films_that_are_not_read_are_named(tmp_path, open_gop_clip):
     for name in ("GX010001.MP4", "b.mp4"):
         shutil.copy(open_gop_clip, tmp_path / name)
-    for name in ("GL010001.LRV", "b.lrf", "alone.LRV", "a.R3D", "a.braw", "notes.txt", "x.dpx", "y.dpx"):
+    for name in (
+        "GL010001.LRV",
+        "b.lrf",
+        "alone.LRV",
+        "a.R3D",
+        "a.braw",
+        "c.m2t",
+        "notes.txt",
+        "x.dpx",
+        "y.dpx",
+    ):
         (tmp_path / name).write_bytes(b"x")
     clips, rejects = find_clips([tmp_path])
     assert [c.rel for c in clips] == ["GX010001.MP4", "b.mp4"]
-    assert reasons(rejects) == {"proxy": 3, "unsupported": 3}
+    assert reasons(rejects) == {"proxy": 3, "unsupported": 4}
     told = {r.what.rpartition("/")[2]: r.detail for r in rejects}
     assert "small copy of GX010001.MP4" in told["GL010001.LRV"] and "small copy of b.mp4" in told["b.lrf"]
-    assert "give the recording" in told["alone.LRV"] and ".mkv" in told["a.R3D"]
+    assert "give the recording" in told["alone.LRV"] and ".mkv" in told["c.m2t"]
+    assert "ProRes" in told["a.R3D"] and ".mkv" not in told["a.R3D"]  # no tool copies it into one
 
 
 def test_a_gopro_sharp_folder_is_refused_when_pointed_at(tmp_path):

@@ -384,11 +384,12 @@ def test_rare_containers_are_read_frame_by_frame(tmp_path):
         ("a.m2v", "mpeg2video", "mpeg2video", still["mpeg2video"]),
         ("a.h264", "libx264", "h264", None),
         ("a.gif", "gif", "gif", {}),
+        ("a.apng", "apng", "apng", {}),
     ):
         path = tmp_path / name
         with av.open(str(path), "w", format=fmt) as c:
             s = c.add_stream(codec, rate=25 if codec == "gif" else 30, options=options or {})
-            s.height, s.width, s.pix_fmt = 144, 256, "rgb8" if codec == "gif" else "yuv420p"
+            s.height, s.width, s.pix_fmt = 144, 256, {"gif": "rgb8", "apng": "rgb24"}.get(codec, "yuv420p")
             for rgb in frames:
                 c.mux(s.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=s.pix_fmt)))
             c.mux(s.encode())
@@ -401,6 +402,39 @@ def test_rare_containers_are_read_frame_by_frame(tmp_path):
         for f in got:
             errors = [np.abs(f.rgb.astype(int) - s).mean() for s in frames]
             assert int(np.argmin(errors)) == f.index, name
+
+
+@pytest.mark.parametrize("fps", [12, 15, 24, 30, 60])
+def test_the_hundredths_of_a_gif_are_no_change_of_rate(tmp_path, fps):
+    """Its steps are rounded to 10 ms; the rate that libavformat guesses is that of the first ones."""
+    with av.open(str(tmp_path / "a.gif"), "w") as c:
+        s = c.add_stream("gif", rate=fps)
+        s.height, s.width, s.pix_fmt = 36, 64, "rgb8"
+        for rgb in moving(24, (64, 36)):
+            c.mux(s.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="rgb8")))
+        c.mux(s.encode())
+    info = probe_clip(tmp_path / "a.gif")
+    assert info.fps == pytest.approx(fps, rel=0.01)
+    assert [(f.fault, f.broken) for f in read(info)] == [(None, None)] * 24
+
+
+@pytest.mark.parametrize(
+    "tag", ["colormatrix=YCgCo", "colormatrix=bt2020c", "colormatrix=ICtCp", "transfer=log100"]
+)
+def test_colours_that_ffmpeg_cannot_convert_are_named(tmp_path, tag):
+    path = write_video(tmp_path / "a.mp4", moving(6, (64, 48)), options={"x264-params": tag})
+    with pytest.raises(ClipError, match="cannot convert its colours"):
+        probe_clip(path)
+
+
+def test_colours_that_change_to_such_within_a_film_are_faults(tmp_path):
+    both = b""
+    for name, tag in (("a", "colormatrix=bt709"), ("b", "colormatrix=YCgCo")):
+        options = {"x264-params": f"{tag}:repeat-headers=1:bframes=0:keyint=6"}
+        both += write_video(tmp_path / f"{name}.h264", moving(6, (64, 48)), options=options).read_bytes()
+    (tmp_path / "both.h264").write_bytes(both)
+    info = probe_clip(tmp_path / "both.h264", fps=30)
+    assert [f.fault for f in read(info)] == [None] * 6 + ["decode"] * 6
 
 
 def test_a_second_video_stream_is_named(tmp_path):
