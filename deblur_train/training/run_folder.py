@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from blursynth import __version__
-from blursynth.common.atomic import naming, open_own, write_atomic
+from blursynth.common.atomic import naming, open_own, part_of, write_atomic
 from blursynth.common.errors import UserError
 from blursynth.common.lock import flock
 from blursynth.common.text import counted
@@ -35,6 +35,16 @@ from deblur_train.models.nafnet import NAFNet, shape_of
 from deblur_train.training.step import Learner
 
 RUN_FORMAT = 1
+FILES = (
+    "config.toml",
+    "log.jsonl",
+    "last.pt",
+    "last.safetensors",
+    "best.safetensors",
+    "val.png",
+    "curves.png",
+)
+"""What a run writes into its folder."""
 
 
 class TrainError(UserError):
@@ -112,11 +122,19 @@ def alone(folder: Path) -> Iterator[None]:
             raise TrainError(f"{folder}: another fit is at work there; wait for it, or choose another --out")
         if held is not None:
             _held.add(held)
+            _remove_halves(folder)
         yield
     finally:
         if held is not None:
             _held.discard(held)
             os.close(held)
+
+
+def _remove_halves(folder: Path) -> None:
+    """What a killed run had half written: each save that is cut short would leave another, as large as the state."""
+    for path in folder.iterdir():
+        if part_of(path.name) in FILES and path.is_file():
+            path.unlink()
 
 
 def load_initial(generator: Generator, path: str) -> None:

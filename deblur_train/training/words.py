@@ -98,7 +98,9 @@ def what_next(config: TrainConfig, validated: bool) -> list[str]:
     """The commands that use what a run made. Without validation ``eval`` has the training pairs alone to measure on."""
     best = quote(str(config.run_folder / "best.safetensors"))
     data = quote(config.val_shards or (config.shards[0] if config.shards else "DATA"))
-    measure = f"  deblur-train eval --checkpoint {best} --shards {data}"
+    stats = config.run.val_norm_stats
+    use = f"--checkpoint {best}" + (f" --norm-stats {stats}" if stats != "tracked" else "")
+    measure = f"  deblur-train eval {use} --shards {data}"
     if validated:
         measure += "   # PSNR and SSIM on the val split"
     else:
@@ -106,7 +108,7 @@ def what_next(config: TrainConfig, validated: bool) -> list[str]:
     return [
         "next:",
         measure,
-        f"  deblur-train predict photo.jpg --checkpoint {best}   # restores a photo or a video",
+        f"  deblur-train predict photo.jpg {use}   # restores a photo or a video",
     ]
 
 

@@ -31,10 +31,10 @@ from deblur_train.models.checkpoint import CheckpointError, read_state
 from deblur_train.models.pretrained import VGGFeatures
 from deblur_train.training.fit import fit
 from deblur_train.training.pace import Pace
-from deblur_train.training.run_folder import Log, TrainError, alone, load_initial
+from deblur_train.training.run_folder import FILES, Log, TrainError, alone, load_initial
 from deblur_train.training.step import Learner
 from deblur_train.training.validate import read_validation_frames
-from deblur_train.training.words import first_and_last, forecast, shared_sources
+from deblur_train.training.words import first_and_last, forecast, shared_sources, what_next
 from tests.helpers.golden import image
 from tests.helpers.train_shards import encode, make_data, meta, sample, scene, write_tar
 
@@ -288,6 +288,24 @@ def test_two_runs_never_write_one_folder_at_once(data, tmp_path):
         fit(config, resume=True, console=quiet())
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
     fit(config, resume=True, console=quiet())
+
+
+def test_what_a_killed_run_left_half_written_is_removed(data, tmp_path):
+    """Only by the run that has the folder to itself, and only what is a run's."""
+    config = tiny(tmp_path / "r", data, steps=1, **PLAIN)
+    fit(config, console=quiet())
+    assert {p.name for p in (tmp_path / "r").iterdir()} == set(FILES)
+    half = tmp_path / "r" / "last.pt.0123456789ab.part"
+    other = tmp_path / "r" / "photo.jpg.0123456789ab.part"
+    half.write_bytes(b"x")
+    other.write_bytes(b"x")
+    with alone(tmp_path / "r"):
+        half.write_bytes(b"being written")
+        with pytest.raises(TrainError, match="another fit"):
+            fit(config, resume=True, console=quiet())
+        assert half.exists()
+    fit(config, resume=True, console=quiet())
+    assert other.exists() and not half.exists()
 
 
 def test_a_nan_stops_and_names_the_last_good_state(data, tmp_path, monkeypatch):
@@ -705,6 +723,17 @@ def test_what_to_type_next_stands_at_the_end(data, tmp_path):
     best = f"'{tmp_path}/a run/best.safetensors'"
     assert f"deblur-train eval --checkpoint {best} --shards {data} " in done.output
     assert f"deblur-train predict photo.jpg --checkpoint {best} " in done.output
+
+
+def test_what_to_type_next_measures_what_the_run_measured(data, tmp_path):
+    config = tiny(tmp_path / "run", data, steps=2, run={"val_norm_stats": "image"}, data={"val_frames": 9})
+    best = fit(config, console=quiet()).best_psnr
+    commands = [shlex.split(line, comments=True) for line in what_next(config, True)[1:]]
+    report = tmp_path / "r.json"
+    done = invoke(*commands[0][1:], "--json", str(report))
+    assert done.exit_code == 0, done.output
+    assert json.loads(report.read_text())["mean"]["psnr"] == pytest.approx(best, abs=1e-3)
+    assert commands[1][-2:] == ["--norm-stats", "image"]
 
 
 def test_validation_and_eval_keep_clear_of_light_from_outside(tmp_path):
