@@ -212,7 +212,7 @@ def machine(setup: Setup) -> dict[str, Any]:
 
 
 def tests(setup: Setup) -> dict[str, Any]:
-    files = [f"tests/blursynth/exposure/test_{name}.py" for name in ("gpu_kernel", "gpu")]
+    files = [f"tests/blursynth/{name}.py" for name in ("gpu/test_triton_walk", "exposure/test_gpu")]
     command = [sys.executable, "-m", "pytest", *files, "-p", "no:cacheprovider"]
     command += ["-k", "still or without" if setup.quick else "not compiles"]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
@@ -308,7 +308,8 @@ def integration(setup: Setup) -> dict[str, Any]:
 
 def tiles(setup: Setup) -> dict[str, Any]:
     """Milliseconds of a resident pair by the kernel's tile."""
-    from blursynth.exposure import gpu, gpu_kernel
+    from blursynth.exposure import gpu
+    from blursynth.gpu import triton_walk
 
     (h, w), found = next(iter(setup.sizes.values())), {}
     frames, flows = coded_scene(h, w)
@@ -317,7 +318,7 @@ def tiles(setup: Setup) -> dict[str, Any]:
     if setup.quick:
         placed, there = placed[:3], there[:2]
     for tile in ((64, 32),) if setup.quick else TILES:
-        gpu_kernel.TILE = tile
+        triton_walk.TILE = tile
         took = repeat(lambda: expose(setup, placed, there, (h, w), True), setup.seconds / 2, setup.device)
         found[f"{tile[0]}x{tile[1]}"] = {"ms": took * 1e3}
         setup.save(found)
@@ -601,9 +602,10 @@ def _part(part: str, file: Path, ends: float, device: str, quick: bool, seconds:
         torch.set_num_threads(1)
         os.environ["TRITON_INTERPRET"] = "1"
         try:
-            from blursynth.exposure import gpu_kernel
+            from blursynth.gpu import triton_walk
 
-            gpu_kernel.TILE, gpu_kernel.PIXELS = (64, 64), (64, 64)  # the interpreter's time goes by programs
+            # The interpreter's time goes by programs.
+            triton_walk.TILE = triton_walk.PIXELS = (64, 64)
         except ImportError:
             pass
 

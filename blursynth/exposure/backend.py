@@ -40,7 +40,7 @@ class Integrator:
         """Raises RecipeError: no CUDA device for device = "cuda"; weights missing or unusable for interp = "rife"."""
         self.recipe, self.device = recipe, recipe.device
         if recipe.device != "cpu":
-            from blursynth.exposure.gpu import check_device
+            from blursynth.gpu.tensors import check_device
 
             check_device(recipe.device)
         if recipe.interp == "rife":

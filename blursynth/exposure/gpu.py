@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blursynth.exposure import gpu_torch
-from blursynth.exposure.gpu_torch import Interval, Light, Opening, quasi
 from blursynth.exposure.integrate import Coded, check_collected, check_window, radians
 from blursynth.exposure.shutter import Shutter, make_shutter
-from blursynth.recipe import RecipeError
+from blursynth.gpu import tensors, torch_walk
+from blursynth.gpu.tensors import Interval, Light, Opening, check_device, quasi, to_device
 
 __all__ = ["Exposure", "Light", "check_device", "check_kernel", "place", "quasi", "smooth", "to_device"]
 
@@ -32,40 +31,21 @@ TALLIES = 1024
 """Rows of the counts, which the kernel's programs share: all in one row they would wait for each other."""
 
 
-def check_device(device: str) -> None:
-    """Raises RecipeError when torch has no such device."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        build = f"torch {torch.__version__}"
-        raise RecipeError(
-            f"device {device}: {build} finds no CUDA device; use --device cpu, or install a CUDA build of torch "
-            "and a driver"
-        )
-
-
-def to_device(array: np.ndarray, device: str) -> Tensor:
-    """An array on the device; the copy goes on while the CPU does other things."""
-    array = np.ascontiguousarray(array)
-    there = torch.from_numpy(
-        array if array.flags.writeable else array.copy()
-    )  # torch warns of what is read-only
-    return there if device.startswith("cpu") else there.pin_memory().to(device, non_blocking=True)
-
-
 def place(frame: Coded, device: str) -> Light:
     """A frame's light on the device."""
     above = None if frame.above is None else to_device(frame.above, device)
     light = Light(to_device(frame.codes, device), to_device(frame.table, device), above, None)
     restored = above is not None or frame.table.max() > 1
-    return light._replace(hot=gpu_torch.hot_blocks(light)) if restored else light
+    return light._replace(hot=tensors.hot_blocks(light)) if restored else light
 
 
 def smooth(light: Light, plain: bool = False, kernel: bool = True) -> Tensor:
-    """`gpu_torch.prefilter`, float16 (H, W, 4), by the kernel where it runs."""
+    """`tensors.prefilter`, float16 (H, W, 4), by the kernel where it runs."""
     if kernel and _check_prefilter(light.codes.device.type, light.hot is not None):
-        from blursynth.exposure import gpu_kernel
+        from blursynth.gpu import triton_walk
 
-        return gpu_kernel.prefilter(light, plain)
-    return gpu_torch.prefilter(light, plain)
+        return triton_walk.prefilter(light, plain)
+    return tensors.prefilter(light, plain)
 
 
 class Exposure:
@@ -112,12 +92,12 @@ class Exposure:
                 _check(frame.codes, (*self.size, 3), torch.uint8)
         interval = Interval(light, smooth, flows[0], flows[1])
         if self.kernel and _runs(self.device, interval, self.opening):
-            from blursynth.exposure import gpu_kernel
+            from blursynth.gpu import triton_walk
 
-            gpu_kernel.add_interval(self.acc, self.tally, interval, self.opening, i, self.max_steps)
+            triton_walk.add_interval(self.acc, self.tally, interval, self.opening, i, self.max_steps)
         else:
             self.integrator = "torch"
-            gpu_torch.add_interval(self.acc, self.tally, interval, self.opening, i, self.max_steps)
+            torch_walk.add_interval(self.acc, self.tally, interval, self.opening, i, self.max_steps)
 
     @property
     def steps(self) -> int:
@@ -169,13 +149,13 @@ def _check_prefilter(device: str, restored: bool) -> bool:
     """Whether the kernel's pre-filter gives torch's on a small frame; says so in a line where it does not."""
 
     def differs() -> str | None:
-        from blursynth.exposure import gpu_kernel
+        from blursynth.gpu import triton_walk
 
         light = _trial_lights(device, restored)[0]
         for plain in (False, True):
             ours, theirs = (
-                gpu_kernel.prefilter(light, plain).float(),
-                gpu_torch.prefilter(light, plain).float(),
+                triton_walk.prefilter(light, plain).float(),
+                tensors.prefilter(light, plain).float(),
             )
             off = float((ours - theirs).abs().max())
             if not off <= 0.002:  # float16's last digit between 1 and 4
@@ -236,14 +216,14 @@ def _trial_disc(i: int) -> np.ndarray:
 
 def _difference(device: str, restored: bool, profiled: bool, shaken: bool) -> str | None:
     """How the kernel's light of the small scene differs from torch's, or None."""
-    from blursynth.exposure import gpu_kernel
+    from blursynth.gpu import triton_walk
 
     profile = np.array([0, 1, 0.4], np.float32) if profiled else None
     shutter = make_shutter(40, 2, 0.8, 0.1, profile)
     path = np.array([[-5, 2, -1.0], [0, 0, 0], [4, -3, 0.8]]) if shaken else None
     opening, lights, results = _opening(shutter, path, device), _trial_lights(device, restored), []
-    filtered = [gpu_torch.prefilter(v) for v in lights]
-    for way in (gpu_kernel.add_interval, gpu_torch.add_interval):
+    filtered = [tensors.prefilter(v) for v in lights]
+    for way in (triton_walk.add_interval, torch_walk.add_interval):
         acc = torch.zeros(40 * 56, 4, device=device)
         tally = torch.zeros(TALLIES, 3, dtype=torch.int64, device=device)
         for i in range(2):

@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blursynth.exposure.gpu import check_device
 from blursynth.exposure.ifnet import IFNet, load_ifnet, pad, warp
 from blursynth.exposure.integrate import check_collected
 from blursynth.exposure.shutter import Shutter
+from blursynth.gpu.tensors import check_device
 from blursynth.recipe import RecipeError
 from blursynth.walk.steps import HOT_STEP_PX, HOT_STEPS, SHORT_PATH, SHORT_PX, STEP_PX
 

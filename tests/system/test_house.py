@@ -22,6 +22,7 @@ DIRECTION = {
         {"camera", "shards"},
         {"walk"},
         {"motion", "recipe", "video"},
+        {"gpu"},
         {"exposure", "sources"},
         {"pairs"},
         {"card", "run"},

@@ -1,4 +1,4 @@
-"""The torch integrator gives what the numba one gives: on the CPU here, on CUDA where there is one. test_gpu_kernel.py
+"""The torch integrator gives what the numba one gives: on the CPU here, on CUDA where there is one. gpu/test_triton_walk.py
 holds the kernel to it."""
 
 from itertools import pairwise
@@ -9,9 +9,9 @@ import torch
 
 from blursynth.camera.response import load_response
 from blursynth.exposure import gpu as et
-from blursynth.exposure import gpu_torch
 from blursynth.exposure import integrate as ex
 from blursynth.exposure.shutter import Shutter, make_shutter
+from blursynth.gpu import torch_walk
 from blursynth.motion.flow import PairFlow, estimate_pair
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe, RecipeError
@@ -76,7 +76,7 @@ def test_the_vote_was_put_to_the_test():
     lights = [et.to_device(SRGB.decode(f), "cpu") for f in frames]
     flows = torch.tensor(pair.forward), torch.tensor(pair.backward)
     opening = et._opening(make_shutter(120, 1), None, "cpu")
-    walk = gpu_torch._Walk(
+    walk = torch_walk._Walk(
         torch.zeros(120 * 160, 4), torch.zeros(1, 3, dtype=torch.long),
         et.Interval((lights[0], lights[1]), (lights[0], lights[1]), *flows), opening, 0, 16,
     )  # fmt: skip
@@ -89,7 +89,7 @@ def test_chunks_change_nothing(device, monkeypatch):
     flows = [estimate_pair("dis", *frames)]
     shutter = make_shutter(120, 1, 0.8)
     whole = both(frames, flows, shutter, device)[1]
-    monkeypatch.setattr(gpu_torch, "CHUNK", 777)
+    monkeypatch.setattr(torch_walk, "CHUNK", 777)
     assert np.abs(both(frames, flows, shutter, device)[1] - whole).max() < 1e-6
 
 

@@ -32,15 +32,15 @@ def kernel(monkeypatch):
     torch.set_num_threads(1)
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-    from blursynth.exposure import gpu_kernel
+    from blursynth.gpu import triton_walk
 
     if DEVICE == "cpu":
-        monkeypatch.setattr(gpu_kernel, "TILE", (64, 64))
-        monkeypatch.setattr(gpu_kernel, "PIXELS", (64, 64))
+        monkeypatch.setattr(triton_walk, "TILE", (64, 64))
+        monkeypatch.setattr(triton_walk, "PIXELS", (64, 64))
     caches = gpu.check_kernel, gpu._check_prefilter
     for cache in caches:
         cache.cache_clear()
-    yield gpu_kernel
+    yield triton_walk
     for cache in caches:
         cache.cache_clear()
     torch.set_num_threads(before)
@@ -160,9 +160,9 @@ def test_torch_integrates_where_the_kernel_fails_and_one_line_says_so(fault, ker
 
 
 def test_without_triton_torch_integrates(monkeypatch, capfd):
-    for name in ("blursynth.exposure.gpu_kernel", "triton"):
+    for name in ("blursynth.gpu.triton_walk", "triton"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delattr(sys.modules["blursynth.exposure"], "gpu_kernel")
+    monkeypatch.delattr(sys.modules["blursynth.gpu"], "triton_walk")
     assert not gpu.check_kernel(DEVICE)
     assert "needs the package triton" in capfd.readouterr().err
 
@@ -172,13 +172,13 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from blursynth.exposure import gpu_kernel
-walk = gpu_kernel._walk
+from blursynth.gpu import triton_walk
+walk = triton_walk._walk
 types = {"acc": "*fp32", "tally": "*i64", "fwd": "*fp32", "bwd": "*fp32", "disputed": "*u8", "start": "*fp32"}
 types |= {"stop": "*fp32", "i": "fp32", "fine": "fp32"}
 types |= {f"{n}{j}": t for j in "01" for n, t in (("codes", "*u8"), ("table", "*fp32"), ("smooth", "*fp16"))}
 types |= {n: "i32" for n in ("w", "h", "kmax", "parts", "places", "rows")}
-rest = {"COLUMNS": gpu_kernel.TILE[0], "ROWS": gpu_kernel.TILE[1]}
+rest = {"COLUMNS": triton_walk.TILE[0], "ROWS": triton_walk.TILE[1]}
 rest |= {n: None for n in walk.arg_names if n not in types and n not in rest}
 signature = {n: types.get(n, "constexpr") for n in walk.arg_names}
 place = {n: (i,) for i, n in enumerate(walk.arg_names)}

@@ -1,4 +1,4 @@
-"""One interval of an exposure in one Triton kernel: what walk/loop.py does, a warp of pixels at a time; for gpu.py.
+"""One interval of an exposure in one Triton kernel: what walk/loop.py does, a warp of pixels at a time; for exposure/gpu.py.
 
 Names are walk/loop.py's. A program walks a tile of the picture, by default a warp of 32 pixels, as long as the one of
 them that takes most steps; the light of each is summed up in registers. Triton comes with torch's CUDA wheels.
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from blursynth.exposure.gpu_torch import Interval, Light, Opening
+from blursynth.gpu.tensors import Interval, Light, Opening
 from blursynth.walk.frame import CENTRE, SIDE
 from blursynth.walk.loop import STILL
 from blursynth.walk.steps import (
@@ -446,7 +446,7 @@ def _prefilter(
 
 
 def prefilter(light: Light, plain: bool = False) -> Tensor:
-    """`gpu_torch.prefilter`: float16 (H, W, 4)."""
+    """`tensors.prefilter`: float16 (H, W, 4)."""
     h, w = light.codes.shape[:2]
     out = torch.empty(h, w, 4, dtype=torch.float16, device=light.codes.device)
     grid = (triton.cdiv(w, PIXELS[0]), triton.cdiv(h, PIXELS[1]))
@@ -460,7 +460,7 @@ def prefilter(light: Light, plain: bool = False) -> Tensor:
 def add_interval(
     acc: Tensor, tally: Tensor, interval: Interval, opening: Opening, i: int, max_steps: int
 ) -> None:
-    """`gpu_torch.add_interval`; the programs share the rows of tally."""
+    """`torch_walk.add_interval`; the programs share the rows of tally."""
     first, second = interval.lights
     assert isinstance(first, Light) and isinstance(second, Light)
     h, w = first.codes.shape[:2]
