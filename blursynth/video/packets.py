@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -25,6 +26,9 @@ from blursynth.video.frame import UNTIMED, Timing, find_timing
 
 # A stream without a container: libavformat makes its stamps up (at 25 fps), so they say nothing.
 BARE = frozenset({"h264", "hevc", "mpegvideo", "m4v", "vvc", "obu", "cavsvideo", "h263", "h261", "mjpeg"})
+# Containers without presentation stamps. libavformat makes them up out of the pictures' types, but those of H.264 say
+# nothing: its stamps then ascend in decode order, in which B-frames are not shown.
+UNSTAMPED = frozenset({"avi", "asf"})
 BACKWARD_S = 0.5  # decode stamps that fall back further than this begin a new part
 
 
@@ -114,23 +118,27 @@ def _packet_index(path: str, size: int, mtime_ns: int) -> PacketIndex:
     stamps: list[int | None] = []  # of the packets that give a picture, in decode order
     decode: list[int | None] = []
     is_key: list[bool] = []
-    total, last_dts = 0, None
+    total, last_dts, begins = 0, None, False
     with closing(av.open(path)) as c:
         s = video_stream(c)
         fields = FieldPairs(c, s)
         codec, tick, promised = s.codec.name, float(s.time_base or 0), s.frames
+        if "mp4" in c.format.name and s.index_entries:
+            promised = min(promised, len(s.index_entries))  # an edit list drops what no frame of it needs
         kinds, nominal = set(c.format.name.split(",")), stream_rate(c, s)
         for p in _demux(c, s):
             total += 1
+            begins |= p.is_keyframe  # of a film that was trimmed, an edit list may hide every one
             last_dts = p.dts if p.dts is not None else last_dts
             if shown(p, codec) and not fields.is_second(p):
                 stamps.append(p.pts)
                 decode.append(p.dts)
                 is_key.append(p.is_keyframe)
+        reorders = bool(kinds & UNSTAMPED) and s.codec_context.has_b_frames
     if "avi" in kinds and last_dts is not None:
         total = max(total, last_dts + 1)  # an empty chunk stands for a frame that was never recorded
     n = len(stamps)
-    timed = n > 0 and tick > 0 and any(is_key) and not kinds & BARE
+    timed = n > 0 and tick > 0 and begins and not kinds & BARE and not (reorders and _ascend(stamps))
     pts, parts = _unrolled(stamps, decode, is_key, tick) if timed else (None, 1)
     if pts is None:
         # Nothing to tell the frames apart by: number them in the order they are decoded.
@@ -164,7 +172,7 @@ def _unrolled(
 ) -> tuple[np.ndarray | None, int]:
     """pts of each packet on one clock, and of how many parts the file was joined; None where stamps are missing."""
     # Matroska drops stamps below zero: the first keyframe's leading pictures in a film cut by copying.
-    first = is_key.index(True)
+    first = is_key.index(True) if any(is_key) else 0
     after = first + 1
     while after < len(stamps) and stamps[after] is None:
         after += 1
@@ -184,6 +192,10 @@ def _unrolled(
     for a, b, c in zip(edges, edges[1:], edges[2:]):
         pts[b:c] += pts[a:b].max() + step - pts[b:c].min()
     return pts, len(edges) - 1
+
+
+def _ascend(stamps: list[int | None]) -> bool:
+    return all(a is None or b is None or a < b for a, b in pairwise(stamps))
 
 
 def _demux(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:

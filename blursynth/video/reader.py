@@ -182,6 +182,8 @@ class Reader:
 
     def _note(self, packet: av.Packet, name: int | None) -> None:
         """Follow what this packet does to the state."""
+        if packet.is_keyframe and name is None and self.key is None and not self.bad:
+            self.state = State.SOUND  # an edit list hides it, and shows what follows
         if packet.is_keyframe and name is not None:
             if self.state is State.BROKEN:
                 if self.key is not None or self.bad:

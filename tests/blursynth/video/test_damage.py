@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import av
@@ -164,3 +165,42 @@ def test_empty_chunks_of_an_avi_are_gaps_and_not_an_early_end(tmp_path):
     frames = read(path)
     assert len(frames) == 37 and not any(f.fault for f in frames)
     assert {f.index: f.broken for f in frames if f.broken} == {13: "gap", 26: "gap"}
+
+
+def trimmed(source: Path, target: Path, first: int, count: int, fps: int = 30) -> Path:
+    """A copy of an MP4 of one edit, whose edit list shows ``count`` frames from ``first``: a phone's "trim" does that."""
+    data = bytearray(source.read_bytes())
+    at, movie, media = (data.find(name) for name in (b"elst", b"mvhd", b"mdhd"))
+    (a_second,) = struct.unpack_from(">I", data, movie + 16)
+    (ticks,) = struct.unpack_from(">I", data, media + 16)
+    _, entries, _, start = struct.unpack_from(">IIIi", data, at + 4)
+    assert entries == 1
+    struct.pack_into(">Ii", data, at + 12, count * a_second // fps, start + first * ticks // fps)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize("keyint", [12, 250])
+@pytest.mark.parametrize(("first", "count"), [(5, 43), (14, 34), (0, 20), (17, 14), (27, 6)])
+def test_a_film_trimmed_by_its_edit_list_has_the_frames_that_it_shows(tmp_path, keyint, first, count):
+    """Also where none of them is a keyframe; what the list hides is not missing at the end."""
+    options = {"crf": "16", "x264-params": f"keyint={keyint}:scenecut=0:bframes=3:b-pyramid=normal"}
+    source = write_video(tmp_path / "a.mp4", moving(48, (96, 64)), options=options)
+    truth = read(source)
+    path = trimmed(source, tmp_path / "b.mp4", first, count)
+    frames = read(path)
+    assert [f.fault for f in frames] == [None] * count
+    assert all(np.array_equal(f.rgb, truth[first + f.index].rgb) for f in frames)
+    (last,) = read(path, count - 1, count - 1)
+    assert np.array_equal(last.rgb, frames[-1].rgb)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".asf"])
+def test_b_frames_in_containers_without_stamps_are_in_their_order(tmp_path, suffix):
+    """libavformat's made-up stamps of H.264 there ascend as frames are decoded, not as they are shown."""
+    film = moving(48, (96, 64))
+    frames = read(write_video(tmp_path / f"a{suffix}", film))
+    assert [f.fault for f in frames] == [None] * 48
+    assert [int(np.argmin([np.abs(f.rgb.astype(int) - t).mean() for t in film])) for f in frames] == list(
+        range(48)
+    )
