@@ -72,7 +72,7 @@ def croissant(recipe: Recipe, index: dict[str, Any]) -> dict[str, Any]:
         f"blur.{recipe.format}": ("blur", "the blurred picture: the network's input", "sc:ImageObject"),
         f"sharp.{recipe.format}": (
             "sharp",
-            "the sharp picture: the centre of the exposure",
+            f"the sharp picture: {sharp_side(recipe)}",
             "sc:ImageObject",
         ),
         "json": ("facts", "how the pair was made: frames, exposure, camera, motion", "sc:Text"),
@@ -80,12 +80,21 @@ def croissant(recipe: Recipe, index: dict[str, Any]) -> dict[str, Any]:
     if recipe.store == "linear16":
         what = "the blur in linear light, 16 bits, without noise"
         members["linear.png"] = ("linear", what, "sc:ImageObject")
+    if "mask" in recipe.labels:
+        members["mask.png"] = (
+            "mask",
+            "255 where content moves more than 1 px over the exposure",
+            "sc:ImageObject",
+        )
+    files = [_files(end, name, tars) for end, (name, _, _) in members.items()]
+    if "flow" in recipe.labels:  # NumPy's format is none that Croissant reads: files without records
+        files.append(_files("flow.npy", "flow", tars))
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": f"{recipe.name}-{index['plan_sha256'][:8]}",
-        "description": f"Pairs of a blurred and a sharp picture, made from film by blursynth {__version__} with the recipe "
-        f"{recipe.name!r}. The blur is the light between the frames, integrated along its motion.",
+        "description": f"Pairs of a blurred and a sharp picture, made from {'photos' if recipe.stills else 'film'} by "
+        f"blursynth {__version__} with the recipe {recipe.name!r}. {blur_side(recipe)}",
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
         "license": licences or UNKNOWN_LICENCE,
         "url": HOME,
@@ -95,12 +104,25 @@ def croissant(recipe: Recipe, index: dict[str, Any]) -> dict[str, Any]:
         "keywords": ["deblurring", "motion blur", "image restoration", "WebDataset"],
         "distribution": [
             *(_tar(s) for s in shards),
-            *(_files(end, name, tars) for end, (name, _, _) in members.items()),
+            *files,
             _table(index["table"]),
         ],
         "recordSet": [*(_records(*facts) for facts in members.values()), _table_records()],
         **responsible(recipe, index),
     }
+
+
+def sharp_side(recipe: Recipe) -> str:
+    return "the photo without the shake" if recipe.stills else "the centre frame of the exposure"
+
+
+def blur_side(recipe: Recipe) -> str:
+    """What the blur is, in a sentence."""
+    if recipe.stills:
+        return "The blur is the light of a sharp photo along the path of a camera that shakes."
+    if recipe.interp == "none":
+        return "The blur is the mean of the frames."
+    return "The blur is the light between the frames, integrated along its motion."
 
 
 def _tar(shard: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +173,8 @@ def _table_records() -> dict[str, Any]:
 
 
 def _files(end: str, name: str, tars: list[dict[str, str]]) -> dict[str, Any]:
-    kind = "application/json" if end == "json" else f"image/{end.rpartition('.')[2]}"
+    ext = end.rpartition(".")[2]
+    kind = {"json": "application/json", "npy": "application/octet-stream"}.get(ext, f"image/{ext}")
     files = {"@type": "cr:FileSet", "@id": f"{name}-files", "name": f"{name}-files"}
     return files | {"containedIn": tars, "encodingFormat": kind, "includes": f"*.{end}"}
 
@@ -187,15 +210,23 @@ def responsible(recipe: Recipe, index: dict[str, Any]) -> dict[str, Any]:
     samples = {name: s["samples"] for name, s in index["splits"].items()}
     rejected = ", ".join(f"{n} for {why}" for why, n in index["rejected"].items()) or "none"
     unused = ", ".join(sorted({u["reason"] for u in index["not_used"]})) or "none"
-    clips = len(index["sources"])
+    clips, what, films = len(index["sources"]), "clips", "films"
+    path = [f"interpolation between frames: {recipe.interp}"]
+    if recipe.stills:
+        what, films, path = "photos", "photos", [f"layers that move over a photo: {recipe.layers}"]
+    if recipe.shake is not None or recipe.stills:
+        length = f"{recipe.shake} px" if recipe.shake is not None else "as long as the blur asks for"
+        path.append(f"camera shake: {length}")
+    if recipe.blur_px is not None:
+        path.append(f"length of the blur: {recipe.blur_px} px")
     return {
-        "rai:dataCollection": f"No new recording: {clips} source clips; {sum(samples.values())} pairs "
+        "rai:dataCollection": f"No new recording: {clips} source {what}; {sum(samples.values())} pairs "
         f"({', '.join(f'{n} {name}' for name, n in samples.items())}).",
         "rai:dataCollectionType": ["Secondary Data Analysis", "Software Collection"],
-        "rai:dataCollectionRawData": "The films are named with their sha256 in dataset.json; they are not part of this set.",
+        "rai:dataCollectionRawData": f"The {films} are named with their sha256 in dataset.json; they are not part of this set.",
         "rai:dataCollectionMissingData": f"Windows left out: {rejected}. Sources left out: {unused}.",
         "rai:dataPreprocessingProtocol": [
-            f"interpolation between frames: {recipe.interp}",
+            *path,
             f"camera response: {recipe.crf}",
             f"noise: {recipe.noise}",
             f"highlights: {recipe.highlights}",
@@ -203,11 +234,11 @@ def responsible(recipe: Recipe, index: dict[str, Any]) -> dict[str, Any]:
             f"gate: {recipe.gate}",
         ],
         "rai:dataUseCases": "Training and testing networks that remove motion blur. Not for the recognition of people.",
-        "rai:dataBiases": "The scenes, faces, places and motions are those of the source films, in their proportions.",
+        "rai:dataBiases": "The scenes, faces and places are those of the sources, and so are the motions of film, in their proportions.",
         "rai:dataLimitations": "The blur is synthetic: motion faster than the optical flow follows, focus blur and lens "
         "faults are not in it.",
         "rai:dataSocialImpact": "Sharper pictures show more: also what people did not mean to show.",
-        "rai:personalSensitiveInformation": "People and number plates in the source films can be seen. Nothing is anonymised.",
+        "rai:personalSensitiveInformation": "People and number plates in the sources can be seen. Nothing is anonymised.",
         "rai:dataAnnotationProtocol": "No human labels: each pair's facts are computed.",
         "rai:dataReleaseMaintenancePlan": "The same recipe, sources and version make the same bytes again (recipe.toml).",
     }

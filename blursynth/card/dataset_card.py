@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blursynth import __version__
-from blursynth.card.croissant import responsible
+from blursynth.card.croissant import responsible, sharp_side
 from blursynth.common.text import counted, human_bytes
 from blursynth.recipe import Recipe
 
@@ -64,11 +64,17 @@ def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
     ]
     lines += [
         "",
-        "Each sample of a shard: `KEY.blur.%s` (input), `KEY.sharp.%s` (its centre frame), `KEY.json` (how it was made)."
-        % ((recipe.format,) * 2),
+        f"Each sample of a shard: `KEY.blur.{recipe.format}` (input), `KEY.sharp.{recipe.format}` ({sharp_side(recipe)}), "
+        "`KEY.json` (how it was made).",
     ]
     if recipe.store == "linear16":
         lines.append("`KEY.linear.png` is the blur in linear light, 16 bits, without noise.")
+    if "flow" in recipe.labels:
+        lines.append(
+            "`KEY.flow.npy` is how far content moves over the exposure: float16 (H, W, 2), px, x right, y down."
+        )
+    if "mask" in recipe.labels:
+        lines.append("`KEY.mask.png` is 255 where it moves more than 1 px, else 0.")
     lines.append("`samples.csv` has a row for each sample: clip, frames, shutter, blur, noise, score.")
     lines += _loading(recipe, [n for n, s in index["splits"].items() if s["shards"]])
     lines += ["", "## Provenance and licence", ""]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,13 @@ from blursynth.camera.noise_estimate import Noise, estimate_noise
 from blursynth.camera.response import jpeg, load_response
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UsageError
+from blursynth.common.untrusted import group, parse_json
 from blursynth.exchange.members import decode_any
 from blursynth.exchange.photo_file import PhotoFacts, photo_facts
 from blursynth.exchange.statistics import LIGHTS, Statistics, chart, describe, distances, measure
-from blursynth.shards.picture import decode_image
+from blursynth.shards.picture import decode_image, to_8_bits
 from blursynth.shards.shard import read_shard
+from blursynth.shards.store import require_local
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 MOST = 64
@@ -84,7 +85,7 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
         if rgb is None:
             unreadable.append(str(path))
             continue
-        seen.append((rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8), photo_facts(data)))
+        seen.append((to_8_bits(rgb), photo_facts(data)))
     if not seen:
         raise UsageError(
             f"{files[0]}: cannot be read as a picture, nor can any other file given; give photos or folders of them"
@@ -93,7 +94,7 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
     b1, b2 = _before_jpeg(noise, measured, [rgb for rgb, _ in seen[:CHARTS]])
     other = None
     if against is not None:
-        other, other_noise = measure(list(_samples(Path(against))))
+        other, other_noise = measure(list(_samples(Path(require_local(str(against), "match")))))
         write_atomic(out.with_suffix(".png"), chart(noise, other_noise))
     write_atomic(out, _recipe(measured, b1, b2).encode())
     return MatchReport(measured, b1, b2, unreadable, other, out)
@@ -104,13 +105,16 @@ def _files(photos: Sequence[str | Path]) -> list[Path]:
     for given in map(Path, photos):
         if not given.exists():
             raise UsageError(f"{given}: no such file or folder")
-        inside = (
-            sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES) if given.is_dir() else [given]
-        )
-        files += inside
+        files += _inside(given) if given.is_dir() else [given]
     if not files:
         raise UsageError("no photos found; give picture files, or folders that hold some")
     return [files[i] for i in np.unique(np.linspace(0, len(files) - 1, MOST).astype(int))]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Photos below a folder; hidden ones are thumbnails, or thrown away."""
+    below = ((p, p.relative_to(folder).parts) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    return sorted(p for p, parts in below if not any(part.startswith((".", "@")) for part in parts))
 
 
 def _samples(data: Path) -> Iterator[tuple[np.ndarray, PhotoFacts]]:
@@ -126,8 +130,10 @@ def _samples(data: Path) -> Iterator[tuple[np.ndarray, PhotoFacts]]:
             name = next((k for k in sample if k.startswith("blur.")), None)
             if name is None:
                 continue
-            quality = json.loads(sample["json"])["camera"].get("jpeg")
-            yield decode_image(sample[name], name), PhotoFacts(quality, "4:2:0" if quality else None)
+            quality = group(parse_json(sample.get("json")) or {}, "camera").get("jpeg")
+            quality = quality if type(quality) is int else None
+            facts = PhotoFacts(quality, "4:2:0" if quality else None)
+            yield to_8_bits(decode_image(sample[name], f"{tar}: {sample['__key__']}.{name}")), facts
 
 
 def _before_jpeg(noise: Noise, measured: Statistics, photos: Sequence[np.ndarray]) -> tuple[float, float]:

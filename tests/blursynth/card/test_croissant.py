@@ -79,6 +79,30 @@ def test_the_same_data_has_the_same_file_and_no_path_of_this_machine(data):
     assert shards["train-000000.tar"]["sha256"] == side["sha256"]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_and_croissant_name_every_member_of_a_set_of_stills_and_no_film(tmp_path, monkeypatch):
+    mlc = pytest.importorskip("mlcroissant")
+    extract = importlib.import_module("mlcroissant._src.operation_graph.operations.extract")
+    monkeypatch.setattr(extract, "EXTRACT_PATH", type(extract.EXTRACT_PATH)(tmp_path / "x"))
+    write_frames(tmp_path / "src", moving(2, (96, 64)), "{}x.png")
+    out = tmp_path / "data"
+    make(tmp_path / "src", out, stills=True, shake="4-6", labels="flow,mask", gate="off", store="linear16",
+         quiet=True, workers=1)  # fmt: skip
+    with tarfile.open(out / "train-000000.tar") as tar:
+        ends = {m.name.partition(".")[2] for m in tar}
+    index, card = json.loads((out / "croissant.json").read_text()), (out / "README.md").read_text()
+    files = [f for f in index["distribution"] if f["@type"] == "cr:FileSet"]
+    assert {f["includes"].removeprefix("*.") for f in files} == ends and len(ends) == 6
+    assert all(f"KEY.{end}`" in card for end in ends)
+    found = mlc.Dataset(jsonld=str(out / "croissant.json"))
+    assert not found.metadata.ctx.issues.errors
+    assert [r["mask/content"].size for r in found.records("mask")] == [(96, 64)] * 2
+    assert "made from photos" in index["description"] and "frames" not in index["description"]
+    protocol = index["rai:dataPreprocessingProtocol"]
+    assert "camera shake: 4-6 px" in protocol and not any("interpolation" in line for line in protocol)
+    assert "source photos" in card and "its centre frame" not in card and "interpolation" not in card
+
+
 def test_sources_are_cited_and_their_licences_named():
     source = {"licence": "CC BY 4.0", "citation": "Nah, Kim, Lee: Deep Multi-Scale...", "home": "x"}
     index = {"splits": {"train": {"samples": 2, "bytes": 9, "shards": []}}, "rejected": {"cut": 3}, "not_used": [],

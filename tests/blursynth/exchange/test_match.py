@@ -1,5 +1,6 @@
 """From photos made with known noise and JPEG, `match` finds both; its recipe can be used."""
 
+import json
 import struct
 
 import cv2
@@ -15,6 +16,7 @@ from blursynth.exchange.match import match
 from blursynth.exchange.photo_file import PhotoFacts, photo_facts
 from blursynth.recipe import Recipe, load_recipe
 from blursynth.run.make import make
+from blursynth.shards.shard import ShardWriter
 from tests.helpers.make_fakes import frames_folder
 
 SRGB = load_response("srgb")
@@ -117,6 +119,35 @@ def test_no_photo_is_written_over(tmp_path):
     with pytest.raises(UsageError, match="must end in"):
         match([tmp_path / "p"], chart)
     assert chart.read_bytes() == before
+
+
+@pytest.mark.parametrize("hidden", [".thumbnails/0.jpg", "a/@eaDir/0.jpg", "._0.jpg"])
+def test_hidden_pictures_are_no_photos(tmp_path, hidden):
+    """A thumbnail has another noise and another JPEG than the photo."""
+    write_photos(tmp_path / "p", "rgb:1e-3,2e-3", 92, count=1)
+    before = match([tmp_path / "p"], tmp_path / "a.toml")
+    thumb = cv2.imread(str(write_photos(tmp_path / "q", "rgb:1e-2,5e-3", 40, count=1) / "0.jpg"))
+    (tmp_path / "p" / hidden).parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(tmp_path / "p" / hidden), thumb, [cv2.IMWRITE_JPEG_QUALITY, 40])
+    after = match([tmp_path / "p"], tmp_path / "b.toml")
+    assert after.photos.pictures == 1 and str(after.photos) == str(before.photos)
+    assert match([tmp_path / "p" / hidden], tmp_path / "c.toml").photos.pictures == 1, (
+        "given by name, it is one"
+    )
+
+
+def test_a_set_of_16_bits_or_odd_json_is_measured_like_any(tmp_path):
+    write_photos(tmp_path / "p", "rgb:1e-3,2e-3", None, count=1)
+    picture = cv2.imread(str(tmp_path / "p" / "0.png"))
+    others = []
+    for name, codes, meta in (("8", picture, {"camera": {}}), ("16", picture.astype(np.uint16) * 257, [])):
+        (tmp_path / name).mkdir()
+        with ShardWriter(tmp_path / name, "train-000000") as writer:
+            png = cv2.imencode(".png", codes)[1].tobytes()
+            writer.add("k", {"blur.png": png, "sharp.png": png, "json": json.dumps(meta).encode()})
+            writer.commit({})
+        others.append(match([tmp_path / "p"], tmp_path / "a.toml", tmp_path / name).other)
+    assert str(others[0]) == str(others[1])
 
 
 def test_mistakes_are_said(tmp_path):
