@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from blursynth import __version__
+from blursynth.camera.tiff import for_opencv
 from blursynth.exchange.scenes import PackPlan
 from blursynth.shards.partners import Pair
 from blursynth.shards.picture import MAX_PIXELS, decode_image, encode_image, image_size
@@ -118,9 +119,11 @@ def decode_any(data: bytes) -> np.ndarray | None:
     """
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
         return None
+    if (coded := for_opencv(data)) is None:
+        return None
     try:
-        as_is = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        as_is = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_UNCHANGED)
+        bgr = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
         return None
     if as_is is None or bgr is None or bgr.dtype not in (np.uint8, np.uint16):

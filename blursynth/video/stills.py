@@ -14,6 +14,7 @@ import numpy as np
 
 from blursynth.camera.exr import exr_to_bt709, is_whole_exr
 from blursynth.camera.hdr import Gamut, Transfer, split_at_white
+from blursynth.camera.tiff import for_opencv
 from blursynth.shards.picture import MAX_PIXELS, image_size, to_8_bits
 from blursynth.shards.png import SIGNATURE, chunks, is_plain, read_rgb
 from blursynth.video.picture import GAMUTS, TRANSFERS
@@ -93,7 +94,9 @@ def photo_size(path: str | Path) -> tuple[int, int] | None:
     if size is None or b"Exif" in head or b"eXIf" in head:  # it may lie on its side
         if size is not None and size[0] * size[1] > MAX_PIXELS:
             return None
-        small = cv2.IMREAD_REDUCED_COLOR_8 if head[:2] == b"\xff\xd8" else cv2.IMREAD_COLOR
+        small = (
+            cv2.IMREAD_REDUCED_COLOR_8 if head[:2] == b"\xff\xd8" else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        )
         img = _decode(_content(path), small)
         if img is None:
             return None
@@ -123,8 +126,10 @@ def _decode(content: bytes, flags: int) -> np.ndarray | None:
     size = image_size(content)
     if not is_whole(content) or (size is not None and size[0] * size[1] > MAX_PIXELS):
         return None
+    if (coded := for_opencv(content)) is None:
+        return None
     try:
-        img = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        img = cv2.imdecode(np.frombuffer(coded, np.uint8), flags)
     except cv2.error:
         return None
     return None if img is None or img.size == 0 or img.dtype not in (np.uint8, np.uint16) else img

@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from blursynth.camera.tiff import for_opencv
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UserError
 from blursynth.shards.picture import image_size
 from deblur_train.media.metadata import embed, profile_fits, read_metadata
-from deblur_train.media.tiff import TIFF, alpha_as_stored, for_upright
+from deblur_train.media.tiff import TIFF, for_upright
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp")
 CONVERT = {".heic": "HEIC", ".heif": "HEIF", ".gif": "GIF (256 colours)", ".jxl": "JPEG XL"}
@@ -87,8 +88,12 @@ def read_picture(path: Path) -> Picture:
         raise ImageError(
             f"{path}: {size[0]} x {size[1]} pixels is too large; at most {MAX_PIXELS // 1_000_000} megapixels are read"
         )
+    if (coded := for_opencv(data)) is None:
+        raise ImageError(
+            f"{path}: a kind of TIFF that is not read right (no RGB, or channels apart in 16 bits); save it as RGB"
+        )
     try:
-        raw = cv2.imdecode(np.frombuffer(alpha_as_stored(data), np.uint8), cv2.IMREAD_UNCHANGED)
+        raw = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as e:
         raise ImageError(f"{path}: cannot be decoded: {e.err if hasattr(e, 'err') else 'bad data'}") from None
     if raw is None:

@@ -1,4 +1,4 @@
-"""The TIFF structure, which an EXIF block is too: its directory, how it turns a picture, its alpha and its profile."""
+"""The TIFF structure, which an EXIF block is too: its directory, how it turns a picture, and its profile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 TIFF = (b"II*\0", b"MM\0*")
-ORIENTATION, ICC_TAG, EXTRA_SAMPLES = 0x0112, 34675, 338
+ORIENTATION, ICC_TAG = 0x0112, 34675
 
 
 def order_of(tiff: bytes) -> str:
@@ -62,23 +62,6 @@ def for_upright(exif: bytes) -> bytes:
     except (struct.error, KeyError):
         return exif
     return bytes(block)
-
-
-def alpha_as_stored(data: bytes) -> bytes:
-    """A TIFF whose decoder leaves colours under its alpha as they are stored; other bytes as they are.
-
-    libtiff multiplies the colours of 8-bit pictures by an alpha that is called unassociated (ExtraSamples 2): the
-    transparent parts would come out dark. Called associated (1), they stay.
-    """
-    if data[:4] not in TIFF:
-        return data
-    try:
-        for order, at in _shorts(data, EXTRA_SAMPLES):
-            if struct.unpack_from(order + "H", data, at) == (2,):
-                return data[:at] + struct.pack(order + "H", 1) + data[at + 2 :]
-    except struct.error:
-        pass
-    return data
 
 
 def with_profile(data: bytes, icc: bytes) -> bytes:
