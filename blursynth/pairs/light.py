@@ -124,10 +124,13 @@ class LightCollector:
 
     def _expose(self, window: Window, draws: Draws) -> Light:
         """Exposure of the light between the frames; the target is the centre frame, or, under a rolling shutter,
-        the centre instant of each row. Raises RecipeError where the readout leaves no exposure."""
+        the centre instant of each row. Raises RecipeError where the readout leaves no exposure, or how many frames it
+        takes is not known."""
         recipe, frames = self.recipe, window.frames
         (h, w), intervals = frames[0].shape[:2], len(frames) - 1
-        readout = recipe.readout_ms / 1000 * window.fps if window.fps else 0.0
+        if recipe.readout_ms and not window.fps:
+            raise RecipeError(f"readout_ms {recipe.readout_ms}: the frame rate is not known: give fps")
+        readout = recipe.readout_ms / 1000 * (window.fps or 0.0)
         # A rolling shutter's rows are each as long open; the target shows the middle of each.
         target = intervals / 2 if readout else float(window.centre)
         streaks = Streaks(h, w, target)

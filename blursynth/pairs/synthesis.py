@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from blursynth.camera.hdr import Transfer, codes_to_light, split_at_white
 from blursynth.camera.noise import add_noise, parse_noise
 from blursynth.camera.response import (
     HDR,
@@ -268,9 +269,10 @@ def integrate_exposure(
 ) -> np.ndarray:
     """The long exposure that consecutive frames stand for: RGB uint8 (H, W, 3) each -> RGB uint8 (H, W, 3).
 
-    Frames and result are display-encoded. recipe: how, by default the keys' own defaults (deepflow, no noise); its draws
-    (duty, highlights, noise) come from its seed. fps: frames a second, for a recipe with ``readout_ms``. Raises ValueError for fewer than 3 frames or
-    frames of unequal shape, RecipeError for a recipe that cannot be used.
+    Frames and result are display-encoded; with crf pq, hlg or linear the frames are in that, the result in sRGB. recipe: how,
+    by default the keys' own defaults (deepflow, no noise); its draws (duty, highlights, noise) come from its seed. fps: frames
+    a second, for a recipe with ``readout_ms``. Raises ValueError for fewer than 3 frames, frames of unequal shape
+    or less motion than ``blur_px`` asks for, RecipeError for a recipe that cannot be used.
     """
     recipe = recipe or Recipe()
     if len(frames) < 3:
@@ -279,4 +281,15 @@ def integrate_exposure(
         if f.dtype != np.uint8 or f.ndim != 3 or f.shape != frames[0].shape or f.shape[2] != 3:
             raise ValueError(f"frames must be uint8 (H, W, 3) of one shape, got {f.dtype} {f.shape}")
     rng = np.random.default_rng(recipe.seed)
-    return Synthesizer(recipe).sample("frames", frames, 0, fps, rng).blur_rgb
+    maker = Synthesizer(recipe)
+    more: dict[str, Any] = {}
+    if recipe.crf in HDR:
+        curve = cast(Transfer, recipe.crf)
+        deep = (f.astype(np.uint16) * 257 for f in frames)
+        frames, above = zip(*(split_at_white(codes_to_light(f, curve, "bt709")) for f in deep), strict=True)
+        more = {"transfer": curve, "above": above}
+    made = maker.sample("frames", frames, 0, fps or recipe.fps, rng, **more)
+    if not made.blur_rgb.size:
+        least, most = made.quality["least_px"], made.quality["most_px"]
+        raise ValueError(f"blur_px {recipe.blur_px}: these frames give {least:g} to {most:g} px")
+    return made.blur_rgb

@@ -148,6 +148,10 @@ def prepare(
     warnings: list[str] = []
     for n, clip in enumerate(clips):
         info, against = read_as(clip.info, recipe)
+        if recipe.readout_ms and not info.fps and info.kind != "still":
+            raise SourceError(
+                f"{info.path}: its frame rate is not known, and --readout-ms needs it: give --fps or --fps-unknown"
+            )
         clips[n] = replace(clip, info=decode_with(info, run.decoder))
         warnings += [f"{clip.info.path}: {words}" for words in against]
     warnings += film_warnings(clips)

@@ -7,7 +7,7 @@ from blursynth.camera.response import load_response
 from blursynth.exposure import integrate as ex
 from blursynth.exposure.shutter import make_shutter
 from blursynth.pairs.synthesis import Synthesizer, integrate_exposure
-from blursynth.recipe import Recipe
+from blursynth.recipe import Recipe, RecipeError
 from tests.helpers.moving_light import box_exposure, constant_flow, pad4, shifted, texture
 
 INNER = np.s_[24:-24, 24:-24]
@@ -109,6 +109,19 @@ def test_rolling_shutter_exposes_each_row_at_its_own_time():
 def test_readout_longer_than_the_window_is_refused():
     with pytest.raises(ValueError, match="no exposure"):
         make_shutter(96, 4, readout=4.0)
+
+
+def test_a_readout_over_frames_of_no_known_rate_is_refused():
+    """It was taken for none: all rows at once, and the sample's JSON gave the readout that was asked for."""
+    frames = [np.zeros((48, 64, 3), np.uint8)] * 3
+    with pytest.raises(RecipeError, match="frame rate is not known: give fps"):
+        integrate_exposure(frames, Recipe(interp="dis", readout_ms=5))
+    assert integrate_exposure(frames, Recipe(interp="dis", readout_ms=5, fps=100)).shape == (48, 64, 3)
+
+
+def test_motion_that_cannot_reach_the_length_asked_for_is_told():
+    with pytest.raises(ValueError, match="blur_px 20: these frames give 0 to 0 px"):
+        integrate_exposure([np.zeros((48, 64, 3), np.uint8)] * 3, Recipe(interp="dis", blur_px="20"))
 
 
 def test_sub_steps_follow_the_motion_and_stop_at_the_limit():

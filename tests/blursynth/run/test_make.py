@@ -301,6 +301,18 @@ def test_a_short_clip_is_counted_and_only_short_clips_are_an_error(tmp_path):
     assert not list((tmp_path / "b").glob("*.tar"))
 
 
+def test_a_readout_needs_the_rate_of_each_film(tmp_path):
+    """Without one it was taken for none, and each sample's JSON gave the readout that was asked for."""
+    frames_folder(tmp_path / "src" / "take", 20)
+    with pytest.raises(SourceError, match=r"take: its frame rate is not known.*give --fps"):
+        run(tmp_path / "src", tmp_path / "a", interp="dis", readout_ms=5)
+    for known in ({"fps": 240}, {"fps_unknown": 240}):
+        assert (
+            run(tmp_path / "src", tmp_path / "a", interp="dis", readout_ms=5, overwrite=True, **known).samples
+            == 2
+        )
+
+
 def test_nothing_kept_ends_with_1(src, tmp_path):
     for p in src.rglob("*.png"):
         if int(p.stem) % 9 == 5:
