@@ -111,7 +111,11 @@ def evaluate_command(
     mean = result["mean"]
     say(
         f"{counted(result['images'], 'image')}"
-        + (f" of {restored}" if restored else f", norm statistics: {norm_stats}")
+        + (
+            f" of {restored}"
+            if restored
+            else f", norm statistics: {result['norm_stats'] or 'those of the file'}"
+        )
     )
     say(f"{'':16}{'blurred':>10}{'restored':>10}{'change':>10}")
     for metric, words in (

@@ -74,7 +74,7 @@ NORM_STATS = click.option(
     type=click.Choice(["tracked", "image", "local"]),
     default="tracked",
     show_default=True,
-    help="Statistics that the norm layers use. tracked: those of training; image: the picture's own, as official DeblurGAN-v2 checkpoints need; local: those of a window around each pixel (TLC).",
+    help="Statistics that the norm layers use. tracked: those of training; image: the picture's own, as official DeblurGAN-v2 checkpoints need; local: those of a window around each pixel (TLC). An exported file has those of its export.",
 )
 DEVICE = click.option(
     "--device",

@@ -27,6 +27,7 @@ from deblur_train.evaluation.pair_sources import PairSource, choose_pairs, requi
 from deblur_train.evaluation.plot import contact_sheet, save_png
 from deblur_train.evaluation.restored import Answer, answers_from_folder
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
+from deblur_train.inference.tiles import RestoreError
 from deblur_train.media.pictures import ImageError
 from deblur_train.models.checkpoint import shipped_checkpoint
 from deblur_train.models.norm import NormStats
@@ -104,7 +105,7 @@ def evaluate(
             try:
                 blurred, target = source.read(i)
                 afters, befores = measure(answer(name, blurred), target), measure(blurred, target)
-            except (DecodeError, ImageError) as e:
+            except (DecodeError, ImageError, RestoreError) as e:
                 left_out.append(f"{name}: {e}")
                 meter.say(f"warning: {left_out[-1]}; not measured")
                 continue
@@ -121,7 +122,7 @@ def evaluate(
     result = {
         "checkpoint": None if restored else str(checkpoint),
         "restored": str(restored) if restored else None,
-        "norm_stats": norm_stats,
+        "norm_stats": restorer.norm_stats if restorer else None,
         "align": align,
         "images": len(rows),
         "left_out": left_out,

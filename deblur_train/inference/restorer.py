@@ -12,8 +12,9 @@ from deblur_train.inference.fast import Fast, fastest
 from deblur_train.inference.fold import folded
 from deblur_train.inference.memory import auto_tile
 from deblur_train.inference.runtimes import EXPORTED, Runner, open_exported
-from deblur_train.inference.tiles import Model, Seams, restore
-from deblur_train.models.base import Generator
+from deblur_train.inference.signature import ExportError
+from deblur_train.inference.tiles import SMALLEST_TILE, Model, RestoreError, Seams, restore
+from deblur_train.models.base import STRIDE, Generator
 from deblur_train.models.checkpoint import load_generator
 from deblur_train.models.nafnet import NAFNet, shape_from_words
 from deblur_train.models.norm import NormStats
@@ -33,11 +34,16 @@ class Restorer:
         self.tiles: dict[tuple[int, int], int | None] = {}  # by size of picture, where that is left to us
         self.seams = Seams()
         self.tiled = 0  # images that went through in tiles
+        self.side: int | None = None  # of the only tile that an exported file takes, where it could be one
+        self.norm_stats: str | None = None  # of an exported file, as far as it says
         self.model: Model
         if isinstance(model, Runner):
             self.backbone = model.info.get("backbone", "")
             self.shape = shape_from_words(model.info["shape"]) if "shape" in model.info else None
+            self.norm_stats = model.info.get("norm_stats")
             self.model = lambda x: torch.from_numpy(model(x.numpy()))
+            h, w = model.signature.size or (0, 0)
+            self.side = h if h == w >= SMALLEST_TILE and h % STRIDE == 0 else None
         else:
             self.backbone = model.backbone_name
             self.shape = model.shape if isinstance(model, NAFNet) else None
@@ -48,10 +54,17 @@ class Restorer:
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         side = self._auto(*rgb.shape[:2]) if self.tile == "auto" else self.tile
         self.tiled += side is not None and max(rgb.shape[:2]) > side
-        return restore(self.model, rgb, side, self.seams)
+        try:
+            return restore(self.model, rgb, side, self.seams)
+        except ExportError as e:  # of this picture: others may be of the right size
+            raise RestoreError(
+                f"{rgb.shape[0]} x {rgb.shape[1]} pixels: {e}; ONNX exported without --height and --width takes any size"
+            ) from None
 
     def _auto(self, height: int, width: int) -> int | None:
         """Decided once for a size: else the frames of a film would change with the memory that is free meanwhile."""
+        if self.side is not None:
+            return self.side
         if (height, width) not in self.tiles:
             fast = isinstance(self.model, Fast)
             self.tiles[height, width] = auto_tile(height, width, self.backbone, self.device, self.shape, fast)
@@ -85,6 +98,14 @@ def load_restorer(
 ) -> Restorer:
     """From a checkpoint of ours, an official one, or an exported file (on the CPU). Raises CheckpointError, ExportError."""
     path = Path(checkpoint)
-    if path.suffix.lower() in EXPORTED:
-        return Restorer(open_exported(path), tile)
-    return Restorer(load_generator(path, norm_stats), tile, device)
+    if path.suffix.lower() not in EXPORTED:
+        restorer = Restorer(load_generator(path, norm_stats), tile, device)
+        restorer.norm_stats = norm_stats
+        return restorer
+    restorer = Restorer(open_exported(path), tile)
+    if norm_stats not in ("tracked", restorer.norm_stats):
+        own = f"are {restorer.norm_stats}" if restorer.norm_stats else "are its own"
+        raise ExportError(
+            f"{path}: its norm statistics {own} since its export; leave --norm-stats {norm_stats} out, or give the checkpoint"
+        )
+    return restorer

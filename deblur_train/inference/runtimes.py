@@ -35,7 +35,7 @@ class Runner:
         size = self.signature.size
         if size is not None and x.shape[2:] != size:
             raise ExportError(
-                f"this file takes {size[0]} x {size[1]} pixels only, not {x.shape[2]} x {x.shape[3]}"
+                f"the exported file takes {size[0]} x {size[1]} pixels only, not {x.shape[2]} x {x.shape[3]}"
             )
         return self.signature.signed(self.run(self.signature.native(x)))
 

@@ -2,6 +2,7 @@ import itertools
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ from deblur_train.cli.main import main
 from deblur_train.inference import memory
 from deblur_train.inference.memory import auto_tile, free_memory
 from deblur_train.inference.restorer import Restorer
-from deblur_train.inference.runtimes import torch_runner
+from deblur_train.inference.runtimes import Runner, torch_runner
+from deblur_train.inference.signature import Signature
 from deblur_train.inference.tiles import Seams, _ramp, _starts, restore
 from deblur_train.media.metadata import embed, exif_orientation, read_metadata
 from deblur_train.media.pictures import Picture, read_picture, upright, write_picture
@@ -472,6 +474,38 @@ def test_an_exported_runner_restores_as_its_checkpoint_does(generator):
     through = Restorer(torch_runner(generator), tile=128)
     np.testing.assert_array_equal(through(rgb), Restorer(generator, tile=128)(rgb))
     assert through.tiled == 1 and not through.warning()
+
+
+def fixed_size(generator, side=(128, 128), **info) -> Runner:
+    """As a file exported with --height and --width, or as tflite, is."""
+    runner = torch_runner(generator)
+    return replace(runner, signature=Signature(size=side), info=runner.info | info)
+
+
+def test_a_file_of_one_size_restores_what_it_can_and_names_the_rest(tmp_path, generator, monkeypatch):
+    """Larger pictures go through in tiles of its size; a smaller one fails alone, in eval as in predict."""
+    monkeypatch.setattr(
+        "deblur_train.inference.restorer.open_exported", lambda _: fixed_size(generator, norm_stats="image")
+    )
+    for side in ("blur", "sharp"):
+        (tmp_path / side).mkdir()
+        for name, size in (("a", (90, 160)), ("b", (128, 128)), ("c", (200, 300))):
+            cv2.imwrite(str(tmp_path / side / f"{name}.png"), scene(5, *size)[side == "sharp"][..., ::-1])
+    done = invoke("predict", tmp_path / "blur", "--checkpoint", "x.onnx", "--out", tmp_path / "out")
+    words = " ".join(done.output.split())
+    assert done.exit_code == 1 and "1 failed of 3 inputs" in words, done.output
+    assert "a.png: 90 x 160 pixels: the exported file takes 128 x 128 pixels only" in words
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"b.png", "c.png"}
+    rgb = scene(5, 200, 300)[0]
+    whole = Restorer(torch_runner(generator), tile=128)(rgb)
+    assert np.array_equal(read_picture(tmp_path / "out" / "c.png").rgb, whole)
+    pairs = ("--blur", tmp_path / "blur", "--sharp", tmp_path / "sharp", "--json", tmp_path / "e.json")
+    done = invoke("eval", "--checkpoint", "x.onnx", *pairs)
+    assert done.exit_code == 1 and "2 images, norm statistics: image" in done.output, done.output
+    held = json.loads((tmp_path / "e.json").read_text())
+    assert held["norm_stats"] == "image" and [r["name"] for r in held["per_image"]] == ["b", "c"]
+    done = invoke("eval", "--checkpoint", "x.onnx", *pairs, "--norm-stats", "local")
+    assert done.exit_code == 1 and "its norm statistics are image since its export" in done.output
 
 
 def test_a_result_that_is_not_finite_fails_its_file(tmp_path):
