@@ -8,7 +8,9 @@ import struct
 import cv2
 import numpy as np
 
-from blursynth.shards.png import MAX_PIXELS, SIGNATURE, chunks, read_rgb, write
+from blursynth.png.chunks import MAX_PIXELS, SIGNATURE, chunks
+from blursynth.png.reader import read_rgb
+from blursynth.png.writer import write
 from blursynth.shards.shard import ShardError
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from blursynth.camera.exr import exr_to_bt709, is_whole_exr
 from blursynth.camera.hdr import Gamut, Transfer, split_at_white
 from blursynth.camera.tiff import for_opencv
-from blursynth.shards.picture import MAX_PIXELS, image_size, to_8_bits
-from blursynth.shards.png import SIGNATURE, chunks, is_plain, read_rgb
+from blursynth.png.chunks import MAX_PIXELS, SIGNATURE, chunks, is_plain
+from blursynth.png.reader import read_rgb
+from blursynth.shards.picture import image_size, to_8_bits
 from blursynth.video.picture import GAMUTS, TRANSFERS
 from blursynth.video.takes import FLOAT_SUFFIXES
 

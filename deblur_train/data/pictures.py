@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from blursynth.common.errors import UserError
-from blursynth.shards.picture import image_size, picture_fault, to_8_bits
-from blursynth.shards.png import read_rgb
+from blursynth.shards.picture import image_size, picture_fault, read_rgb, to_8_bits
 from deblur_train.data.index import Sample, ShardIndex
 
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION

@@ -19,6 +19,7 @@ DIRECTION = {
     "blursynth": [
         {"__init__"},
         {"common"},
+        {"png"},
         {"camera", "shards"},
         {"walk"},
         {"motion", "recipe", "video"},
