@@ -94,7 +94,7 @@ def audit_command(
     frames = window or planned.window_range[0]
     report = audit_source(list(src), fps, window=frames, recipe=planned)
     say(report.to_json() if as_json else report.to_csv() if as_csv else report)
-    if not (as_json or as_csv) and any(c.verdict != "reject" for c in report.clips):
+    if not (as_json or as_csv) and any(c.verdict != "reject" and c.windows for c in report.clips):
         options = [f"--recipe {recipe}" if recipe else "", f"--window {window}" if window else ""]
         options.append(f"--fps {fps:g}" if fps else "")
         say(" ".join(["next: blursynth make", shlex.join(src), *filter(None, options)]))

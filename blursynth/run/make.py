@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import os
 import time
@@ -32,7 +31,7 @@ from blursynth.run.plan import Plan, make_plan
 from blursynth.run.report import RunLog, Summary
 from blursynth.run.task import make_shard
 from blursynth.shards.schema import KEPT
-from blursynth.sources.find import Clip, Reject, SourceError, find_clips
+from blursynth.sources.find import Clip, Reject, SourceError, expand_glob, find_clips
 from blursynth.sources.fingerprint import fingerprint
 from blursynth.sources.manifest import load_manifest
 from blursynth.sources.splits import assign_splits
@@ -99,9 +98,7 @@ def resolve(
     """Merge a recipe with what the caller says. Raises RecipeError."""
     given = {k: v for k, v in options.items() if v is not None}
     if src is not None:
-        given["src"] = [
-            str(p) for s in ([src] if isinstance(src, (str, Path)) else src) for p in expand_glob(str(s))
-        ]
+        given["src"] = [str(s) for s in ([src] if isinstance(src, (str, Path)) else src)]
     if out is not None:
         given["out"] = str(out)
     if isinstance(recipe, Recipe):
@@ -117,17 +114,7 @@ def resolve(
         raise RecipeError(
             "no source: give --src PATH (a video, a folder of videos or frames, a data set's root)"
         )
-    return recipe, run
-
-
-def expand_glob(path: str) -> list[str]:
-    """The files and folders that a pattern names, in order; any other path as it is. Raises SourceError for none."""
-    if not glob.has_magic(path) or Path(path).exists():
-        return [path]
-    found = sorted(glob.glob(str(Path(path).expanduser()), recursive=True))  # noqa: PTH207  # absolute patterns too
-    if not found:
-        raise SourceError(f"{path}: matches no file; check the pattern")
-    return found
+    return recipe, run.model_copy(update={"src": [path for s in run.src for path in expand_glob(s)]})
 
 
 def check_recipe(recipe: Recipe, run: RunOptions) -> None:
@@ -279,7 +266,7 @@ def _run(
     for name, side in sides.items():
         summary.add(fill_outcome(Outcome(name), side))
     log.write(
-        "start", src=[str(Path(s).absolute()) for s in run.src], version=__version__, recipe_sha256=plan.recipe.sha256, plan_sha256=plan.sha256,
+        "start", src=[str(Path(s).expanduser().absolute()) for s in run.src], version=__version__, recipe_sha256=plan.recipe.sha256, plan_sha256=plan.sha256,
         rife_weights=run.rife_weights, shards=len(plan), finished=len(sides), workers=workers, engine=run.engine, pid=os.getpid(),
     )  # fmt: skip
     began, done = (

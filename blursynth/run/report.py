@@ -14,6 +14,12 @@ from blursynth.common.text import counted, human_bytes, human_seconds, one_line
 from blursynth.run.outcome import ClipCounts, Outcome
 from blursynth.sources.find import Reject
 
+ADVICE = {
+    "soft": "give sharper photos, or --gate off",
+    "too small": "a smaller --tile, or a shorter --shake",
+    "blur_px": "a lower LO in --blur-px, or a longer --window",
+}
+"""What to do about windows and stills that the film itself is not to blame for."""
 DAMAGE = ("decode", "unreadable", "truncated", "empty")
 """Reasons that are no property of the footage, as a cut is, but a file that is broken."""
 
@@ -105,6 +111,7 @@ class Summary:
             "errors",
             "failed",
             "stopped",
+            "warnings",
         )
         d = {k: getattr(self, k) for k in keys} | {
             "rejects": dict(self.rejects),
@@ -224,7 +231,7 @@ def _loosen(rejects: Counter[str]) -> str:
         return f"loosen --gate ({reason.removeprefix('gate:')}), or --gate off"
     if reason in ("cut", "duplicate", "gap", "rate", "size"):
         return "try a shorter --window; blursynth audit tells where the film breaks"
-    return "blursynth audit tells more"
+    return ADVICE.get(reason, "blursynth audit tells more")
 
 
 def _splits(splits: dict[str, int]) -> str:

@@ -5,6 +5,7 @@ Every video file and every folder of frames below a source ends up as a Clip or 
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from blursynth.common.text import counted
 from blursynth.shards.partners import both_in_one
 from blursynth.shards.shard import shard_of
 from blursynth.shards.sides import role_of, twin_of
+from blursynth.shards.store import is_url, local_path
 from blursynth.sources.formats import VIDEOS, unread
 from blursynth.sources.manifest import Manifest, Split, load_manifest
 from blursynth.video.clip import ClipError, ClipInfo, probe_clip, probe_still
@@ -59,7 +61,7 @@ def find_clips(
 ) -> tuple[list[Clip], list[Reject]]:
     """All clips below the sources, ordered by ``rel``, and what was rejected.
 
-    ``srcs`` are videos, folders of videos or frames, roots of known data sets. ``fps`` is the rate of frame folders of unknown origin and of files that do not say theirs. Interlaced film is
+    ``srcs`` are videos, folders of videos or frames, roots of known data sets, globs. ``fps`` is the rate of frame folders of unknown origin and of files that do not say theirs. Interlaced film is
     rejected unless ``deinterlace`` makes frames of its fields. ``stills``: each picture is a clip of its own, and
     videos are rejected. Raises SourceError when a source does not exist or when nothing at all is usable.
     """
@@ -70,7 +72,7 @@ def find_clips(
     other: Counter[str] = Counter()
     if not srcs:
         raise SourceError("no source given; name a video or a folder with --src")
-    for src in srcs:
+    for src in (path for given in srcs for path in expand_glob(str(given))):
         # Not resolve(): a link keeps its own name.
         root = Path(os.path.abspath(Path(src).expanduser()))  # noqa: PTH100
         for path, holds in _candidates(root, stills, rejects, other):
@@ -91,6 +93,19 @@ def find_clips(
         # There was something, and the command was right: what is there is no film.
         raise SourceError(_nothing(srcs, rejects, other), 1 if any(r.reason in PAIRS for r in rejects) else 2)
     return sorted(_distinct(clips), key=lambda c: c.rel), rejects
+
+
+def expand_glob(path: str) -> list[str]:
+    """The files and folders that a pattern names, in order; any other path as it is. Raises SourceError for none,
+    and for a URL."""
+    if is_url(path := local_path(path)):
+        raise SourceError(f"{path}: sources are read from this machine only; copy them to a folder first")
+    if not glob.has_magic(path) or Path(path).expanduser().exists():
+        return [path]
+    found = sorted(glob.glob(str(Path(path).expanduser()), recursive=True))  # noqa: PTH207  # absolute patterns too
+    if not found:
+        raise SourceError(f"{path}: matches no file; check the pattern")
+    return found
 
 
 def _candidates(

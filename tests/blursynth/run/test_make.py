@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,41 @@ def test_the_source_may_lie_anywhere(src, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     run("src", tmp_path / "b")
     assert digests(tmp_path / "a") == digests(tmp_path / "b"), "no absolute path, time or host in the data"
+
+
+@pytest.mark.parametrize("where", ["option", "recipe"])
+@pytest.mark.parametrize("path", ["~/src", "~/sr*", "{tmp}/src/clip?", "file://{tmp}/src"])
+def test_a_source_below_home_or_of_a_pattern_is_found_by_explain_too(src, tmp_path, monkeypatch, path, where):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path, out = path.format(tmp=tmp_path), tmp_path / "d"
+    (tmp_path / "r.toml").write_text(f"src = ['{path}']\n")
+    run(
+        *((path, out) if where == "option" else (None, out)),
+        recipe=None if where == "option" else tmp_path / "r.toml",
+    )
+    logged = json.loads((out / "run.jsonl").read_text().splitlines()[0])["src"]
+    assert logged and all(Path(p).is_absolute() and Path(p).exists() for p in logged)
+    assert explain(out, keys(out)[0]).source is not None
+    assert len(audit_source([path]).clips) == 3
+
+
+def test_a_source_in_a_bucket_is_refused_as_such(tmp_path):
+    for command in (
+        lambda: run("s3://bucket/films", tmp_path / "d"),
+        lambda: audit_source(["s3://bucket/films"]),
+    ):
+        with pytest.raises(SourceError, match=r"^s3://bucket/films: sources are read from this machine only"):
+            command()
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"), [("soft", "sharper photos"), ("blur_px", "--blur-px"), ("cut", "audit")]
+)
+def test_what_a_run_advises_suits_the_reason(reason, says):
+    summary = Summary("d", planned_splits={"train": 2}, rejects=Counter({reason: 2}))
+    assert any("no train sample was kept" in line and says in line for line in summary.lines())
+    summary.warnings.append("a")
+    assert summary.facts()["warnings"] == ["a"], "--json says all that the lines say"
 
 
 def test_the_index_agrees_with_the_shards_and_names_no_machine(src, tmp_path):
