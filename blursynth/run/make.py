@@ -70,6 +70,8 @@ def make(
     recipe, run = resolve(src, out, recipe, options)
     check_recipe(recipe, run)
     output = open_output(run.out)
+    if os.path.realpath(output.path) in {os.path.realpath(Path(s).expanduser()) for s in run.src}:
+        raise OutputError(f"{run.out}: is a source, and shards would hide its films; give another --out")
     kept = read_files(recipe)  # now: --overwrite may remove the folder that they are read from
     files = recipe_files(recipe, run, kept)
     if run.dry_run:

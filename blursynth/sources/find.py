@@ -134,10 +134,17 @@ def _candidates(
     for folder, dirs, files in os.walk(root, followlinks=True, onerror=refuse):
         here = Path(folder)
         real = os.path.realpath(folder)
-        if real in walked or is_output(here):  # a link in a circle; shards that blursynth wrote
+        if real in walked:  # a link in a circle
             dirs.clear()
             continue
         walked.add(real)
+        if is_output(here):
+            dirs.clear()
+            if here == root or any(Path(f).suffix.lower() in (PICTURES if stills else VIDEOS) for f in files):
+                detail = f"{here}: holds shards that blursynth made, so nothing in it is taken for film"
+                todo = "give the shards a folder of their own"
+                rejects.append(Reject(folder, "output", f"{detail}; {todo}"))
+            continue
         # "@eaDir": the thumbnails of a network drive.
         dirs[:] = sorted(d for d in dirs if not d.startswith((".", "@", "__MACOSX")))
         names = sorted(f for f in files if not f.startswith("."))

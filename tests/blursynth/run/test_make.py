@@ -211,6 +211,17 @@ def test_overwrite_removes_our_files_only(src, tmp_path):
     assert all((out / n).read_bytes() == d for n, d in mine.items())
 
 
+def test_the_folder_of_the_source_is_no_place_for_shards(src, tmp_path, monkeypatch):
+    """Beside shards, films would be passed over: the next run would find none."""
+    (tmp_path / "link").symlink_to(src)
+    monkeypatch.chdir(src)
+    before = sorted(src.rglob("*"))
+    for out in (src, tmp_path / "link", "."):
+        with pytest.raises(OutputError, match="is a source"):
+            make(src, out, interp="none", workers=1, quiet=True)
+    assert sorted(src.rglob("*")) == before
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_shards_of_someone_else_are_never_touched(src, tmp_path, overwrite):
     out = tmp_path / "a"

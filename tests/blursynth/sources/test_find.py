@@ -391,3 +391,16 @@ def test_frames_beside_a_recipe_are_film(tmp_path):
     (tmp_path / "film" / "train-000000.json").write_text("{}")
     with pytest.raises(SourceError):
         find_clips([tmp_path])
+
+
+def test_films_beside_shards_are_named(tmp_path, open_gop_clip):
+    """They are not taken, as shards may be of them; silence would be a loss."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(open_gop_clip, tmp_path / name / "a.mp4")
+    (tmp_path / "one" / "recipe.toml").write_text("")
+    (tmp_path / "one" / "train-000000.tar").touch()
+    clips, rejects = find_clips([tmp_path])
+    assert [c.rel for c in clips] == ["two/a.mp4"] and reasons(rejects) == {"output": 1}
+    with pytest.raises(SourceError, match="holds shards that blursynth made"):
+        find_clips([tmp_path / "one"])
