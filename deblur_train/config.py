@@ -413,20 +413,30 @@ def load_config(
     as in TOML (a word needs no quotes).
     """
     merged = _read(name, ()) if name is not None else {}
-    _leave_shape_of_another(merged, (overrides or {}).get("backbone"))
+    overrides = _plain(overrides or {})
+    _leave_shape_of_another(merged, overrides.get("backbone"))
     said: dict[str, str] = {}  # key -> what the user wrote
     for text in settings:
         setting = _setting(text)
         _merge(merged, setting)
         said |= dict.fromkeys(_flat(setting), f"--set {text}")
-    _merge(merged, {k: v for k, v in (overrides or {}).items() if v is not None})
-    said |= {key: OPTIONS.get(key, f"--{key.replace('_', '-')}") for key in _flat(overrides or {})}
+    _merge(merged, {k: v for k, v in overrides.items() if v is not None})
+    said |= {key: OPTIONS.get(key, f"--{key.replace('_', '-')}") for key in _flat(overrides)}
     where = str(find_config(name)) if name is not None else "config"
     _refuse_unknown(TrainConfig, merged, where, "")
     try:
         return TrainConfig(**merged)
     except ValidationError as e:
         raise ConfigError(explain_validation(e, where, said)) from None
+
+
+def _plain(value: Any) -> Any:
+    """A caller's paths as the words that a config holds."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _leave_shape_of_another(merged: dict[str, Any], backbone: str | None) -> None:

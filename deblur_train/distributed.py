@@ -27,6 +27,11 @@ def choose_device(wanted: str) -> str:
         raise DeviceError(
             "--device cuda: this torch sees no CUDA device; use --device cpu or install a CUDA build of torch"
         )
+    if wanted != "auto":
+        try:
+            torch.device(wanted)
+        except RuntimeError:
+            raise DeviceError(f"device: must be auto, cpu or cuda, not {wanted!r}") from None
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 

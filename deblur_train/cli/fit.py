@@ -174,6 +174,7 @@ def configs_command(name: str | None, keys: bool) -> None:
             say(hanging(f"{key:32}  ", about + (f"  [default: {default}]" if default else "")))
         return
     if name is not None:
+        load_config(name)  # what is none is said
         say(find_config(name).read_text(encoding="utf-8").rstrip())
         return
     for known in builtin_configs():

@@ -44,6 +44,8 @@ def choose_pairs(
     """The source that is given. Raises UsageError unless that is one, and what the source's own function raises."""
     if split not in ("train", "val"):
         raise UsageError(f"split: must be 'train' or 'val', not {split!r}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit: must be at least 1, or None for all, not {limit}")
     folders = (blur is not None) + (sharp is not None)
     if (shards is not None) + (pairs is not None) + (folders > 0) != 1 or folders == 1:
         raise UsageError(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from blursynth.common.errors import UsageError
 from deblur_train.inference.fast import Fast, fastest
 from deblur_train.inference.fold import folded
 from deblur_train.inference.memory import auto_tile
@@ -19,7 +20,7 @@ from deblur_train.models.checkpoint import load_generator
 from deblur_train.models.nafnet import NAFNet, shape_from_words
 from deblur_train.models.norm import NormStats
 
-Tile = int | Literal["auto"] | None
+Tile = int | Literal["auto", "off"] | None
 NOTICED = (
     0.15  # codes of 255, on average, from which tiles are worth a warning; tracked statistics stay at 0.02
 )
@@ -30,7 +31,11 @@ class Restorer:
 
     def __init__(self, model: Generator | Runner, tile: Tile = "auto", device: str = "cpu") -> None:
         self.device = torch.device(device)
-        self.tile = tile
+        if tile not in ("auto", "off", None) and not (isinstance(tile, int) and tile >= SMALLEST_TILE):
+            raise UsageError(
+                f"tile: must be 'auto', 'off' or a number of pixels of at least {SMALLEST_TILE}, not {tile!r}"
+            )
+        self.tile = None if tile == "off" else tile
         self.tiles: dict[tuple[int, int], int | None] = {}  # by size of picture, where that is left to us
         self.seams = Seams()
         self.tiled = 0  # images that went through in tiles

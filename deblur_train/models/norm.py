@@ -7,12 +7,13 @@ arithmetic. All layers take and give ``(N, C, H, W)`` floating point.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from blursynth.common.errors import UsageError
 from deblur_train.distributed import all_reduce_mean, world_size
 
 NormStats = Literal["tracked", "image", "local"]
@@ -232,7 +233,10 @@ def set_norm_stats(model: nn.Module, stats: NormStats, window: int = 0) -> None:
     ``tracked``: running statistics. ``image``: each image's own, as official inference does. ``local``: those of
     windows of ``window`` input pixels for instance norms and NAFNet's channel attention (TLC); batch norms then keep
     their running statistics. NAFNet tracks none: its attention sees the whole image unless it is ``local``.
+    Raises UsageError for another word.
     """
+    if stats not in get_args(NormStats):  # any other word would be taken for "image"
+        raise UsageError(f"norm_stats: must be one of {', '.join(get_args(NormStats))}, not {stats!r}")
     if stats == "local" and window < 1:
         raise ValueError("local statistics need a window of at least 1 pixel")
     for layer in model.modules():

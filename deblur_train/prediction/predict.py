@@ -13,6 +13,7 @@ from rich.console import Console
 from blursynth.common.progress import Meter, show_line
 from blursynth.common.stop import stop_asked
 from blursynth.common.text import counted
+from deblur_train import distributed
 from deblur_train.inference.restorer import Restorer, Tile, load_restorer
 from deblur_train.inference.tiles import RestoreError
 from deblur_train.media.codec import Encoding, choose_codec
@@ -75,19 +76,24 @@ def predict(
     name of a picture or a video. A bad file is counted, the others go on. ``checkpoint`` None: the package's own.
     ``tile``: "auto", "off" or the side in px; ``norm_stats``: as in ``load_generator``; ``device``: cpu, cuda or auto.
 
-    Raises CheckpointError for a bad checkpoint and ImageError when there is nothing to do or a result would land on
-    its input or on another result; KeyboardInterrupt on Ctrl-C or SIGTERM, with nothing half written.
+    Raises CheckpointError for a bad checkpoint, UsageError for a setting that cannot be, and ImageError when there is
+    nothing to do or a result would land on its input or on another result; KeyboardInterrupt on Ctrl-C or SIGTERM, with
+    nothing half written.
     """
     console, options = console or Console(), options or Options()
     words = [str(i) for i in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     folder = Path(out)
+    if not words:
+        raise ImageError("no input: give a picture, a video, a folder or a glob")
     found = find_inputs(words, folder)
     targets = _targets(found.found, folder)
     if targets == [folder]:
         folder = folder.parent
     if any(i.kind == "video" for i in found.found):
         choose_codec(options.encoding.codec)  # before hours of work
-    restorer = load_restorer(checkpoint or shipped_checkpoint(), norm_stats, tile, device)
+    restorer = load_restorer(
+        checkpoint or shipped_checkpoint(), norm_stats, tile, distributed.choose_device(device)
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:

@@ -94,6 +94,8 @@ def fit(
         say(small_frames(index, data, config.crop))
     held = config.val_shards or config.shards[0]
     val = _index(held, "val", say, told=held in config.shards)
+    if config.val_shards and config.data.val_frames:
+        require_samples(val, held, "val")
     for index, data in zip(train, config.shards, strict=True):
         say(shared_sources(data, index, held, val))
     frames = read_validation_frames(val, config.data.val_frames, say) if chief else []

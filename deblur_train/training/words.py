@@ -97,7 +97,8 @@ def forecast(seconds: float, left: int, validating: bool) -> str:
 def what_next(config: TrainConfig, validated: bool) -> list[str]:
     """The commands that use what a run made. Without validation ``eval`` has the training pairs alone to measure on."""
     best = quote(str(config.run_folder / "best.safetensors"))
-    data = quote(config.val_shards or (config.shards[0] if config.shards else "DATA"))
+    trained = config.shards[0] if config.shards else "DATA"
+    data = quote((validated and config.val_shards) or trained)
     stats = config.run.val_norm_stats
     use = f"--checkpoint {best}" + (f" --norm-stats {stats}" if stats != "tracked" else "")
     measure = f"  deblur-train eval {use} --shards {data}"

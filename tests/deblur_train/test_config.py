@@ -2,7 +2,9 @@ import itertools
 import tomllib
 
 import pytest
+from click.testing import CliRunner
 
+from deblur_train.cli.main import main
 from deblur_train.config import (
     ConfigError,
     ModelConfig,
@@ -204,3 +206,17 @@ def test_every_key_says_what_it_does_and_its_default():
     assert [k for k, (_, about) in keys.items() if len(about) < 8 or about == "None"] == []
     assert keys["model.enc"][0] == "[1, 1, 2]" and keys["schedule.lr"][0] == "0.0001"
     assert keys["run.threads"][0] == "torch chooses"
+
+
+def test_paths_are_taken_from_python(tmp_path):
+    config = load_config("demo", {"shards": [tmp_path / "a", "b"], "out": tmp_path, "init": tmp_path / "c"})
+    assert config.shards == (str(tmp_path / "a"), "b") and config.run_folder == tmp_path
+    assert load_config("demo", {"shards": tmp_path}).shards == (str(tmp_path),)
+    assert config.init == str(tmp_path / "c")
+
+
+@pytest.mark.parametrize("held", [b"x = [", b"name = '\xff'", b"\x89PNG\0", b"stepz = 1"])
+def test_configs_shows_configs_only(tmp_path, held):
+    (tmp_path / "c.toml").write_bytes(held)
+    done = CliRunner().invoke(main, ["configs", str(tmp_path / "c.toml")])
+    assert done.exit_code == 2 and "c.toml: " in done.output and isinstance(done.exception, SystemExit)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from rich.console import Console
 
-from deblur_train import build_generator
+from blursynth.common.errors import UserError
+from deblur_train import build_generator, evaluate, load_generator, predict
 from deblur_train.cli.main import main
 from deblur_train.inference import memory
 from deblur_train.inference.memory import auto_tile, free_memory
@@ -19,7 +21,7 @@ from deblur_train.inference.runtimes import Runner, torch_runner
 from deblur_train.inference.signature import Signature
 from deblur_train.inference.tiles import Seams, _ramp, _starts, restore
 from deblur_train.media.metadata import embed, exif_orientation, read_metadata
-from deblur_train.media.pictures import Picture, read_picture, upright, write_picture
+from deblur_train.media.pictures import ImageError, Picture, read_picture, upright, write_picture
 from deblur_train.models.base import start_near_identity
 from deblur_train.models.checkpoint import save_generator
 from deblur_train.models.nafnet import NAFNetShape
@@ -528,3 +530,38 @@ def test_a_result_that_is_not_finite_fails_its_file(tmp_path):
         result.output
     )
     assert not (tmp_path / "out" / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"norm_stats": "Tracked"}, "norm_stats: must be one of tracked, image, local, not 'Tracked'"),
+        ({"device": "gpu"}, "device: must be auto, cpu or cuda, not 'gpu'"),
+        ({"tile": "big"}, "tile: must be 'auto', 'off' or a number"),
+        ({"tile": 8}, "of at least 128, not 8"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_from_python_too(tmp_path, checkpoint, setting, words):
+    """Taken for another one it would give other pictures, and other figures, without a word."""
+    make_data(tmp_path / "d", shards=0, val=1)
+    cv2.imwrite(str(tmp_path / "a.png"), scene(0)[0])
+    out = {"out": tmp_path / "out", "console": Console(quiet=True)}
+    with pytest.raises(UserError, match=words):
+        predict(tmp_path / "a.png", checkpoint, **out, **setting)
+    with pytest.raises(UserError, match=words):
+        evaluate(shards=tmp_path / "d", checkpoint=checkpoint, **setting)
+    if "norm_stats" in setting:
+        with pytest.raises(UserError, match=words):
+            load_generator(checkpoint, **setting)
+
+
+def test_settings_that_are_named_in_the_docstring_work_from_python(tmp_path, checkpoint):
+    make_data(tmp_path / "d", shards=0, val=2)
+    cv2.imwrite(str(tmp_path / "a.png"), scene(0)[0])
+    out = {"out": tmp_path / "out", "console": Console(quiet=True)}
+    assert predict(tmp_path / "a.png", checkpoint, tile="off", device="auto", **out).images == 1
+    with pytest.raises(ImageError, match="no input"):
+        predict([], checkpoint, **out)
+    for limit in (0, -1):
+        with pytest.raises(UserError, match="limit: must be at least 1"):
+            evaluate(shards=tmp_path / "d", checkpoint=checkpoint, limit=limit)

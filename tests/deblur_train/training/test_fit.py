@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from deblur_train import load_generator
 from deblur_train.cli.main import main
 from deblur_train.config import ConfigError, TrainConfig, dump_config
-from deblur_train.data.index import index_split
+from deblur_train.data.index import DataError, index_split
 from deblur_train.evaluation.pair_sources import pairs_from_shards
 from deblur_train.models.checkpoint import CheckpointError, read_state
 from deblur_train.models.pretrained import VGGFeatures
@@ -723,6 +723,17 @@ def test_what_to_type_next_stands_at_the_end(data, tmp_path):
     best = f"'{tmp_path}/a run/best.safetensors'"
     assert f"deblur-train eval --checkpoint {best} --shards {data} " in done.output
     assert f"deblur-train predict photo.jpg --checkpoint {best} " in done.output
+
+
+def test_val_shards_without_a_val_sample_are_refused(data, tmp_path):
+    """Asked for, they would be missed in silence for the whole run."""
+    other = make_data(tmp_path / "other", shards=1, val=0)
+    config = tiny(tmp_path / "run", data, steps=1, val_shards=str(other), **PLAIN)
+    with pytest.raises(DataError, match="holds train shards only"):
+        fit(config, console=quiet())
+    none = config.model_copy(update={"data": config.data.model_copy(update={"val_frames": 0})})
+    assert fit(none, console=quiet()).best_psnr is None
+    assert f"--shards {data} --split train" in what_next(none, False)[1], "the pairs that it was trained on"
 
 
 def test_what_to_type_next_measures_what_the_run_measured(data, tmp_path):
