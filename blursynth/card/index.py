@@ -5,8 +5,9 @@ All from the sidecars in shard order: no times, hosts or absolute paths, so that
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Made:
     provenance: dict[
         str, Any
     ]  # name -> catalogue facts (home, licence...) of the known data sets among the sources
+    roots: Sequence[str] = ()  # where the sources lay, absolute: no such path goes into the index
 
 
 def write_index(folder: Path, made: Made, rows: Iterable[str], card: bool = True) -> dict[str, Any]:
@@ -65,7 +67,10 @@ def describe(made: Made) -> dict[str, Any]:
         "rejected": rejected,
         "recipe": made.recipe.model_dump(),
         "sources": made.sources,
-        "not_used": [u | {"detail": _relative(u["detail"])} for u in made.unused],
+        "not_used": [
+            {k: _relative(below(v, made.roots)) if k != "reason" else v for k, v in u.items()}
+            for u in made.unused
+        ],
         "provenance": made.provenance,
     }
 
@@ -85,6 +90,16 @@ def split_table(shards: dict[str, dict[str, Any] | None]) -> tuple[dict[str, Any
             split["samples"] += side["samples"]
             split["bytes"] += side["bytes"]
     return splits, dict(sorted(rejected.items()))
+
+
+def below(text: str, roots: Iterable[str]) -> str:
+    """A message without what stands above the sources: a file is named by its path below its source."""
+    for root in sorted(roots, key=len, reverse=True):
+        if name := Path(root).name:
+            start = rf"(?<![^\s(]){re.escape(root)}"
+            text = re.sub(f"{start}/", "", text)
+            text = re.sub(rf"{start}(?=[\s:;,.()]|$)", name.replace("\\", r"\\"), text)
+    return text
 
 
 def _relative(detail: str) -> str:

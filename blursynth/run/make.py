@@ -317,6 +317,7 @@ def _run(
         sources=[p.identity() for p in plan.clips],
         unused=[{"source": r.what, "reason": r.reason, "detail": r.detail} for r in unused],
         provenance=_provenance(plan),
+        roots=[os.path.abspath(Path(s).expanduser()) for s in run.src],  # noqa: PTH100  # as find_clips does
     )
     write_index(output.path, made, output.rows(finished), card=output.owns_card())
     log.write("end", **summary.facts())

@@ -126,6 +126,25 @@ def test_the_index_agrees_with_the_shards_and_names_no_machine(src, tmp_path):
         assert str(tmp_path).encode() not in (tmp_path / "a" / name).read_bytes(), name
 
 
+def test_what_was_not_used_is_named_below_its_source_wherever_that_lies(src, tmp_path, monkeypatch):
+    """Equal sources give an equal index: no folder of this machine, with a space in its name or without, is in it."""
+    (src / "sub").mkdir()
+    (src / "sub" / "torn film.mp4").write_bytes(b"nothing")
+    (src / "short").mkdir()
+    shutil.copy(src / "clip0" / "000000.png", src / "short")
+    shutil.copytree(src / "clip0", src / "twin")
+    found = []
+    for n, home in enumerate(("my films", "elsewhere")):
+        shutil.copytree(src, tmp_path / home / "src")
+        monkeypatch.chdir(tmp_path / home)
+        run("src" if n else tmp_path / home / "src", tmp_path / f"d{n}")
+        text = (tmp_path / f"d{n}" / "dataset.json").read_text()
+        assert home not in text.split('"not_used"')[1] and str(tmp_path) not in text
+        found.append(json.loads(text)["not_used"])
+    assert {u["source"] for u in found[0]} == {"sub/torn film.mp4", "short", "twin"}
+    assert digests(tmp_path / "d0") == digests(tmp_path / "d1")
+
+
 def test_a_second_run_makes_nothing_and_says_the_same(src, tmp_path):
     first = run(src, tmp_path / "a")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").glob("*.tar")}
