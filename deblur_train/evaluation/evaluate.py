@@ -147,6 +147,11 @@ def _require_place(report: Path) -> None:
     for path in (report, *beside):
         if path.is_dir():
             raise UsageError(f"report {path}: is a folder; give the name of a file")
+    others = [path.name for path in beside if path.exists() and not report.exists()]  # the JSON comes first
+    if others:
+        raise UsageError(
+            f"report {report}: {others[0]} beside it is no report's and would be written over; give another name"
+        )
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=report.parent):

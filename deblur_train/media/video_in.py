@@ -54,6 +54,8 @@ class VideoFacts:
     aspect: Fraction  # of a pixel, of the upright frame
     frames: int  # expected, 0 when unknown
     chroma: str = "420"  # how colours are sampled: "420", "422", "444", or "rgb"
+    bits: int = 8  # of a sample
+    alpha: bool = False
 
 
 class VideoReader:
@@ -165,7 +167,8 @@ class VideoReader:
         if self.size is None:
             self.size, self._colour = (rgb.shape[1], rgb.shape[0]), colour_of(frame)
             self._turned = self._orientation.transposed
-            self._chroma = chroma_of(frame)
+            self._chroma, parts = chroma_of(frame), frame.format.components
+            self._bits, self._alpha = max(c.bits for c in parts), any(c.is_alpha for c in parts)
         elif self.size != (rgb.shape[1], rgb.shape[0]):
             raise VideoError(
                 f"{self.name}: its frame size changes from {self.size[0]}x{self.size[1]} to "
@@ -192,7 +195,16 @@ class VideoReader:
         if self.size is None:
             raise VideoError(f"{self.name}: no frame in it can be decoded")
         aspect = 1 / self.aspect if self._turned else self.aspect
-        return VideoFacts(self.time_base, self.rate, self._colour, aspect, self.expected, self._chroma)
+        return VideoFacts(
+            self.time_base,
+            self.rate,
+            self._colour,
+            aspect,
+            self.expected,
+            self._chroma,
+            self._bits,
+            self._alpha,
+        )
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:

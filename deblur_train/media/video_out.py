@@ -100,6 +100,11 @@ class VideoWriter:
             why = f"{codec} has no other" if facts.chroma != "rgb" else "players know no RGB"
             said = f"colours written as 4:2:0 of {CHROMA_WORDS[facts.chroma]}: {why}"
             self.notes += [said] if pixels.startswith("yuv420p") else []
+        held = av.VideoFormat(pixels).components[0].bits
+        if held < facts.bits:
+            self.notes.append(f"written with {held} bits of {facts.bits}")
+        if facts.alpha:
+            self.notes.append("transparency left out: the result holds none")
         self.colour = facts.colour
         context.color_range, context.colorspace = self.colour.range, self._tagged_matrix()
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer

@@ -415,6 +415,27 @@ def test_colours_that_lose_resolution_are_said(tmp_path):
     assert "colours written as 4:2:0 of 4:4:4: mpeg4 has no other" in " ".join(notes)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "codec", "encoder", "said"),
+    [
+        ("yuva420p", "ffv1", None, ["transparency left out: the result holds none"]),
+        (
+            "bgra",
+            "ffv1",
+            None,
+            ["colours written as 4:2:0 of RGB: players know no RGB", "transparency left out"],
+        ),
+        ("yuv420p12le", "ffv1", None, ["written with 10 bits of 12"]),
+        ("yuv420p10le", "ffv1", "mpeg4", ["written with 8 bits of 10"]),
+        ("yuv420p10le", "ffv1", None, []),
+    ],
+)
+def test_depth_and_transparency_that_are_lost_are_said(tmp_path, pixels, codec, encoder, said):
+    film = write_film(tmp_path / "a.mkv", [texture()] * 2, pix_fmt=pixels, codec=codec)
+    notes = restore_video(film, tmp_path / "b.mkv", same, encoding=Encoding(encoder)).notes
+    assert len(notes) == len(said) and all(w in n for w, n in zip(said, notes, strict=True)), notes
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_chapters_titles_and_languages_are_kept(tmp_path, suffix):
     plain, film = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
