@@ -15,6 +15,8 @@ STEPS = 8
 """Places on the way from the target's instant to each end of the exposure, for the length of the path."""
 BAND = 256
 """Rows of a picture that are worked on at a time."""
+APART = 0.5, 0.01
+"""px^2, and share of both flows' squares, by which flows there and back may miss each other (Sundaram, Brox, Keutzer 2010)."""
 MOVES = 1.0
 """px of path from which a pixel counts as moving."""
 
@@ -51,9 +53,10 @@ def content_motion(
     for end, u_end in ((start, 0.0), (stop, 1.0)):
         at, when = here_inside, inside
         seen = _shaken(at, shake, share)
+        trail = _Trail(here, flows, round(target), later=u_end == 1)
         for k in range(1, STEPS + 1):
             then = inside + (end - inside) * k / STEPS
-            at = _advance(at, flows, when, then)
+            at = _advance(at, flows, when, then, trail)
             now = _shaken(at, shake, share + (u_end - share) * k / STEPS)
             for rows in _bands(h):
                 length[rows] += cv2.magnitude(*cv2.split(now[rows] - seen[rows]))
@@ -70,12 +73,51 @@ class _Flows:
         self.of: Callable[[int, bool], np.ndarray] = lru_cache(maxsize=2)(lambda i, back: pairs[i].one(back))
 
 
+class _Trail:
+    """How content went on its way one way in time: what is covered by something else goes on as it went before.
+
+    A flow at the place of covered content is the motion of what covers it: followed, it drags along the background
+    that a moving thing passes over. Covered is where the flows there and back miss each other (`APART`).
+    """
+
+    def __init__(self, here: np.ndarray, flows: _Flows, frame: int, later: bool) -> None:
+        """here: the places at a frame. Their motion on the far side of it serves where they are covered at once."""
+        self.motion = np.zeros_like(here)  # px a frame in the direction of the way
+        self.known = np.zeros(here.shape[:2], bool)
+        self.covered = np.zeros(here.shape[:2], bool)
+        i = frame - 1 if later else frame
+        if 0 <= i < flows.count:
+            away, back = flows.of(i, later), flows.of(i, not later)
+            for rows in _bands(len(here)):
+                step = _sample(away, here[rows])
+                self.known[rows] = _agree(step, _sample(back, here[rows] + step))
+                self.motion[rows] = -step
+
+    def follow(self, rows: slice, step: np.ndarray, back: np.ndarray) -> np.ndarray:
+        """The motion of content over an interval in which the flow there is ``step`` and, where it leads, ``back``."""
+        agree = _agree(step, back)
+        again = agree & _agree(step, -self.motion[rows])
+        self.covered[rows] = (self.covered[rows] & ~again) | (self.known[rows] & ~agree)
+        step = np.where(self.covered[rows][..., None], self.motion[rows], step)
+        self.known[rows] |= agree
+        self.motion[rows] = step
+        return step
+
+
+def _agree(step: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """(H, W) whether the flow back returns to where the flow there began."""
+    miss, size = ((v * v).sum(2) for v in (step + back, np.concatenate([step, back], 2)))
+    return miss <= APART[0] + APART[1] * size
+
+
 def _bands(height: int) -> list[slice]:
     """Rows that are worked on at a time: what comes and goes then takes little memory."""
     return [slice(y, y + BAND) for y in range(0, height, BAND)]
 
 
-def _advance(at: np.ndarray, flows: _Flows, now: np.ndarray, then: np.ndarray) -> np.ndarray:
+def _advance(
+    at: np.ndarray, flows: _Flows, now: np.ndarray, then: np.ndarray, trail: _Trail | None = None
+) -> np.ndarray:
     """Where content at these places (H, W, 2) and times (H,) is at other times (H,), all later or all earlier."""
     if np.array_equal(now, then):
         return at
@@ -88,13 +130,19 @@ def _advance(at: np.ndarray, flows: _Flows, now: np.ndarray, then: np.ndarray) -
         if not amount.any():
             continue
         flow = flows.of(i, not later)
+        back = None if trail is None else flows.of(i, later)
         # A flow starts at its own frame: of content that is on the way, it stands where that content was.
         gone = np.clip((now - i) if later else (i + 1 - now), 0, 1).astype(np.float32)
         moved = np.empty_like(at)
         for rows in _bands(len(at)):
             step = _sample(flow, at[rows])
             if gone.any():
+                if trail is not None:
+                    step = np.where(trail.known[rows][..., None], trail.motion[rows], step)
                 step = _sample(flow, at[rows] - gone[rows, None, None] * step)
+            if trail is not None and back is not None:
+                arrived = at[rows] + (1 - gone[rows, None, None]) * step
+                step = trail.follow(rows, step, _sample(back, arrived))
             moved[rows] = at[rows] + amount[rows, None, None] * step
         at = moved
     return at

@@ -53,6 +53,21 @@ def test_there_and_back_moves_but_ends_where_it_began():
     assert np.allclose(flow, 0, atol=1e-4) and np.allclose(length, 8, atol=1e-2)
 
 
+@pytest.mark.parametrize("v", [(5, 0), (-4, 3)])
+def test_background_that_a_moving_thing_passes_over_stays_where_it_is(v):
+    """A box over a background at rest: the flow at a covered place is the box's, and dragged the background along."""
+    y, x = np.mgrid[:H, :W]
+
+    def box(i):
+        inside = (abs(x - 30 - v[0] * i) < 8) & (abs(y - 24 - v[1] * i) < 8)
+        return inside, (inside[..., None] * np.array(v)).astype(np.float32)
+
+    pairs = [PairFlow(box(i - 2)[1], -box(i - 1)[1]) for i in range(4)]
+    flow, length = content_motion(pairs, 2, opened(0.5, 3.5))
+    assert np.allclose(flow, 3 * box(0)[1], atol=1e-3)
+    assert np.array_equal(moving_mask(length) == 255, box(0)[0])
+
+
 def test_a_still_scene_moves_by_its_shake_and_rows_by_their_own_time():
     path = np.zeros((33, 3))
     path[:, 0], path[:, 2] = np.linspace(-3, 5, 33), np.linspace(-1, 1, 33)
