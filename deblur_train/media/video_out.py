@@ -35,20 +35,28 @@ OF_THE_FILE = (
 
 
 def place_for(
-    target: Path, reader: VideoReader, avoid: Collection[Path] = ()
+    target: Path, reader: VideoReader, avoid: Collection[Path] = (), encoder: str | None = None
 ) -> tuple[Path, list[Any], list[str]]:
-    """(target, streams to copy, notes): a suffix whose container takes the streams: as it is, else .mp4, else .mkv.
+    """(target, streams to copy, notes): a suffix whose container takes the encoder's video and the streams: as it is, else
+    .mp4, else .mkv. Raises VideoError where none takes the video.
 
     Streams that none takes stay behind. ``avoid``: files that a name with another suffix must not be; both suffixes
     are kept then, and the new one put again until the name is free: ``film.avi.mp4``, ``film.avi.mp4.mp4``.
     """
     own = target.suffix.lower()
-    choices = [s for s in dict.fromkeys([own, ".mp4", ".mkv"]) if s in CONTAINERS]
-    taken = {s: [x for x in reader.copied if _takes(CONTAINERS[s], x)] for s in choices}
+    codec = av.Codec(choose_codec(encoder)[0], "w")
+    known = [s for s in dict.fromkeys([own, ".mp4", ".mkv"]) if s in CONTAINERS]
+    choices = [s for s in known if holds(CONTAINERS[s], codec)]
+    if not choices:
+        raise VideoError(
+            f"{target}: {codec.name} can be written into no {' or '.join(known)}; give another --video-codec"
+        )
+    taken = {s: [x for x in reader.copied if holds(CONTAINERS[s], x.codec_context.codec)] for s in choices}
     best = max(choices, key=lambda s: len(taken[s]))  # the first of the best
     notes = []
     if best != own:
-        why = "cannot hold its sound or subtitles" if own in CONTAINERS else "is not written"
+        why = "cannot hold its sound or subtitles" if own in choices else f"cannot hold {codec.name}"
+        why = why if own in CONTAINERS else "is not written"
         path = target.with_suffix(best)
         occupied = {other.resolve() for other in avoid}
         while path.resolve() in occupied:
@@ -64,9 +72,9 @@ def place_for(
     return target, taken[best], notes
 
 
-def _takes(container: str, stream: Any) -> bool:
-    with av.open(io.BytesIO(), "w", format=container) as probe:
-        codec = stream.codec_context.codec  # listed under either name
+def holds(container: str, codec: av.Codec) -> bool:
+    """Whether FFmpeg writes streams of this codec into this container."""
+    with av.open(io.BytesIO(), "w", format=container) as probe:  # listed under either name
         return bool({codec.name, codec.canonical_name} & probe.supported_codecs)
 
 
@@ -222,5 +230,6 @@ def write_video(
                 raise VideoError(f"{reader.name}: no frame in it can be decoded")
             writer.close()
     except av.error.FFmpegError as e:
-        raise VideoError(f"{target}: cannot be encoded: {reason(e)}") from None
+        other = f" by {encoding.codec}; try another --video-codec" if encoding.codec else ""
+        raise VideoError(f"{target}: cannot be encoded{other}: {reason(e)}") from None
     return frames, writer.notes

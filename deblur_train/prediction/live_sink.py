@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
+import av
 import cv2
 import numpy as np
 
@@ -17,7 +18,7 @@ from blursynth.common.atomic import part_beside
 from deblur_train.media.codec import Encoding, choose_codec
 from deblur_train.media.pictures import ImageError
 from deblur_train.media.video_in import Colour, Shot, VideoFacts
-from deblur_train.media.video_out import CONTAINERS, VideoWriter
+from deblur_train.media.video_out import CONTAINERS, VideoWriter, holds
 
 TICKS = 1000  # time stamps of a live recording: milliseconds since its first frame
 
@@ -42,7 +43,11 @@ def open_sink(out: str, encoding: Encoding) -> Iterator[Sink]:
             raise ImageError(
                 f"{out}: --live writes {', '.join(CONTAINERS)} files, to a window, or to - (a pipe)"
             )
-        choose_codec(encoding.codec)
+        codec = av.Codec(choose_codec(encoding.codec)[0], "w")
+        if not holds(CONTAINERS[path.suffix.lower()], codec):
+            raise ImageError(
+                f"{out}: {codec.name} cannot be written into {path.suffix}; give a name in .mkv, or another --video-codec"
+            )
         with part_beside(path) as part:
             recording = _Recording(part, path.suffix.lower(), encoding)
             yield recording

@@ -55,7 +55,7 @@ def restore_video(
             # Closed in reverse order and before the reader: no thread decodes from a file that is closed.
             return stages.enter_context(closing(ahead(items)))
 
-        written, copied, notes = place_for(target, reader, taken)
+        written, copied, notes = place_for(target, reader, taken, encoding.codec)
         shown = beside(_restored(beside(reader), restore, side_by_side))
         shown = beside(_smoothed(shown, temporal)) if temporal > 1 else _smoothed(shown, 1)
         frames, more = write_video(

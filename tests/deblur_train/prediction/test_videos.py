@@ -272,6 +272,27 @@ def test_encoders(tmp_path, monkeypatch):
     assert close_to(read_film(film)[0][2].rgb, read_film(tmp_path / "b.mp4")[0][2].rgb)[0] < 6
 
 
+def test_an_encoder_gets_the_container_and_the_pixels_that_it_takes(tmp_path, checkpoint):
+    """ProRes stands in no mp4 and has no 4:2:0; what can be written nowhere is said before work or for its file."""
+    film = write_film(tmp_path / "a.mp4", panning(3))
+    result = restore_video(film, tmp_path / "b.mp4", same, encoding=Encoding("prores_ks"))
+    assert result.written == tmp_path / "b.mkv" and "b.mkv: .mp4 cannot hold prores_ks" in result.notes[0]
+    shots, _, reader = read_film(result.written)
+    assert len(shots) == 3 and reader.facts().chroma == "422" and shots[0].rgb.dtype == np.uint16
+    assert close_to(read_film(film)[0][1].rgb, shots[1].rgb / 257)[0] < 3
+    common = (film, "--checkpoint", checkpoint, "--device", "cpu")
+    for codec, words in (
+        ("png", "takes none of the pixels"),
+        ("mjpeg", "cannot be encoded by mjpeg; try another"),
+    ):
+        done = invoke("predict", *common, "--out", tmp_path / codec, "--video-codec", codec)
+        assert done.exit_code == 1 and words in " ".join(done.output.split()), done.output
+        assert isinstance(done.exception, SystemExit)
+    live = ("--live", "--out", tmp_path / "l.mp4", "--video-codec", "prores_ks")
+    done = invoke("predict", *common, *live)
+    assert done.exit_code == 1 and "prores_ks cannot be written into .mp4" in done.output, done.output
+
+
 def test_an_error_on_the_way_leaves_the_old_result(tmp_path):
     """Whatever the network raises ends all threads and leaves what stood under the final name."""
     film = write_film(tmp_path / "a.mp4", panning(8))
