@@ -11,7 +11,7 @@ from blursynth.walk.lanes import U
 from blursynth.walk.sample import blend4, sample4
 from blursynth.walk.sample import corner as corner_of
 
-WALK = "5920e6628cd9"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
+WALK = "6023d1089568"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 
 class Layer(NamedTuple):

@@ -19,7 +19,7 @@ from blursynth.exposure.integrate import quasi
 from blursynth.exposure.layered import Layer, flat, walk_layers
 from blursynth.walk.sample import sample4
 
-WALK = "5920e6628cd9"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
+WALK = "6023d1089568"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 STEP_PX = 0.7
 """Longest step between two samples of the path, px: with 0.35 crops of photographs change by less than 0.1 code rms."""

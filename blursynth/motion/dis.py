@@ -22,7 +22,7 @@ from blursynth.motion.variational import Solver
 from blursynth.walk import lanes
 from blursynth.walk.lanes import U
 
-WALK = "5920e6628cd9"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
+WALK = "6023d1089568"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 F32 = np.float32
 

@@ -19,7 +19,7 @@ from blursynth.common.errors import UsageError
 from blursynth.motion.flow import PairFlow, estimate_pair
 from blursynth.walk.sample import sample2
 
-WALK = "5920e6628cd9"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
+WALK = "6023d1089568"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 GRID = 4
 SHOWS = 8

@@ -10,7 +10,7 @@ from blursynth.common.compiled import compiled, inlined, uncounted
 from blursynth.walk import lanes
 from blursynth.walk.lanes import U
 
-WALK = "5920e6628cd9"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
+WALK = "6023d1089568"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 SIDE, CENTRE = np.float32(-1 / 12), np.float32(14 / 12)
 """Pre-filter that makes phase-averaged bilinear sampling exact to fourth order."""

@@ -39,7 +39,7 @@ from blursynth.walk.steps import (
 )
 from blursynth.walk.vote import add_between, add_vote, find_disputed
 
-WALK = "5920e6628cd9"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
+WALK = "6023d1089568"  # of `blursynth/walk`, whose code is compiled into this file's: test_walk.py says what to put
 
 STILL = np.float32(1e-3)
 """Motion, px, below which a pixel stands still: it needs no interpolation, and keeps its bits."""
