@@ -61,13 +61,14 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def _files(folder: Path, out: Path | None) -> Iterator[Path]:
-    """Files in it, subfolders included; not the hidden ones, nor earlier results."""
+    """Files in it, subfolders included; not the hidden ones, nor earlier results. A link that leads nowhere is one: it
+    fails by name."""
     inner = out is not None and out.resolve() != folder.resolve() and out.resolve()
     for p in sorted(folder.rglob("*")):
         if (
-            p.is_file()
+            (p.is_file() or (p.is_symlink() and not p.exists()))
             and not is_hidden(p.relative_to(folder))
-            and not (inner and p.resolve().is_relative_to(inner))
+            and not (inner and p.exists() and p.resolve().is_relative_to(inner))
         ):
             yield p
 

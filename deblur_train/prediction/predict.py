@@ -147,7 +147,7 @@ def _targets(found: list[Input], folder: Path) -> list[Path]:
             )
             raise ImageError(f"{given.path}: {why}")
     for given, target in zip(found, targets, strict=True):
-        if target.exists() and target.samefile(given.path):
+        if target.exists() and given.path.exists() and target.samefile(given.path):
             raise ImageError(f"{given.path}: the result would overwrite it; choose another --out")
     if len(set(targets)) < len(targets):
         twice = next(t for t in targets if targets.count(t) > 1)

@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 import struct
 import zlib
 from dataclasses import replace
@@ -366,6 +367,20 @@ def test_checkpoints_of_others_and_with_code_are_refused(tmp_path):
     )
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert not trap.exists() and not (tmp_path / "o").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links here")
+@pytest.mark.parametrize("to", ["gone.png", "b.png"])
+def test_a_link_that_leads_nowhere_fails_by_name(tmp_path, checkpoint, to):
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), scene(0)[0])
+    (tmp_path / "in" / "b.png").symlink_to(to)
+    (tmp_path / "out").mkdir()
+    cv2.imwrite(str(tmp_path / "out" / "b.png"), scene(0)[0])  # of an earlier run
+    for given in (tmp_path / "in", tmp_path / "in" / "*.png"):
+        done = invoke("predict", given, "--checkpoint", checkpoint, "--out", tmp_path / "out")
+        assert done.exit_code == 1 and "1 failed of 2 inputs" in done.output, done.output
+        assert "b.png: cannot be read: " in " ".join(done.output.split())
 
 
 def test_a_bad_image_is_named_and_the_others_are_done(tmp_path, checkpoint):
