@@ -101,7 +101,8 @@ def inside_border(image: np.ndarray, border: tuple[int, int, int, int]) -> np.nd
 
 
 def picture_sizes(index: ShardIndex, most: int) -> list[tuple[int, int]]:
-    """(width, height) of up to ``most`` blurred pictures spread over the samples, by their headers alone."""
+    """(width, height) of up to ``most`` blurred pictures spread over the samples, by their headers alone; less the border
+    that training leaves out."""
     chosen = np.unique(
         np.linspace(0, len(index.samples) - 1, min(most, len(index.samples))).round().astype(int)
     )
@@ -110,6 +111,9 @@ def picture_sizes(index: ShardIndex, most: int) -> list[tuple[int, int]]:
         sample = index.samples[int(i)]
         with suppress(DecodeError):
             offset, length = sample.blur
-            sizes.append(image_size(reader.read(sample.shard, (offset, min(length, HEADER)))))
+            if (size := image_size(reader.read(sample.shard, (offset, min(length, HEADER))))) is not None:
+                (left, top, right, bottom), (w, h) = sample.border, size
+                inner = left + right < w and top + bottom < h
+                sizes.append((w - left - right, h - top - bottom) if inner else size)
     reader.close()
-    return [s for s in sizes if s is not None]
+    return sizes

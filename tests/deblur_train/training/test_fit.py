@@ -34,7 +34,7 @@ from deblur_train.training.pace import Pace
 from deblur_train.training.run_folder import FILES, Log, TrainError, alone, load_initial
 from deblur_train.training.step import Learner
 from deblur_train.training.validate import read_validation_frames
-from deblur_train.training.words import first_and_last, forecast, shared_sources, what_next
+from deblur_train.training.words import first_and_last, forecast, shared_sources, small_frames, what_next
 from tests.helpers.golden import image
 from tests.helpers.train_shards import encode, make_data, meta, sample, scene, write_tar
 
@@ -759,6 +759,20 @@ def test_validation_and_eval_keep_clear_of_light_from_outside(tmp_path):
     measured = pairs_from_shards(str(tmp_path), "val", None).read(0)
     for frames in (seen, measured):
         assert np.array_equal(frames[0], blur[cut]) and np.array_equal(frames[1], sharp[cut])
+
+
+def test_frames_that_are_small_without_their_border_are_told(tmp_path):
+    """A shaking camera's border is no part of a crop: what is left may be smaller than one, and is mirrored."""
+    facts = meta("k")
+    facts["exposure"]["shake"] = {"px": 4.0, "path": [[0, 0, 0]], "border": [2, 3, 5, 7]}
+    members = [(f"k.{side}.png", encode(picture)) for side, picture in zip(("blur", "sharp"), scene(1))]
+    write_tar(tmp_path / "train-000000.tar", [*members, ("k.json", json.dumps(facts).encode())])
+    index = index_split(tmp_path, "train")  # 96 x 72 with the border
+    assert "frames are smaller (89 x 62) than --crop 64" in small_frames(index, "d", 64)
+    assert small_frames(index, "d", 62) == ""
+    facts["exposure"]["shake"]["border"] = [50, 0, 46, 0]  # nothing would be left: used whole
+    write_tar(tmp_path / "train-000000.tar", [*members, ("k.json", json.dumps(facts).encode())])
+    assert small_frames(index_split(tmp_path, "train"), "d", 72) == ""
 
 
 def test_a_log_is_not_written_through_a_link(tmp_path):
