@@ -27,23 +27,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
-from blursynth.camera.bayer import PATTERNS, Pattern, demosaic, gains_map, mosaic, srgb_to_camera
-from blursynth.camera.noise_estimate import (
-    BLOCK,
-    CENTRES,
-    COUNTS,
-    RINGS,
-    Noise,
-    estimate_noise,
-    measure_noise,
-    shown_power,
-)
+from blursynth.camera.bayer import PATTERNS
+from blursynth.camera.grain import grained
+from blursynth.camera.noise_estimate import COUNTS, Noise, estimate_noise, measure_noise
+from blursynth.camera.raw_noise import BLUE_GAIN, RED_GAIN, camera_variance, raw_noise
 from blursynth.camera.response import CameraError, Response
 from blursynth.common.compiled import compiled
 
@@ -58,21 +49,11 @@ ISO_GAIN = (0.25, 32.0)
 one camera's frames. At gain 1 white is 10,000 photons: the range goes from 40,000, a large sensor at base sensitivity,
 to 310, a phone's small pixels at ISO 800 or so, where exposures grow long. In units of white, b1 grows with the gain and
 b2, read noise, with its square root: at high gain most of it comes before the amplifier."""
-RED_GAIN = (1.9, 2.4)
-BLUE_GAIN = (1.5, 1.9)
-"""White balance, drawn per sample."""
 
 GREY = 0.18
 """Light at which a source's noise is held against a camera's."""
 LIGHTS = np.array([0.1, 0.2, 0.4])
 """Light at which what is left of a source's noise is held against what there was."""
-KERNEL = 11
-"""Side of the filter that gives noise its grain."""
-SHARPENINGS = 4
-"""Times that what is asked of that filter is held against what it shows; four leave 5% of a demosaicing's grain, where none left 30%."""
-
-POISSON_BELOW = 50
-"""Counts from which the normal distribution of equal variance stands for Poisson's: at 50 its skewness is 0.14."""
 
 
 @dataclass(frozen=True)
@@ -175,57 +156,6 @@ def _photographed(
     return camera.encode(noisy), drawn
 
 
-def camera_variance(b1: float, b2: float, light: float) -> np.ndarray:
-    """float64 (3,): variance that a grey of this light has in linear RGB, behind the mosaic, white balance and colour
-    matrix that make it several times that of the RAW pixels."""
-    shot, read = _unit_variances()
-    return b1 * light * shot + b2 * b2 * read
-
-
-@cache
-def _unit_variances() -> tuple[np.ndarray, np.ndarray]:
-    """RGB variance per b1 * light and per b2^2 at mean gains, from one patch of noise through `raw_noise`'s chain."""
-    red, blue, pattern = float(np.mean(RED_GAIN)), float(np.mean(BLUE_GAIN)), PATTERNS[0]
-    gains = gains_map((256, 256), pattern, red, blue)
-    normal = np.random.default_rng(0).standard_normal(gains.shape, dtype=np.float32)
-    to_srgb = np.linalg.inv(srgb_to_camera()).astype(np.float32)
-    # A RAW pixel of grey is light / gain: variance b1 light / gain + b2^2, times gain^2.
-    return tuple(  # type: ignore[return-value]
-        cv2.transform(demosaic(normal * spread, pattern), to_srgb).reshape(-1, 3).astype(float).var(0)
-        for spread in (np.sqrt(gains), gains)
-    )
-
-
-def raw_noise(
-    linear: np.ndarray,
-    b1: float,
-    b2: float,
-    red_gain: float,
-    blue_gain: float,
-    pattern: Pattern,
-    rng: np.random.Generator,
-    detail: bool = False,
-) -> np.ndarray:
-    """float32 (H, W, 3) linear sRGB, 0..1, as a camera with this noise delivers it; float32, may leave 0..1.
-
-    b1: light of one photon in the unbalanced RAW domain; b2: standard deviation of the read noise there. detail: the
-    noise alone goes through demosaicing, and `linear` keeps its detail.
-    """
-    to_camera = srgb_to_camera()
-    balanced = mosaic(cv2.transform(linear, to_camera.astype(np.float32)), pattern)
-    gains = gains_map(linear.shape[:2], pattern, red_gain, blue_gain)
-    raw = np.maximum(balanced / gains, 0)
-    normal = rng.standard_normal(raw.shape, dtype=np.float32)
-    noisy = raw + np.sqrt(raw * np.float32(b1) + np.float32(b2 * b2)) * normal
-    few = raw < np.float32(POISSON_BELOW * b1)
-    photons = rng.poisson(raw[few] / np.float32(b1))
-    noisy[few] = photons * np.float32(b1) + np.float32(b2) * normal[few]
-    to_srgb = np.linalg.inv(to_camera).astype(np.float32)
-    if detail:  # demosaicing is linear
-        return linear + cv2.transform(demosaic((noisy - raw) * gains, pattern), to_srgb)
-    return cv2.transform(demosaic(noisy * gains, pattern), to_srgb)
-
-
 def _restore(
     linear: np.ndarray,
     source: Noise,
@@ -244,7 +174,7 @@ def _restore(
     )
     missing = np.maximum(level * level * source.grain - share[:, None] * remains.grain, 0.0)
     power = missing @ COUNTS / COUNTS.sum()
-    normal = _grained(rng.standard_normal(linear.shape, dtype=np.float32), missing)
+    normal = grained(rng.standard_normal(linear.shape, dtype=np.float32), missing)
     noisy = _add_normal(linear, normal, source.a * power, source.b * power)
     meta = {
         "kind": "restore",
@@ -255,39 +185,6 @@ def _restore(
         "left": round(float(share.mean()), 6),
     }
     return noisy, meta
-
-
-def _grained(white: np.ndarray, power: np.ndarray) -> np.ndarray:
-    """White noise, float32 (H, W, 3), with these powers by frequency, (3, RINGS); its variance stays 1."""
-    out = np.empty_like(white)
-    for c in range(3):
-        spread = power[c].max() - power[c].min()
-        plain = spread <= 0.15 * power[c].max()
-        out[..., c] = white[..., c] if plain else cv2.filter2D(white[..., c], -1, _kernel(power[c]))
-    return out
-
-
-def _kernel(power: np.ndarray) -> np.ndarray:
-    """float32 (KERNEL, KERNEL) filter of zero phase, sum of squares 1, whose noise shows these powers, (RINGS,), to
-    noise_estimate.py: a short filter and short blocks each smooth a spectrum, so what is asked of the filter is sharper."""
-    wanted = power / (power @ COUNTS / COUNTS.sum())
-    asked = wanted
-    for _ in range(SHARPENINGS):
-        asked = asked * np.clip(wanted / np.maximum(shown_power(_filter(asked)), 1e-6), 0.5, 2)
-        asked[0] = asked[1] * wanted[0] / max(wanted[1], 1e-6)  # nobody measures the first: the picture's own
-    return _filter(asked).astype(np.float32)
-
-
-def _filter(power: np.ndarray) -> np.ndarray:
-    """A filter, as `_kernel`'s, whose response has these powers, but for what it loses by being short."""
-    size = 4 * BLOCK
-    f = np.fft.fftfreq(size) * 2 * BLOCK  # units of pi / BLOCK
-    radius = np.hypot(f[:, None], f[None])
-    amplitude = np.sqrt(np.interp(radius, CENTRES[:RINGS], power))
-    kernel = np.fft.fftshift(np.fft.ifft2(amplitude).real)
-    at = slice(size // 2 - KERNEL // 2, size // 2 + KERNEL // 2 + 1)
-    kernel = kernel[at, at]
-    return kernel / np.sqrt((kernel**2).sum())
 
 
 def _add_normal(linear: np.ndarray, normal: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 
 from blursynth.camera.bayer import PATTERNS, demosaic, mosaic, srgb_to_camera
-from blursynth.camera.noise import (
-    ISO_GAIN,
-    RSBLUR,
-    _add_normal,
-    _kernel,
-    add_noise,
-    camera_variance,
-    parse_noise,
-    raw_noise,
-)
+from blursynth.camera.grain import kernel as grain_kernel
+from blursynth.camera.noise import ISO_GAIN, RSBLUR, _add_normal, add_noise, parse_noise
 from blursynth.camera.noise_estimate import COUNTS, estimate_noise, measure_noise, shown_power
+from blursynth.camera.raw_noise import camera_variance, raw_noise
 from blursynth.camera.response import CameraError, jpeg, load_response
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe
@@ -291,11 +284,11 @@ GRAIN = np.array([3.2, 3.2, 2.5, 1.25, 0.6, 0.3, 0.16])  # of a demosaiced red
 def test_noise_shows_the_grain_that_it_was_given():
     """The filter that gives noise its grain is short, and so are the blocks that show it: neither takes the grain's edge."""
     grain = GRAIN / (GRAIN @ COUNTS / COUNTS.sum())
-    assert np.abs(shown_power(_kernel(grain)) / grain - 1)[1:].max() < 0.07
+    assert np.abs(shown_power(grain_kernel(grain)) / grain - 1)[1:].max() < 0.07
 
 
 def test_what_a_filter_shows_is_the_power_of_its_noise_in_blocks():
-    kernel = _kernel(GRAIN)
+    kernel = grain_kernel(GRAIN)
     noise = cv2.filter2D(np.random.default_rng(0).standard_normal((1024, 1024)), -1, kernel)
     blocks = noise.reshape(128, 8, 128, 8).transpose(0, 2, 1, 3).reshape(-1, 8, 8)
     power = np.mean([cv2.dct(b) ** 2 for b in blocks], axis=0)
