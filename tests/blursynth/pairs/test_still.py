@@ -14,6 +14,7 @@ from blursynth.exposure.shake import draw_path, path_length
 from blursynth.exposure.still import path_lengths, places
 from blursynth.pairs import still as still_module
 from blursynth.pairs.layers import Donor, Lamps
+from blursynth.pairs.scene import Scene
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe, RecipeError, load_recipe
 from blursynth.video.sharpness import steepness
@@ -335,7 +336,7 @@ def test_labels_of_a_large_still_take_little_memory_and_are_those_of_each_pixel(
     height, width = 515, 700
     middle = ((width - 1) / 2, (height - 1) / 2)
     path = draw_path(np.random.default_rng(0), 9.0, width, height)
-    scene = still_module._Scene((3, 2, width, height), middle, [])
+    scene = Scene((3, 2, width, height), middle, [])
     tracemalloc.start()
     flow, length = scene.content(path)
     peak = tracemalloc.get_traced_memory()[1]
