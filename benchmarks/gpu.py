@@ -359,7 +359,8 @@ def window(setup: Setup) -> dict[str, Any]:
 def rife(setup: Setup) -> dict[str, Any]:
     """Pairs a second with RIFE between frames, by size."""
     from blursynth.exposure import gpu
-    from blursynth.exposure.rife import Rife, RifeExposure, find_weights
+    from blursynth.exposure.rife import Rife, find_weights
+    from blursynth.exposure.rife_exposure import RifeExposure
     from blursynth.exposure.shutter import make_shutter
 
     net = Rife(find_weights(None), setup.device)

@@ -95,7 +95,7 @@ class Integrator:
         """An empty collector for a window's frames, RGB uint8 (H, W, 3); path: the camera's, see `shake.py`."""
         h, w = frames[0].shape[:2]
         if self.rife is not None:
-            from blursynth.exposure.rife import RifeExposure
+            from blursynth.exposure.rife_exposure import RifeExposure
 
             return RifeExposure(self.rife, frames, shutter, self.recipe.fps_up, self.recipe.flow_scale, path)
         if self.device == "cpu":

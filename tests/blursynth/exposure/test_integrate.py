@@ -228,7 +228,7 @@ def test_a_thin_fast_lamp_draws_a_streak_and_no_dashes(engine, path):
     if engine == "numba":
         got = ex.integrate_light(frames, [flow], shutter, 16, path)
     elif engine == "rife":
-        from blursynth.exposure.rife import RifeExposure
+        from blursynth.exposure.rife_exposure import RifeExposure
         from tests.blursynth.exposure.test_rife import KnownMotion
 
         codes = [load_response("srgb").encode(f[..., :3]) for f in frames]

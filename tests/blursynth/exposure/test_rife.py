@@ -15,6 +15,7 @@ from blursynth.camera.response import load_response
 from blursynth.exposure import integrate as ex
 from blursynth.exposure import rife
 from blursynth.exposure.ifnet import IFNet, build_ifnet, load_ifnet, warp
+from blursynth.exposure.rife_exposure import RifeExposure, count_steps
 from blursynth.exposure.shutter import Shutter, make_shutter
 from blursynth.pairs.synthesis import Synthesizer
 from blursynth.recipe import Recipe, RecipeError
@@ -202,10 +203,10 @@ def test_weights_of_an_installed_wheel_are_found_without_importing_it(tmp_path, 
 # The exposure
 
 
-def collect(net, frames: list[np.ndarray], flow, shutter: Shutter, most: int = 16) -> rife.RifeExposure:
+def collect(net, frames: list[np.ndarray], flow, shutter: Shutter, most: int = 16) -> RifeExposure:
     """Exposure of linear frames (H, W, 4); the network sees codes."""
     codes = [SRGB.encode(f[..., :3]) for f in frames]
-    got = rife.RifeExposure(net, codes, shutter, most)
+    got = RifeExposure(net, codes, shutter, most)
     smooth = [ex.quasi(f) for f in frames]
     for i in range(len(frames) - 1):
         got.add(i, tuple(frames[i : i + 2]), tuple(smooth[i : i + 2]), *flow)
@@ -248,10 +249,10 @@ def test_source_frames_carry_the_ends_and_steps_follow_motion():
 def test_steps_are_those_of_what_moves():
     still, moved = np.zeros((80, 80, 2), np.float32), np.zeros((80, 80, 2), np.float32)
     moved[:12, :12] = 7.0
-    assert rife.count_steps(still, still, 1.0, 16) == 1
-    assert rife.count_steps(moved, still, 1.0, 16) == rife.count_steps(still, moved, 1.0, 16) == 7
-    assert rife.count_steps(moved, still, 0.5, 16) == 4
-    assert rife.count_steps(moved, still, 1.0, 4) == 4
+    assert count_steps(still, still, 1.0, 16) == 1
+    assert count_steps(moved, still, 1.0, 16) == count_steps(still, moved, 1.0, 16) == 7
+    assert count_steps(moved, still, 0.5, 16) == 4
+    assert count_steps(moved, still, 1.0, 4) == 4
 
 
 def test_an_instant_of_each_row_is_what_numba_samples():

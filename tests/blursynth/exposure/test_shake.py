@@ -241,7 +241,7 @@ def test_torch_gives_what_numba_gives(readout):
 
 
 def test_rife_gives_what_numba_gives_of_known_motion():
-    from blursynth.exposure.rife import RifeExposure
+    from blursynth.exposure.rife_exposure import RifeExposure
     from tests.blursynth.exposure.test_rife import KnownMotion
 
     d = (4.3, 2.2)
