@@ -116,6 +116,10 @@ def resolve(
         raise RecipeError(
             "no source: give --src PATH (a video, a folder of videos or frames, a data set's root)"
         )
+    if run.overwrite and run.retry_failed:
+        raise RecipeError(
+            "--overwrite removes what was made, --retry-failed makes what failed and nothing else: give one of them"
+        )
     return recipe, run.model_copy(update={"src": [path for s in run.src for path in expand_glob(s)]})
 
 

@@ -80,8 +80,8 @@ class Summary:
 
     @property
     def empty_splits(self) -> list[str]:
-        """Splits that were planned and of which no sample was kept; of a run that was stopped that is not known."""
-        if self.dry_run or self.stopped:
+        """Splits that were planned and of which no sample was kept; where shards are missing that is not known."""
+        if self.dry_run or self.stopped or self.shards_done < self.shards:
             return []
         return [s for s, n in sorted(self.planned_splits.items()) if n and not self.splits.get(s)]
 
@@ -93,7 +93,8 @@ class Summary:
     @property
     def exit_code(self) -> int:
         broken = self.failed or self.errors or self.stopped or self.damaged or "train" in self.empty_splits
-        return 1 if broken or (not self.dry_run and not self.samples) else 0
+        short = not self.dry_run and (not self.samples or self.shards_done < self.shards)
+        return 1 if broken or short else 0
 
     def facts(self) -> dict[str, Any]:
         """For the run log and ``--json``."""
@@ -175,6 +176,10 @@ class Summary:
             lines.append(f"  failed sample: {e}")
         for shard, why in list(self.failed.items())[:10]:
             lines.append(f"  failed shard {shard}: {why}")
+        if missing := self.shards - self.shards_done - len(self.failed) if not self.stopped else 0:
+            lines.append(
+                f"  {counted(missing, 'shard')} not made yet: run the same command without --retry-failed"
+            )
         if self.failed or self.errors:
             lines.append("  run the same command with --retry-failed: it makes only those again")
         for split in self.empty_splits:
@@ -188,7 +193,7 @@ class Summary:
             lines.append(
                 "  some sources are damaged; pairs of the rest are made. blursynth audit shows where; repair or remove them"
             )
-        if not self.samples and not self.failed and not self.stopped:
+        if not self.samples and not self.failed and not self.stopped and self.shards_done == self.shards:
             lines.append("  no sample was kept: see the reasons above, and blursynth audit")
         if self.stopped:
             lines.append(f"stopped: {self.stopped}; what is finished stays, the same command goes on")

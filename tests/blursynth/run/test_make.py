@@ -145,6 +145,25 @@ def test_what_was_not_used_is_named_below_its_source_wherever_that_lies(src, tmp
     assert digests(tmp_path / "d0") == digests(tmp_path / "d1")
 
 
+def test_what_retry_failed_leaves_unmade_is_said_and_is_no_success(src, tmp_path):
+    """Of a run that was killed nothing has failed, and nothing says that all is there either."""
+    whole = run(src, tmp_path / "d")
+    for name in ("val-000000.json", "train-000002.json"):
+        (tmp_path / "d" / name).unlink()
+    again = run(src, tmp_path / "d", retry_failed=True)
+    assert (again.shards_done, again.exit_code) == (whole.shards - 2, 1) and not again.empty_splits
+    assert "2 shards not made yet: run the same command without --retry-failed" in str(again)
+    assert run(src, tmp_path / "d").exit_code == 0 and digests(tmp_path / "d")["dataset.json"]
+
+
+def test_overwrite_with_retry_failed_is_refused_and_removes_nothing(src, tmp_path):
+    run(src, tmp_path / "d")
+    before = digests(tmp_path / "d")
+    with pytest.raises(RecipeError, match="give one of them"):
+        run(src, tmp_path / "d", overwrite=True, retry_failed=True)
+    assert digests(tmp_path / "d") == before
+
+
 def test_a_second_run_makes_nothing_and_says_the_same(src, tmp_path):
     first = run(src, tmp_path / "a")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").glob("*.tar")}
