@@ -269,10 +269,6 @@ def _run(
         planned_splits=plan.split_samples,
         workers=workers,
     )
-    if run.retry_failed and (never := set(plan.shards) - sides.keys() - wanted):
-        summary.warnings.append(
-            f"{counted(len(never), 'shard')} never made: the same command without --retry-failed makes them"
-        )
     for name, side in sides.items():
         summary.add(fill_outcome(Outcome(name), side))
     log.write(
