@@ -241,7 +241,11 @@ class ScheduleConfig(Strict):
 
 
 class RunConfig(Strict):
-    log_every: int = Field(default=50, ge=1, description="steps from one line of log.jsonl to the next")
+    log_every: int = Field(
+        default=50,
+        ge=1,
+        description="steps from one line of log.jsonl to the next, at most; each save writes one too",
+    )
     val_every: int = Field(
         default=2000, ge=1, description="steps from one validation to the next; --val-every sets it"
     )

@@ -25,12 +25,14 @@ class Pace:
         self.begun, self.other, self.clock = step, 0.0, 0.0
 
     def due(self, step: int, stopping: bool) -> tuple[bool, bool, bool]:
-        """Whether to log, to validate and to save after step number ``step``; the last step does all three."""
+        """Whether to log, to validate and to save after step number ``step``; the last step does all three. A save logs
+        too: what a resumed run then logs is the mean of all steps since the line before, as a line always is."""
         last = step == self.steps
         log, val, save = (
             step % n == 0 or last for n in (self.run.log_every, self.run.val_every, self.run.save_every)
         )
-        return log, val, save or stopping
+        save = save or stopping
+        return log or save, val, save
 
     def asks(self, step: int) -> bool:
         """Whether the ranks agree after this step on going on: asking costs a message, so several ask less often."""

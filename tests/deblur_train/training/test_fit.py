@@ -675,6 +675,41 @@ def test_what_a_run_says_of_frames_and_of_resuming(data, straight, tmp_path):
     assert invoke("fit", *common, "--steps", "2", "--steps", "3").exit_code == 2
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_line_of_the_log_is_the_mean_of_the_steps_since_the_line_before(
+    data, tmp_path, monkeypatch, stopped
+):
+    """Whatever ended the run between two lines, and whenever it goes on."""
+    config = tiny(tmp_path, data, run={"log_every": 4, "save_every": 3}, **PLAIN)
+    step, told = Learner.step, []
+
+    def watched(self, *args):
+        if len(told) == 4 and not (tmp_path / "again").exists():
+            (tmp_path / "again").touch()
+            if not stopped:
+                raise RuntimeError("power cut")
+            os.kill(os.getpid(), signal.SIGTERM)
+        values = step(self, *args)
+        told.append(float(values["loss_g"]))
+        return values
+
+    monkeypatch.setattr(Learner, "step", watched)
+    if stopped:
+        assert fit(config, console=quiet()).interrupted
+    else:
+        with pytest.raises(RuntimeError, match="power cut"):
+            fit(config, console=quiet())
+        del told[3:]  # after the last save: done again
+    fit(config, resume=True, console=quiet())
+    assert len(told) == 6
+    before = 0
+    rows = [(r["step"], r["loss_g"]) for r in Log(tmp_path / "log.jsonl", False).rows() if "loss_g" in r]
+    assert rows[-1][0] == 6
+    for at, loss in rows:
+        assert loss == pytest.approx(sum(told[before:at]) / (at - before), rel=1e-5), rows
+        before = at
+
+
 def test_first_and_last_loss_are_means_over_fifths_of_the_steps(tmp_path):
     """Rows stand for the steps since the row before: a last row of one step does not stand for the end."""
     log = Log(tmp_path / "log.jsonl", True)
