@@ -27,7 +27,7 @@ def index_problems(
     """What is wrong with dataset.json and with what repeats it.
 
     names: of all shards; held: split -> samples that were found in them; sides: shard -> its sidecar, where that is sound;
-    table: facts of samples.csv by the sidecars, None where the set is older than that.
+    table: facts of samples.csv by the shards, None where the set is older than that.
     """
     path = root / "dataset.json"
     try:
@@ -69,7 +69,7 @@ def index_problems(
     if index.get("rejected") != rejected:
         problems.append(f"{path}: counts other windows left out than the sidecars; {AGAIN}")
     if table and index.get("table") != table:
-        problems.append(f"{path}: tells another {TABLE} than the sidecars; {AGAIN}")
+        problems.append(f"{path}: tells another {TABLE} than the shards; {AGAIN}")
     told = {(str(s.get("split")), str(s.get("rel"))): s.get("sha256") for s in rows(index, "sources")}
     read = {
         (n.partition("-")[0], rel): sha
@@ -125,7 +125,7 @@ def _repeated_problems(root: Path, splits: dict[str, Any], table: dict[str, Any]
 
 
 def table_problems(path: Path, sha256: str) -> list[str]:
-    """What is wrong with samples.csv, of which this is the checksum by the sidecars."""
+    """What is wrong with samples.csv, of which this is the checksum by the shards."""
     try:
         with path.open("rb") as f:
             found = hashlib.file_digest(f, "sha256").hexdigest()

@@ -35,9 +35,8 @@ class ShardReport:
     keys: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)  # sha256 -> path
     hashes: dict[str, list[np.ndarray]] = field(default_factory=dict)  # sha256 -> packed bits
-    csv: str | None = (
-        None  # its rows of samples.csv, as the sidecar has them; None: made before there were any
-    )
+    csv: str | None = None
+    """Its rows of samples.csv: the samples' own, the sidecar's where not all could be read; None: made before there were any."""
     rows: list[str] = field(default_factory=list)  # as the samples' JSON has them
     side: dict[str, Any] | None = None  # its sidecar, where there is a sound one
     clips: Counter[str] = field(default_factory=Counter)  # path of a clip -> samples
@@ -95,8 +94,10 @@ def _check_files(root: Path, name: str, decode: bool) -> ShardReport:
         )
     if shard.csv is not None and not shard.problems and "".join(shard.rows) != shard.csv:
         shard.problems.append(
-            f"{root / name}.json: its rows of samples.csv are not what the samples' JSON says"
+            f"{root / name}.json: its rows of samples.csv are not what the samples' JSON says; "
+            f"remove it; {REMEDY}"
         )
+        shard.csv = "".join(shard.rows)  # so that samples.csv is not blamed for it too
     shard.rows = []
     clips = side["counts"].get("clips")
     if isinstance(clips, dict) and not shard.problems:
