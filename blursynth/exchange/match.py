@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from blursynth.common.untrusted import group, parse_json
 from blursynth.exchange.members import decode_any
 from blursynth.exchange.photo_file import PhotoFacts, photo_facts
 from blursynth.exchange.statistics import LIGHTS, Statistics, chart, describe, distances, measure
+from blursynth.png.chunks import is_signed, signed
 from blursynth.shards.picture import decode_image, to_8_bits
 from blursynth.shards.shard import read_shard
 from blursynth.shards.store import require_local
@@ -64,17 +66,23 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
     Args:
         photos: JPEG or other pictures, or folders of them; the camera's curve is taken for sRGB.
         out: the recipe to write, FILE.toml.
-        against: shards made by `blursynth make`, to be compared with the photos; a chart goes beside ``out`` as ``.png``.
+        against: shards made by `blursynth make`, to be compared with the photos; a chart goes beside ``out`` as ``.png``, over an
+            earlier chart only.
 
-    Returns what was measured, noise in linear light with white = 1. Raises UsageError where nothing can be measured.
+    Returns what was measured, noise in linear light with white = 1. Raises UsageError where nothing can be measured or written.
     """
     files, out = _files(photos), Path(out)
+    plot = out.with_suffix(".png") if against is not None else None
     if out.suffix.lower() != ".toml":
         raise UsageError(f"--out {out}: must end in .toml, as recipes do")
     for given in map(Path, photos):
-        for target in [out, out.with_suffix(".png")] if against is not None else [out]:
+        for target in (out, plot) if plot else (out,):
             if target.exists() and target.resolve().is_relative_to(given.resolve()):
                 raise UsageError(f"{target}: is one of the photos given; choose another --out")
+    if plot and os.path.lexists(plot) and not is_signed(plot):
+        raise UsageError(
+            f"{plot}: the chart goes there, and it is no chart of match; move it away or give another --out"
+        )
     seen, unreadable = [], []
     for path in files:
         try:
@@ -93,9 +101,9 @@ def match(photos: Sequence[str | Path], out: str | Path, against: str | Path | N
     measured, noise = measure(seen)
     b1, b2 = _before_jpeg(noise, measured, [rgb for rgb, _ in seen[:CHARTS]])
     other = None
-    if against is not None:
+    if plot:
         other, other_noise = measure(list(_samples(Path(require_local(str(against), "match")))))
-        write_atomic(out.with_suffix(".png"), chart(noise, other_noise))
+        write_atomic(plot, signed(chart(noise, other_noise)))
     write_atomic(out, _recipe(measured, b1, b2).encode())
     return MatchReport(measured, b1, b2, unreadable, other, out)
 

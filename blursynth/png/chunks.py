@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 try:
     from isal import isal_zlib as zlib  # inflates in half of zlib's time
@@ -14,6 +15,7 @@ MAX_PIXELS = 2**27  # 134 MP: above any camera of interest, below what would fil
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAYS_NOTHING = frozenset([b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"tIME"])
 """Chunks that do not change the codes as OpenCV reads them."""
+_BEHIND_HEAD = 33  # bytes: signature and IHDR
 
 
 def is_plain(data: bytes) -> bool:
@@ -71,3 +73,20 @@ def chunk(kind: bytes, *parts: bytes | memoryview) -> list[bytes | memoryview]:
     for part in parts:
         check = zlib.crc32(part, check)
     return [struct.pack(">I", sum(map(len, parts))), kind, *parts, struct.pack(">I", check)]
+
+
+_OURS = b"".join(chunk(b"tEXt", b"Software\0blursynth"))
+
+
+def signed(png: bytes) -> bytes:
+    """A PNG that says it is blursynth's, so that it may be written over when it is made again."""
+    return png[:_BEHIND_HEAD] + _OURS + png[_BEHIND_HEAD:]
+
+
+def is_signed(path: Path) -> bool:
+    """Whether the file is a PNG of `signed`. Raises OSError."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as f:
+        head = f.read(_BEHIND_HEAD + len(_OURS))
+    return head[:8] == SIGNATURE and head[_BEHIND_HEAD:] == _OURS

@@ -6,10 +6,12 @@ synthesis) and `source` (before it); both fill the one ``InspectReport`` that is
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
 
+from blursynth.png.chunks import is_signed, signed
 from blursynth.preview.dataset import inspect_data, is_data
 from blursynth.preview.page import page
 from blursynth.preview.report import InspectError, InspectReport
@@ -30,7 +32,7 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
     Args:
         target: what ``blursynth make`` wrote (its folder or one .tar), or what it would read (a video, a folder of
             videos, a folder of frames).
-        out: the page to write; the sheet goes beside it as ``.png``. Folders on the way are made.
+        out: the page to write; the sheet goes beside it as ``.png``, over an earlier sheet only. Folders on the way are made.
         samples: how many samples (windows of a source) to show, at least 1.
 
     Returns the report; ``report.html`` and ``report.png`` are what was written. Raises InspectError: one line on why
@@ -43,7 +45,13 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
         raise InspectError(f"--out {out}: must end in .html (the sheet is written beside it as .png)", 2)
     if out.is_dir():
         raise InspectError(f"--out {out}: is a folder; name a file in it, such as {out / 'preview.html'}", 2)
+    picture = out.with_suffix(".png")
     try:
+        if os.path.lexists(picture) and not is_signed(picture):
+            raise InspectError(
+                f"{picture}: the sheet goes there, and it is no sheet of inspect; move it away or give another --out",
+                2,
+            )
         if not target.exists():
             raise InspectError(f"{target}: no such file or folder", 2)
         report = inspect_data(target, samples) if is_data(target) else inspect_source(target, samples)
@@ -57,9 +65,9 @@ def inspect(target: str | Path, out: str | Path = "preview.html", samples: int =
     html = page(report).encode("utf-8", "replace")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for path, data in ((out, html), (out.with_suffix(".png"), png.tobytes())):
+        for path, data in ((out, html), (picture, signed(png.tobytes()))):
             path.write_bytes(data)
     except OSError as e:
         raise InspectError(f"{e.filename or out}: cannot be written ({e.strerror or e})") from None
-    report.html, report.png = out, out.with_suffix(".png")
+    report.html, report.png = out, picture
     return report

@@ -105,7 +105,11 @@ def test_the_distance_to_a_made_set(tmp_path):
     )
     assert run.exit_code == 0, run.output
     assert "noise at 20% light" in run.output and "JPEG quality" in run.output
-    assert cv2.imread(str(tmp_path / "c.png")) is not None
+    chart = tmp_path / "c.png"
+    assert cv2.imread(str(chart)) is not None
+    before = chart.read_bytes()
+    match([photos], tmp_path / "c.toml", against=tmp_path / "data")
+    assert chart.read_bytes() == before, "its own chart is written again"
 
 
 def test_no_photo_is_written_over(tmp_path):
@@ -119,6 +123,25 @@ def test_no_photo_is_written_over(tmp_path):
     with pytest.raises(UsageError, match="must end in"):
         match([tmp_path / "p"], chart)
     assert chart.read_bytes() == before
+
+
+@pytest.mark.parametrize("lies", ["a picture", "no picture", "a folder", "a link to nowhere"])
+def test_what_lies_where_the_chart_goes_is_not_written_over(tmp_path, lies):
+    write_photos(tmp_path / "p", "off", None, count=1)
+    chart = tmp_path / "c.png"
+    if lies == "a picture":
+        chart.write_bytes((tmp_path / "p" / "0.png").read_bytes())
+    elif lies == "no picture":
+        chart.write_text("mine")
+    elif lies == "a folder":
+        chart.mkdir()
+    else:
+        chart.symlink_to(tmp_path / "elsewhere.png")
+    before = chart.read_bytes() if chart.is_file() else None
+    with pytest.raises(UsageError, match="move it away or give another --out"):
+        match([tmp_path / "p"], tmp_path / "c.toml", against=tmp_path)
+    assert before is None or chart.read_bytes() == before
+    assert not (tmp_path / "c.toml").exists() and not (tmp_path / "elsewhere.png").exists()
 
 
 @pytest.mark.parametrize("hidden", [".thumbnails/0.jpg", "a/@eaDir/0.jpg", "._0.jpg"])

@@ -380,6 +380,17 @@ def test_wrong_calls_are_told(data, tmp_path):
             inspect(data, **{"out": tmp_path / "p.html", **kwargs})
 
 
+def test_a_picture_beside_the_page_is_written_over_only_where_it_is_an_earlier_sheet(data, tmp_path):
+    inspect(data, tmp_path / "p.html")
+    sheet_bytes = (tmp_path / "p.png").read_bytes()
+    inspect(data, tmp_path / "p.html")
+    assert (tmp_path / "p.png").read_bytes() == sheet_bytes
+    (tmp_path / "q.png").write_bytes(mine := encode(picture(1)))
+    with pytest.raises(InspectError, match="move it away or give another --out"):
+        inspect(data, tmp_path / "q.html")
+    assert (tmp_path / "q.png").read_bytes() == mine and not (tmp_path / "q.html").exists()
+
+
 # Figures for people
 
 
