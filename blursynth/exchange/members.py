@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from blursynth import __version__
-from blursynth.camera.tiff import for_opencv
+from blursynth.camera.tiff import for_opencv, unread_kind
 from blursynth.exchange.scenes import PackPlan
 from blursynth.shards.partners import Pair
 from blursynth.shards.picture import MAX_PIXELS, decode_image, encode_image, image_size
@@ -102,6 +102,8 @@ def _as_stored(data: bytes, path: Path) -> tuple[str, bytes, np.ndarray]:
         raise Unusable(f"{path.name}: claims {size[0]} x {size[1]} pixels")
     rgb = decode_any(data)
     if rgb is None:
+        if kind := unread_kind(data):
+            raise Unusable(f"{path.name}: is {kind}; convert it to RGB of 8 or 16 bits")
         raise Unusable(f"{path.name}: not a picture that can be decoded whole, or one with transparency")
     return "png", encode_image(rgb, "png"), rgb
 

@@ -33,6 +33,7 @@ from blursynth.video.stills import (
     read_light,
     read_photo,
     still_size,
+    unread_tiff,
     usual_size,
 )
 from blursynth.video.takes import folder_order, frame_files
@@ -133,6 +134,8 @@ def probe_still(path: Path | str) -> ClipInfo:
     path = Path(path).absolute()
     size = photo_size(path)
     if size is None:
+        if kind := unread_tiff(path):
+            raise ClipError(path, f"is {kind}", "convert it to RGB of 8 or 16 bits")
         raise ClipError(path, "is not a readable picture", "copy it again, or convert it to PNG or JPEG")
     transfer, _ = colour_of(path)
     if transfer != "srgb":
@@ -168,6 +171,12 @@ def _probe_folder(path: Path, fps: float | None) -> ClipInfo:
     for file in islice((f for f in files if still_size(f) == size), 8):  # the first may be damaged
         if size and is_readable(file):
             return ClipInfo(str(path), "frames", len(files), fps, *size, "image", *colour_of(file))
+    if kind := unread_tiff(files[0]):
+        raise ClipError(
+            path,
+            f"holds {files[0].name}, {kind}",
+            "convert its frames to EXR (linear light) or to RGB of 16 bits",
+        )
     raise ClipError(
         path, f"none of its first {min(8, len(files))} frames can be read", "extract the frames again"
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from blursynth.camera.exr import exr_to_bt709, is_whole_exr
 from blursynth.camera.hdr import Gamut, Transfer, split_at_white
-from blursynth.camera.tiff import for_opencv
+from blursynth.camera.tiff import for_opencv, unread_kind
 from blursynth.png.chunks import MAX_PIXELS, SIGNATURE, chunks, is_plain
 from blursynth.png.reader import read_rgb
 from blursynth.shards.picture import image_size, to_8_bits
@@ -112,6 +112,11 @@ def is_readable(path: str | Path) -> bool:
         return read_light(path)[0] is not None
     content = _content(path)
     return is_plain(content) or _decode(content, cv2.IMREAD_UNCHANGED) is not None
+
+
+def unread_tiff(path: str | Path) -> str | None:
+    """What kind of TIFF the file is where it is one that is not read, in words."""
+    return unread_kind(_content(path))
 
 
 def _content(path: str | Path) -> bytes:

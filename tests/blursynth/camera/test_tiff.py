@@ -2,11 +2,14 @@
 
 import struct
 
+import cv2
 import numpy as np
 import pytest
 
-from blursynth.camera.tiff import for_opencv
+from blursynth.camera.tiff import for_opencv, unread_kind
 from blursynth.exchange.members import decode_any
+from blursynth.exchange.pack import pack
+from blursynth.video.clip import ClipError, probe_clip, probe_still
 from blursynth.video.stills import photo_size, read_photo, read_still
 from deblur_train.media.pictures import ImageError, read_picture
 
@@ -113,3 +116,22 @@ def test_other_files_and_cut_ones_are_left_to_the_decoder():
     data = tiff(CODES[..., :3])
     for part in (b"", b"\xff\xd8\xff", *(data[:n] for n in range(0, 120, 7))):
         assert for_opencv(part) == part
+
+
+@pytest.mark.parametrize("depth", [np.float32, np.float64])
+def test_a_float_tiff_is_called_that_with_what_to_do(tmp_path, depth):
+    blur, sharp = tmp_path / "blur", tmp_path / "sharp"
+    for n, folder in enumerate((blur, sharp)):
+        folder.mkdir()
+        for i in range(3):
+            light = np.random.default_rng((n, i)).random((24, 32, 3)).astype(depth)
+            assert cv2.imwrite(str(folder / f"{i}.tif"), light)
+    report = pack(None, tmp_path / "packed", blur=blur, sharp=sharp)
+    assert report.exit_code == 1 and len(report.failed) == 3
+    for line in report.failed:
+        assert "is a float TIFF; convert it to RGB of 8 or 16 bits" in line and "transparency" not in line
+    with pytest.raises(ClipError, match=r"0\.tif, a float TIFF; convert its frames to EXR"):
+        probe_clip(blur, 240)
+    with pytest.raises(ClipError, match="is a float TIFF; convert it to RGB of 8 or 16 bits"):
+        probe_still(blur / "0.tif")
+    assert unread_kind(tiff(CODES[..., :3])) is None and unread_kind(b"no TIFF") is None
