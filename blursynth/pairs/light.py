@@ -94,6 +94,14 @@ class OutOfReach(Exception):
         self.least, self.most = least, most
 
 
+class NoExposure(Exception):
+    """The readout is as long as the window, `most_ms`, or longer: no row would be open."""
+
+    def __init__(self, most_ms: float) -> None:
+        super().__init__(f"{most_ms:.4g} ms")
+        self.most_ms = most_ms
+
+
 class LightCollector:
     """Collects the light of windows by one recipe; keeps the flows of pairs that later windows cross."""
 
@@ -106,8 +114,8 @@ class LightCollector:
         self.flows: dict[tuple[str, int], SolvedPair] = {}
 
     def collect(self, window: Window, draws: Draws) -> Light:
-        """Raises RecipeError where the recipe's readout leaves no exposure, ValueError for frames of unequal or too
-        small a shape."""
+        """Raises NoExposure, OutOfReach, RecipeError where a readout has no frame rate, ValueError for frames of
+        unequal or too small a shape."""
         shape = window.frames[0].shape
         if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < LEAST_SIDE:
             raise ValueError(f"frames must be (H, W, 3) of at least {LEAST_SIDE} px a side, got {shape}")
@@ -124,13 +132,15 @@ class LightCollector:
 
     def _expose(self, window: Window, draws: Draws) -> Light:
         """Exposure of the light between the frames; the target is the centre frame, or, under a rolling shutter,
-        the centre instant of each row. Raises RecipeError where the readout leaves no exposure, or how many frames it
-        takes is not known."""
+        the centre instant of each row. Raises RecipeError where how many frames the readout takes is not known,
+        NoExposure where it leaves none."""
         recipe, frames = self.recipe, window.frames
         (h, w), intervals = frames[0].shape[:2], len(frames) - 1
         if recipe.readout_ms and not window.fps:
             raise RecipeError(f"readout_ms {recipe.readout_ms}: the frame rate is not known: give fps")
         readout = recipe.readout_ms / 1000 * (window.fps or 0.0)
+        if readout >= intervals:
+            raise NoExposure(1000 * intervals / (window.fps or 1.0))
         # A rolling shutter's rows are each as long open; the target shows the middle of each.
         target = intervals / 2 if readout else float(window.centre)
         streaks = Streaks(h, w, target)
@@ -142,10 +152,7 @@ class LightCollector:
                 streaks.add(solved.full())
         if recipe.blur_range is not None:
             duty = self._reach(streaks, draws, intervals, readout)
-        try:
-            shutter = make_shutter(h, intervals, duty, readout, self.profile)
-        except ValueError as e:
-            raise RecipeError(f"readout_ms {recipe.readout_ms}: {e}") from None
+        shutter = make_shutter(h, intervals, duty, readout, self.profile)
         path = self._shake(
             draws, w, h, target, *_opening(intervals, exposed_frames(intervals, duty, readout))
         )

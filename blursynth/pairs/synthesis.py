@@ -22,7 +22,7 @@ from blursynth.camera.response import (
 from blursynth.pairs.flow_thumb import encode_flow_thumb
 from blursynth.pairs.labels import moving_mask
 from blursynth.pairs.layers import Donor
-from blursynth.pairs.light import Draws, Light, LightCollector, OutOfReach, Window
+from blursynth.pairs.light import Draws, Light, LightCollector, NoExposure, OutOfReach, Window
 from blursynth.pairs.quality import (
     GateError,
     clipped_share,
@@ -113,6 +113,8 @@ class Synthesizer:
             light = self.light.collect(window, draws)
         except OutOfReach as e:
             return Sample.left_out("blur_px", least_px=e.least, most_px=e.most)
+        except NoExposure as e:
+            return Sample.left_out("readout_ms", most_ms=e.most_ms)
         picture = self._photograph(frames, draws, light)
         return self._describe(window, draws, light, picture, transfer)
 
@@ -289,6 +291,11 @@ def integrate_exposure(
         frames, above = zip(*(split_at_white(codes_to_light(f, curve, "bt709")) for f in deep), strict=True)
         more = {"transfer": curve, "above": above}
     made = maker.sample("frames", frames, 0, fps or recipe.fps, rng, **more)
+    if made.rejected == "readout_ms":
+        most_ms = made.quality["most_ms"]
+        raise RecipeError(
+            f"readout_ms {recipe.readout_ms:g}: these frames last {most_ms:.4g} ms; give less than that"
+        )
     if not made.blur_rgb.size:
         least, most = made.quality["least_px"], made.quality["most_px"]
         raise ValueError(f"blur_px {recipe.blur_px}: these frames give {least:g} to {most:g} px")

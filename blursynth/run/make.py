@@ -147,6 +147,7 @@ def prepare(
             )
         clips[n] = replace(clip, info=decode_with(info, run.decoder))
         warnings += [f"{clip.info.path}: {words}" for words in against]
+    refuse_readout(clips, recipe)
     warnings += film_warnings(clips)
     warnings += long_exposures([c for c in clips if c.info.kind != "still"], recipe)
     splits = assign_splits(clips, recipe.val_fraction, recipe.seed)
@@ -164,6 +165,34 @@ def prepare(
             + "; ".join(f"{r.what}: {r.detail or r.reason}" for r in unused[:5])
         )
     return plan, unused, warnings
+
+
+def refuse_readout(clips: Sequence[Clip], recipe: Recipe) -> None:
+    """Raises RecipeError where no row would be open in any window there can be. Where only some windows are too short,
+    these are left out one by one, and counted."""
+    films = [c for c in clips if c.info.kind != "still"]
+    if not recipe.readout_ms or not films or any(recipe.fps is None and _changes_rate(c) for c in films):
+        return
+    # The rate is known of all: `prepare` has seen to it.
+    longest = max(
+        1000 * (recipe.window_range_of(c.window_hint)[1] - 1) / (recipe.fps or c.info.fps or 1.0)
+        for c in films
+    )
+    if recipe.readout_ms >= longest:
+        raise RecipeError(
+            f"readout_ms {recipe.readout_ms:g}: the longest window lasts {longest:.4g} ms, so no row would be exposed; "
+            "give a readout shorter than that, or a longer --window"
+        )
+
+
+def _changes_rate(clip: Clip) -> bool:
+    """Whether a film's steps differ by its time stamps, or that cannot be told."""
+    if clip.info.kind != "video":
+        return False
+    try:
+        return bool(packet_index(clip.info.path).timing.breaks)
+    except (OSError, IndexError, av.error.FFmpegError):
+        return True
 
 
 def film_warnings(clips: Sequence[Clip]) -> list[str]:

@@ -17,6 +17,7 @@ from blursynth.sources.find import Reject
 ADVICE = {
     "soft": "give sharper photos, or --gate off",
     "too small": "a smaller --tile, or a shorter --shake",
+    "readout_ms": "a shorter --readout-ms, or a longer --window",
     "blur_px": "a lower LO in --blur-px, or a longer --window",
 }
 """What to do about windows and stills that the film itself is not to blame for."""

@@ -141,4 +141,4 @@ def test_every_reason_has_a_meaning():
 
     assert set(NAMES) <= words("terms").keys()
     reasons = {"cut", "duplicate", "gap", "rate", "size", "decode", "truncated", "unreadable", "interlaced"}
-    assert reasons | {"blur_px", "soft", "too small", "unusable"} == words("reasons").keys()
+    assert reasons | {"blur_px", "readout_ms", "soft", "too small", "unusable"} == words("reasons").keys()

@@ -408,6 +408,24 @@ def test_a_readout_needs_the_rate_of_each_film(tmp_path):
         )
 
 
+def test_a_readout_that_no_window_holds_is_refused_before_anything_is_made(tmp_path):
+    """At 240 fps, 7 frames last 25 ms; with windows of 5 to 9 frames some are too short for 20 ms, not all."""
+    frames_folder(tmp_path / "src" / "take", 60)
+    more = {"interp": "dis", "fps": 240, "task": make_shard}
+    for dry in (True, False):
+        with pytest.raises(RecipeError, match=r"readout_ms 25: the longest window lasts 25 ms.*--window"):
+            run(tmp_path / "src", tmp_path / "a", readout_ms=25, window="7", dry_run=dry, **more)
+        assert not [p for p in (tmp_path / "a").glob("*") if p.name != ".blursynth"]
+    assert run(tmp_path / "src", tmp_path / "a", readout_ms=24, window="7", **more).samples
+    made = run(tmp_path / "src", tmp_path / "b", readout_ms=20, window="5-9", **more)
+    assert made.samples and made.rejects["readout_ms"] and not made.stopped
+    assert made.samples + made.rejects.total() == made.planned
+    frames = [
+        f for s in Path(tmp_path / "b").glob("*.tar") for m in read_shard(s) for f in [json.loads(m["json"])]
+    ]
+    assert min(f["exposure"]["window"] for f in frames) > 20 * 240 / 1000 + 1
+
+
 def test_nothing_kept_ends_with_1(src, tmp_path):
     for p in src.rglob("*.png"):
         if int(p.stem) % 9 == 5:
