@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from blursynth.exposure.trail import Trail
 from blursynth.motion.flow import PairFlow
 
 PLACES = 4000
 """About so many places of the picture are followed, in a grid."""
+
+READINGS = 60_000
+"""About so many vectors are kept of a flow: every fourth of 720 rows. The edge of what moves is found to within them."""
 
 PIECES = 8
 """Straight pieces of a way in one interval: under a shaking camera it is curved."""
@@ -21,33 +25,41 @@ class Streaks:
 
     def __init__(self, height: int, width: int, target: float):
         """target: the target's instant, in frames from the window's first."""
-        self.step = max(1, round(np.sqrt(height * width / PLACES)))
+        self.step, self.apart = (max(1, round(np.sqrt(height * width / n))) for n in (PLACES, READINGS))
         self.size, self.target = (height, width), target
         self.flows: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, pair: PairFlow) -> None:
-        """The flows of the next interval; only the grid's are kept."""
-        grid = np.s_[:: self.step, :: self.step]
+        """The flows of the next interval; only a grid of them is kept."""
+        grid = np.s_[:: self.apart, :: self.apart]
         self.flows.append((pair.forward[grid].copy(), pair.backward[grid].copy()))
 
     def trace(self) -> np.ndarray:
         """Where each place's content stands at each frame, (N, M, 2) px, x first: found at the target's frame and
-        followed from there by the flows forward and back, each read at the nearest place of the grid."""
-        rows, columns = self.flows[0][0].shape[:2]
-        start = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2) * float(
-            self.step
-        )
+        followed from there by the flows forward and back, each read at the nearest place that is kept of it. What
+        something else covers on the way goes on as it went (`exposure.trail`)."""
+        height, width = self.size
+        start = np.stack(np.meshgrid(np.arange(0, width, self.step), np.arange(0, height, self.step)), -1)
         n = len(self.flows)
         centre = min(int(self.target), n - 1)
-        at = {centre: start}
-        for i in range(centre, n):
-            at[i + 1] = at[i] + self._read(self.flows[i][0], at[i])
-        for i in range(centre - 1, -1, -1):
-            at[i] = at[i + 1] + self._read(self.flows[i][1], at[i + 1])
+        at = {centre: start.reshape(-1, 2).astype(float)}
+        for way, frames in ((1, range(centre, n)), (-1, range(centre, 0, -1))):
+            trail = Trail(len(at[centre]))
+            if 0 <= centre - way <= n:
+                trail.begin(*self._there_and_back(at[centre], centre, -way))
+            for i in frames:
+                at[i + way] = at[i] + trail.follow(*self._there_and_back(at[i], i, way))
         return np.stack([at[i] for i in range(n + 1)])
 
+    def _there_and_back(self, places: np.ndarray, frame: int, way: int) -> tuple[np.ndarray, np.ndarray]:
+        """Flow at places (M, 2) of a frame to the next (way 1) or the one before (-1), and that back where it leads."""
+        forward, backward = self.flows[min(frame, frame + way)]
+        there, back = (forward, backward) if way == 1 else (backward, forward)
+        step = self._read(there, places)
+        return step, self._read(back, places + step)
+
     def _read(self, flow: np.ndarray, places: np.ndarray) -> np.ndarray:
-        x, y = np.rint(places / self.step).astype(int).T
+        x, y = np.rint(places / self.apart).astype(int).T
         return flow[y.clip(0, flow.shape[0] - 1), x.clip(0, flow.shape[1] - 1)]
 
     def length(self, trace: np.ndarray, start: float, stop: float, path: np.ndarray | None = None) -> float:

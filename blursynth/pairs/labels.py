@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 
 from blursynth.exposure.shutter import Shutter
+from blursynth.exposure.trail import Trail
 from blursynth.motion.flow import PairFlow, SolvedPair
 
 STEPS = 8
 """Places on the way from the target's instant to each end of the exposure, for the length of the path."""
 BAND = 256
 """Rows of a picture that are worked on at a time."""
-APART = 0.5, 0.01
-"""px^2, and share of both flows' squares, by which flows there and back may miss each other (Sundaram, Brox, Keutzer 2010)."""
 MOVES = 1.0
 """px of path from which a pixel counts as moving."""
 
@@ -53,7 +52,7 @@ def content_motion(
     for end, u_end in ((start, 0.0), (stop, 1.0)):
         at, when = here_inside, inside
         seen = _shaken(at, shake, share)
-        trail = _Trail(here, flows, round(target), later=u_end == 1)
+        trail = _trail(here, flows, round(target), later=u_end == 1)
         for k in range(1, STEPS + 1):
             then = inside + (end - inside) * k / STEPS
             at = _advance(at, flows, when, then, trail)
@@ -73,41 +72,16 @@ class _Flows:
         self.of: Callable[[int, bool], np.ndarray] = lru_cache(maxsize=2)(lambda i, back: pairs[i].one(back))
 
 
-class _Trail:
-    """How content went on its way one way in time: what is covered by something else goes on as it went before.
-
-    A flow at the place of covered content is the motion of what covers it: followed, it drags along the background
-    that a moving thing passes over. Covered is where the flows there and back miss each other (`APART`).
-    """
-
-    def __init__(self, here: np.ndarray, flows: _Flows, frame: int, later: bool) -> None:
-        """here: the places at a frame. Their motion on the far side of it serves where they are covered at once."""
-        self.motion = np.zeros_like(here)  # px a frame in the direction of the way
-        self.known = np.zeros(here.shape[:2], bool)
-        self.covered = np.zeros(here.shape[:2], bool)
-        i = frame - 1 if later else frame
-        if 0 <= i < flows.count:
-            away, back = flows.of(i, later), flows.of(i, not later)
-            for rows in _bands(len(here)):
-                step = _sample(away, here[rows])
-                self.known[rows] = _agree(step, _sample(back, here[rows] + step))
-                self.motion[rows] = -step
-
-    def follow(self, rows: slice, step: np.ndarray, back: np.ndarray) -> np.ndarray:
-        """The motion of content over an interval in which the flow there is ``step`` and, where it leads, ``back``."""
-        agree = _agree(step, back)
-        again = agree & _agree(step, -self.motion[rows])
-        self.covered[rows] = (self.covered[rows] & ~again) | (self.known[rows] & ~agree)
-        step = np.where(self.covered[rows][..., None], self.motion[rows], step)
-        self.known[rows] |= agree
-        self.motion[rows] = step
-        return step
-
-
-def _agree(step: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """(H, W) whether the flow back returns to where the flow there began."""
-    miss, size = ((v * v).sum(2) for v in (step + back, np.concatenate([step, back], 2)))
-    return miss <= APART[0] + APART[1] * size
+def _trail(here: np.ndarray, flows: _Flows, frame: int, later: bool) -> Trail:
+    """The trail of content at these places (H, W, 2) of a frame, one way in time."""
+    trail = Trail(*here.shape[:2])
+    i = frame - 1 if later else frame
+    if 0 <= i < flows.count:
+        away, back = flows.of(i, later), flows.of(i, not later)
+        for rows in _bands(len(here)):
+            step = _sample(away, here[rows])
+            trail.begin(step, _sample(back, here[rows] + step), rows)
+    return trail
 
 
 def _bands(height: int) -> list[slice]:
@@ -116,7 +90,7 @@ def _bands(height: int) -> list[slice]:
 
 
 def _advance(
-    at: np.ndarray, flows: _Flows, now: np.ndarray, then: np.ndarray, trail: _Trail | None = None
+    at: np.ndarray, flows: _Flows, now: np.ndarray, then: np.ndarray, trail: Trail | None = None
 ) -> np.ndarray:
     """Where content at these places (H, W, 2) and times (H,) is at other times (H,), all later or all earlier."""
     if np.array_equal(now, then):
@@ -142,7 +116,7 @@ def _advance(
                 step = _sample(flow, at[rows] - gone[rows, None, None] * step)
             if trail is not None and back is not None:
                 arrived = at[rows] + (1 - gone[rows, None, None]) * step
-                step = trail.follow(rows, step, _sample(back, arrived))
+                step = trail.follow(step, _sample(back, arrived), rows)
             moved[rows] = at[rows] + amount[rows, None, None] * step
         at = moved
     return at

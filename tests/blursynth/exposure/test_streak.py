@@ -1,5 +1,7 @@
 """Blur of a length asked for: the exposure of a pan of known speed is the analytic one of the stated length."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,52 @@ def test_streaks_of_known_motion():
     )  # roll adds a little at the corners
     slide = np.stack([np.linspace(-4, 4, 33), np.zeros(33), np.zeros(33)], 1)
     assert s.length(trace, 0, 4, slide) == pytest.approx(np.hypot(4 * D[0] + 8, 4 * D[1]), rel=1e-3)
+
+
+def over_a_still_ground(share: float, i: int, v: np.ndarray) -> np.ndarray:
+    """(120, 160) where a square of a share of the frame is that stands in the middle at frame 4 and moves v px a frame."""
+    y, x = np.mgrid[:120, :160] - (np.array([59.5, 79.5]) + v[::-1] * (i - 4))[:, None, None]
+    return np.maximum(abs(x), abs(y)) < np.sqrt(share * 120 * 160) / 2
+
+
+@pytest.mark.parametrize("share", [0.02, 0.04, 0.1])
+@pytest.mark.parametrize("v", [(6, 0), (-4, 3), (0, 9)])
+def test_background_that_a_moving_thing_passes_over_does_not_move_with_it(share, v):
+    """The 5% that moves most is the thing where it is larger than that, else it reaches into what stands still."""
+    v = np.array(v)
+    inside = [over_a_still_ground(share, i, v)[..., None] * v.astype(np.float32) for i in range(9)]
+    s = Streaks(120, 160, 4)
+    for one, other in pairwise(inside):
+        s.add(PairFlow(one, -other))
+    trace = s.trace()
+    for start, stop in ((0, 8), (2.5, 6), (3.5, 4.5)):
+        want = (stop - start) * np.hypot(*v) if share > 0.05 else 0
+        assert s.length(trace, start, stop) == pytest.approx(want, abs=1e-3)
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.02, 0, 1), (0.03, 0, 1), (0.1, 31, 33)])
+def test_a_film_of_a_thing_before_a_still_ground_tells_how_long_its_blur_is(share, least, most):
+    ground, thing, v = texture(2, 120, 160), texture(3, 120, 160), np.array([4.0, 0.0])
+    frames = [
+        SRGB.encode(
+            np.where(over_a_still_ground(share, i, v)[..., None], shifted(thing, *(v * (i - 4))), ground)
+        )
+        for i in range(9)
+    ]
+    assert least <= made(frames).exposure["blur_px"] <= most
+
+
+@pytest.mark.parametrize("size", [(96, 128), (720, 1280)])
+def test_content_of_a_zoom_is_followed_through_its_flow(size):
+    """2% an interval about the middle: exact places are powers of 1.02, and all of it moves, the corners most."""
+    h, w = size
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    away = np.stack([x - (w - 1) / 2, y - (h - 1) / 2], -1)
+    s = Streaks(h, w, 2)
+    for _ in range(4):
+        s.add(PairFlow(0.02 * away, (1 / 1.02 - 1) * away))
+    want = np.percentile((1.02**2 - 1.02**-2) * np.hypot(away[..., 0], away[..., 1]), 95)
+    assert s.length(s.trace(), 0, 4) == pytest.approx(want, rel=0.02)
 
 
 def test_every_sample_tells_its_blur(pan):
