@@ -127,8 +127,11 @@ class Output:
             return False
         return hashlib.sha256(path.read_bytes()).hexdigest().startswith(named["sha12"])
 
-    def refuse_mix(self, recipe: Recipe, plan: Plan) -> None:
-        """Raises OutputError when shards of another recipe, version or source lie here, naming what differs."""
+    def refuse_mix(self, recipe: Recipe, plan: Plan | None = None) -> None:
+        """Raises OutputError when shards of another recipe, version or source lie here, naming what differs; sources are
+        not compared without a plan, nor by that of a dry run, which hashes none."""
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path}: is a file, not a folder; give another --out")
         if name := self.foreign_file():
             raise OutputError(
                 f"{self.label}: holds a {name} that blursynth did not write; give another --out, or move it away"
@@ -149,7 +152,7 @@ class Output:
                 raise OutputError(
                     f"{self.label}: {name} was made by blursynth {side.get('version')}, this is {__version__}, whose samples may differ; {go_on}"
                 )
-            if side["plan_sha256"] != plan.sha256:
+            if plan and side["plan_sha256"] != plan.sha256:
                 raise OutputError(
                     f"{self.label}: holds shards of other sources ({self._source_diff(plan)}); {go_on}"
                 )

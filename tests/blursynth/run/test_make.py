@@ -426,6 +426,27 @@ def test_a_readout_that_no_window_holds_is_refused_before_anything_is_made(tmp_p
     assert min(f["exposure"]["window"] for f in frames) > 20 * 240 / 1000 + 1
 
 
+def test_a_dry_run_refuses_the_folder_that_the_run_refuses(src, tmp_path):
+    out = tmp_path / "d"
+    run(src, out)
+    before = digests(out)
+    run(src, out, dry_run=True)
+    told = []
+    for dry in (True, False):
+        with pytest.raises(OutputError, match="holds shards of another recipe") as e:
+            run(src, out, seed=7, dry_run=dry)
+        told.append((str(e.value), e.value.exit_code))
+    assert told[0] == told[1] and digests(out) == before
+    run(src, out, seed=7, overwrite=True, dry_run=True)
+    assert digests(out) == before, "it would be removed, but is not yet"
+    (out / "recipe.toml").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds a recipe\.toml that blursynth did not write"):
+        run(src, out, dry_run=True)
+    for dry in (True, False):
+        with pytest.raises(OutputError, match="is a file, not a folder"):
+            run(src, out / "recipe.toml", dry_run=dry)
+
+
 def test_nothing_kept_ends_with_1(src, tmp_path):
     for p in src.rglob("*.png"):
         if int(p.stem) % 9 == 5:
