@@ -69,6 +69,8 @@ class Light:
     spent: float
     """Frame intervals of light in the exposure."""
     substeps: dict[str, float]
+    """mean: a pixel's for each frame interval of exposure; max: the most in one interval, which may be open for a part
+    only, so that mean can be above max."""
     effective_frames: float
     """Frames' noise in one pixel: 1 / effective_frames of the variance is left."""
     blur_px: float | None = None

@@ -112,6 +112,23 @@ def test_a_still_picture_keeps_its_bits_under_any_profile():
             assert np.abs(got - light).max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("count", "readout", "off"), [(4, 0.0, True), (4, 10.0, False), (5, 0.0, False), (5, 10.0, False)]
+)
+def test_off_centre_is_said_where_the_target_is_not_the_middle_of_the_exposure(count, readout, off):
+    """Of light that changes evenly, the target of a centred pair is as bright as the exposure."""
+    from blursynth.pairs.synthesis import Synthesizer
+    from blursynth.recipe import Recipe
+
+    frames = [np.full((32, 32, 3), 80 + 10 * i, np.uint8) for i in range(count)]
+    s = Synthesizer(Recipe(interp="dis", readout_ms=readout)).sample(
+        "c", frames, 0, 240.0, np.random.default_rng(0)
+    )
+    assert ("off-centre" in s.quality["flags"]) == off
+    apart = np.abs(s.sharp_rgb.astype(float) - s.blur_rgb).mean()
+    assert apart > 3 if off else apart < 2
+
+
 def test_the_stated_exposure_is_the_one_that_the_readout_leaves():
     from blursynth.pairs.synthesis import Synthesizer
     from blursynth.recipe import Recipe
