@@ -82,6 +82,7 @@ def make(
     with term_interrupts(), output.lock():
         try:
             if run.overwrite:
+                prepare(recipe, run, files)  # what cannot be made must not cost what is there
                 output.clear()
             plan, unused, warnings = prepare(recipe, run, files, cache=output.state / "sources.json")
             output.refuse_mix(recipe, plan)

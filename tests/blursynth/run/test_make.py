@@ -447,6 +447,17 @@ def test_a_dry_run_refuses_the_folder_that_the_run_refuses(src, tmp_path):
             run(src, out / "recipe.toml", dry_run=dry)
 
 
+def test_overwrite_removes_nothing_where_nothing_can_be_made(src, tmp_path):
+    out = tmp_path / "d"
+    run(src, out)
+    before = digests(out)
+    (tmp_path / "empty").mkdir()
+    for wrong in ({"src": tmp_path / "misspelt"}, {"src": tmp_path / "empty"}, {"src": src, "window": "99"}):
+        with pytest.raises(SourceError):
+            run(out=out, overwrite=True, **wrong)
+        assert digests(out) == before and not verify(out).problems
+
+
 def test_nothing_kept_ends_with_1(src, tmp_path):
     for p in src.rglob("*.png"):
         if int(p.stem) % 9 == 5:
