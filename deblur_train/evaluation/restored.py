@@ -10,7 +10,7 @@ import numpy as np
 
 from blursynth.shards.picture import to_8_bits
 from deblur_train.data.index import DataError
-from deblur_train.media.pictures import EXTENSIONS, ImageError, is_hidden, read_picture
+from deblur_train.media.pictures import EXTENSIONS, ImageError, files_below, read_picture
 
 Answer = Callable[[str, np.ndarray], np.ndarray]
 """(name of a pair, its blurred picture) to the restored one, of the same shape and type."""
@@ -24,10 +24,9 @@ def answers_from_folder(folder: str | Path, names: Sequence[str]) -> Answer:
         raise DataError(f"{folder}: no such folder of restored pictures")
     whole: dict[str, list[Path]] = defaultdict(list)
     last: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        below = path.relative_to(folder)
-        if path.suffix.lower() in EXTENSIONS and not is_hidden(below):
-            whole[below.with_suffix("").as_posix()].append(path)
+    for path in files_below(folder, _refuse):
+        if path.suffix.lower() in EXTENSIONS:
+            whole[path.relative_to(folder).with_suffix("").as_posix()].append(path)
             last[path.stem].append(path)
     asked = [n.rpartition("/")[2] for n in names]
     found = {name: paths[0] for name, paths in whole.items()}
@@ -53,3 +52,7 @@ def answers_from_folder(folder: str | Path, names: Sequence[str]) -> Answer:
         return to_8_bits(rgb) if blur.dtype == np.uint8 else rgb.astype(np.uint16) * 257
 
     return answer
+
+
+def _refuse(e: OSError) -> None:
+    raise DataError(f"{e.filename}: cannot be listed: {e.strerror}")

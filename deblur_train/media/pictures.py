@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +60,28 @@ def is_hidden(below: Path) -> bool:
     """Whether a file, by its place below the folder that was asked for, is hidden or lies in a hidden folder: a half-written
     result, a thumbnail, something in a trash can."""
     return any(part.startswith(".") or part in THUMBNAILS for part in below.parts)
+
+
+def files_below(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
+    """Files in a folder and its subfolders, sorted, but for hidden ones. Links to folders are followed, each folder is
+    listed once; a link that leads nowhere is one of the files. ``refused`` is told of folders that cannot be listed."""
+    found: list[Path] = []
+    listed: set[str] = set()
+    roots = [folder]
+    for root in roots:  # links come last: what is reached without one keeps its place
+        for above, folders, files in os.walk(root, onerror=refused):
+            real = os.path.realpath(above)
+            if real in listed:
+                folders.clear()
+                continue
+            listed.add(real)
+            folders[:] = sorted(d for d in folders if not is_hidden(Path(d)))
+            inside = Path(above)
+            roots += [inside / d for d in folders if (inside / d).is_symlink()]
+            found += [
+                p for f in files if not is_hidden(Path(f)) and ((p := inside / f).is_file() or not p.exists())
+            ]
+    return sorted(found)
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal
 
-from deblur_train.media.pictures import CONVERT, ImageError, is_hidden
+from deblur_train.media.pictures import CONVERT, ImageError, files_below, is_hidden
 from deblur_train.media.pictures import EXTENSIONS as IMAGES
 from deblur_train.media.video_in import EXTENSIONS as VIDEOS
 
@@ -40,16 +40,17 @@ def find_inputs(given: list[str], out: Path | None = None) -> Inputs:
     for word in given:
         path = Path(word)
         if path.is_dir():
-            found += _take(_files(path, out), path, f"{path}: no image or video in this folder", notes)
+            found += _take(_files(path, out, notes), path, f"{path}: no image or video in this folder", notes)
         elif path.is_file():
             found.append(Input(path, Path(path.name), kind_of(path) or "image"))
         elif has_magic(word):
             root = _fixed_part(path)
             # Not Path.glob: it takes no absolute pattern.
             matches = [Path(m) for m in sorted(glob(word, recursive=True))]  # noqa: PTH207
-            named = [m for m in matches if not is_hidden(Path(m.name))]
-            files = [f for m in named for f in (_files(m, out) if m.is_dir() else [m])]
-            found += _take(iter(files), root, f"{word}: no image or video matches", notes)
+            asked = is_hidden(path.parent.relative_to(root))  # the pattern names a hidden folder
+            named = [m for m in matches if not is_hidden(Path(m.name) if asked else m.relative_to(root))]
+            files = [f for m in named for f in (_files(m, out, notes) if m.is_dir() else [m])]
+            found += _take(dict.fromkeys(files), root, f"{word}: no image or video matches", notes)
         else:
             raise ImageError(f"{path}: no such file or folder")
     return Inputs(found, notes)
@@ -60,16 +61,12 @@ def kind_of(path: Path) -> Kind | None:
     return "image" if extension in IMAGES else "video" if extension in VIDEOS else None
 
 
-def _files(folder: Path, out: Path | None) -> Iterator[Path]:
+def _files(folder: Path, out: Path | None, notes: list[str]) -> Iterator[Path]:
     """Files in it, subfolders included; not the hidden ones, nor earlier results. A link that leads nowhere is one: it
     fails by name."""
     inner = out is not None and out.resolve() != folder.resolve() and out.resolve()
-    for p in sorted(folder.rglob("*")):
-        if (
-            (p.is_file() or (p.is_symlink() and not p.exists()))
-            and not is_hidden(p.relative_to(folder))
-            and not (inner and p.exists() and p.resolve().is_relative_to(inner))
-        ):
+    for p in files_below(folder, lambda e: notes.append(f"{e.filename}: cannot be listed: {e.strerror}")):
+        if not (inner and p.exists() and p.resolve().is_relative_to(inner)):
             yield p
 
 
@@ -79,7 +76,7 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*parts[:magic]) if magic < len(parts) - 1 else pattern.parent
 
 
-def _take(files: Iterator[Path], root: Path, empty: str, notes: list[str]) -> list[Input]:
+def _take(files: Iterable[Path], root: Path, empty: str, notes: list[str]) -> list[Input]:
     taken, others = [], Counter[str]()
     for p in files:
         kind = kind_of(p)

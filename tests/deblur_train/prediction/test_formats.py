@@ -1,6 +1,7 @@
 """Pictures of every format, depth, alpha and orientation through ``predict`` with an identity for a model."""
 
 import itertools
+import os
 import struct
 import zlib
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from deblur_train.cli.main import main
+from deblur_train.evaluation.restored import answers_from_folder
 from deblur_train.media.metadata import embed
 from deblur_train.media.pictures import EXTENSIONS, read_picture, upright
 from deblur_train.prediction.inputs import find_inputs
@@ -170,9 +172,40 @@ def test_hidden_folders_hold_no_input(tmp_path):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    for given in (str(root), f"{root}/*"):
-        assert {i.below.as_posix() for i in find_inputs([given]).found} == {"a.png", "day/b.png"}
-    assert [i.below.name for i in find_inputs([f"{root}/.trash/*.png"]).found] == ["c.png"]
+    for given in (str(root), f"{root}/*", f"{root}/**/*.png", f"{root}/**"):
+        assert sorted(i.below.as_posix() for i in find_inputs([given]).found) == ["a.png", "day/b.png"]
+    for given in (f"{root}/.trash/*.png", f"{root}*/.trash/*.png"):
+        assert [i.below.name for i in find_inputs([given]).found] == ["c.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links here")
+def test_links_to_folders_are_followed_as_make_does(tmp_path, monkeypatch):
+    """Each folder once, under its own name where it has one, and never in a circle."""
+    root = tmp_path / "in"
+    for name in ("in/b/c.png", "in/d/e.png", "photos/f.png", "out/g.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for name, to in (("away", "../photos"), ("b/d", "../d"), ("b/circle", ".."), ("done", "../out")):
+        (root / name).symlink_to(to)
+    found = find_inputs([str(root)], tmp_path / "out").found
+    assert sorted(i.below.as_posix() for i in found) == ["away/f.png", "b/c.png", "d/e.png"]
+    put = tmp_path / "of-others"
+    put.mkdir()
+    for name in ("f", "e"):
+        cv2.imwrite(str(tmp_path / "photos" / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    (put / "x").symlink_to("../photos")
+    answer = answers_from_folder(put, ["x/f", "e"])
+    assert all(answer(name, np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3) for name in ("x/f", "e"))
+    list_one = os.scandir
+
+    def no_leave(folder):
+        if str(folder).endswith("photos") or str(folder).endswith("away"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return list_one(folder)
+
+    monkeypatch.setattr(os, "scandir", no_leave)
+    inputs = find_inputs([str(root)], tmp_path / "out")
+    assert len(inputs.found) == 2 and inputs.notes == [f"{root}/away: cannot be listed: Permission denied"]
 
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
