@@ -133,13 +133,7 @@ def make_data(
 
 
 def train(
-    work: Path,
-    steps: int | None,
-    init: Path | None,
-    every: float,
-    cores: int,
-    shares: dict[str, float],
-    extra: tuple[str, ...],
+    work: Path, steps: int | None, init: Path | None, every: float, cores: int, extra: tuple[str, ...]
 ) -> None:
     out = work / "run"
     names = [n for n in SETS if (work / "data" / n).is_dir()]
@@ -148,7 +142,9 @@ def train(
         words += ["--resume"]
     else:
         words += [w for n in names for w in ("--shards", work / "data" / n)]
-        words += ["--mix", ",".join(f"{shares.get(n, SETS[n][2]):g}" for n in names), "--config", CONFIG]
+        words += ["--config", CONFIG]
+        if "--mix" not in extra:
+            words += ["--mix", ",".join(f"{SETS[n][2]:g}" for n in names)]
         words += ["--init", init] if init else []
     words += ["--steps", str(steps)] if steps else []
     run("deblur-train", "fit", *words, cores=cores, meanwhile=lambda: keep(work), every=60 * every)
@@ -298,7 +294,6 @@ def picture(model: Path, sets: Sets, out: Path) -> None:
 @click.option("--scenes", "scene_count", default=300, help="Rendered films of moving pictures.")
 @click.option("--workers", type=int, default=os.cpu_count())
 @click.option("--steps", type=int)
-@click.option("--shares", default="", help="Of the crops, where not SETS': NAME=SHARE,...")
 @click.option(
     "--init", type=click.Path(exists=True, path_type=Path), help="Weights that a new run starts from."
 )
@@ -316,7 +311,7 @@ def picture(model: Path, sets: Sets, out: Path) -> None:
 @click.argument("fit_options", nargs=-1)
 def main(
     data: bool, fit: bool, judge: bool, test: bool, media: Path | None, work: Path, samples: int, only: str,
-    scene_count: int, workers: int, steps: int | None, shares: str, init: Path | None, every: float, cores: int, figure: Path | None, look: Path | None,
+    scene_count: int, workers: int, steps: int | None, init: Path | None, every: float, cores: int, figure: Path | None, look: Path | None,
     models: tuple[Path, ...], ship: Path | None, scale: float, fit_options: tuple[str, ...],
 ) -> None:  # fmt: skip
     if (data or judge or figure or look) and media is None:
@@ -324,8 +319,7 @@ def main(
     if data:
         make_data(media, work, samples, scene_count, workers, only.split(","))  # type: ignore[arg-type]
     if fit:
-        own = {name: float(share) for name, _, share in (w.partition("=") for w in shares.split(",") if w)}
-        train(work, steps, init, every, cores, own, fit_options)
+        train(work, steps, init, every, cores, fit_options)
     if figure:
         curve(media, work, figure)  # type: ignore[arg-type]
     if ship:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import tomllib
 from dataclasses import replace
 
 import cv2
@@ -172,6 +173,15 @@ def test_a_changed_setting_is_another_hash_and_old_lines_do_not_count(study, dat
         (arms[0], 1),
         (arms[1], 1),
     ]
+
+
+def test_other_steps_change_the_steps_alone_and_so_the_arms_but_not_their_start(study, data):
+    usual, longer = study.config_of(None), study.config_of(3000)
+    assert tomllib.loads(longer) == tomllib.loads(usual) | {"steps": 3000}
+    settings = [study.settings_of(data.Sources(), c, study.Start()) for c in (usual, longer)]
+    assert not set(settings[0].values()) & set(settings[1].values())
+    starts = [study.start_of(data.Sources(), c, study.Start()) for c in (usual, longer)]
+    assert starts[0] == starts[1]
 
 
 def test_runs_of_different_test_pictures_are_not_compared(study, data, stats):
