@@ -52,12 +52,12 @@ def content_motion(
     for end, u_end in ((start, 0.0), (stop, 1.0)):
         at, when = here_inside, inside
         seen = _shaken(at, shake, share)
-        trail = _trail(here, flows, round(target), later=u_end == 1)
+        trail = _trail(here, flows, moment, later=u_end == 1)
         for k in range(1, STEPS + 1):
             then = inside + (end - inside) * k / STEPS
             at = _advance(at, flows, when, then, trail)
             now = _shaken(at, shake, share + (u_end - share) * k / STEPS)
-            for rows in _bands(h):
+            for rows in _bands(np.arange(h)):
                 length[rows] += cv2.magnitude(*cv2.split(now[rows] - seen[rows]))
             seen, when = now, then
         ends.append(seen)
@@ -72,21 +72,24 @@ class _Flows:
         self.of: Callable[[int, bool], np.ndarray] = lru_cache(maxsize=2)(lambda i, back: pairs[i].one(back))
 
 
-def _trail(here: np.ndarray, flows: _Flows, frame: int, later: bool) -> Trail:
-    """The trail of content at these places (H, W, 2) of a frame, one way in time."""
+def _trail(here: np.ndarray, flows: _Flows, moment: np.ndarray, later: bool) -> Trail:
+    """The trail of content at these places (H, W, 2) and times (H,), one way in time; it begins at a row's nearest frame."""
     trail = Trail(*here.shape[:2])
-    i = frame - 1 if later else frame
-    if 0 <= i < flows.count:
+    frames = np.rint(moment).astype(int)
+    for frame in np.unique(frames):
+        i = frame - 1 if later else frame
+        if not 0 <= i < flows.count:
+            continue
         away, back = flows.of(i, later), flows.of(i, not later)
-        for rows in _bands(len(here)):
+        for rows in _bands(np.flatnonzero(frames == frame)):
             step = _sample(away, here[rows])
             trail.begin(step, _sample(back, here[rows] + step), rows)
     return trail
 
 
-def _bands(height: int) -> list[slice]:
-    """Rows that are worked on at a time: what comes and goes then takes little memory."""
-    return [slice(y, y + BAND) for y in range(0, height, BAND)]
+def _bands(rows: np.ndarray) -> list[slice]:
+    """Neighbouring rows in the portions that are worked on at a time: what comes and goes then takes little memory."""
+    return [slice(y, min(y + BAND, rows[-1] + 1)) for y in range(rows[0], rows[-1] + 1, BAND)]
 
 
 def _advance(
@@ -107,8 +110,10 @@ def _advance(
         back = None if trail is None else flows.of(i, later)
         # A flow starts at its own frame: of content that is on the way, it stands where that content was.
         gone = np.clip((now - i) if later else (i + 1 - now), 0, 1).astype(np.float32)
-        moved = np.empty_like(at)
-        for rows in _bands(len(at)):
+        moved = at.copy()
+        for rows in _bands(
+            np.flatnonzero(amount)
+        ):  # content of the others is not on its way in this interval
             step = _sample(flow, at[rows])
             if gone.any():
                 if trail is not None:

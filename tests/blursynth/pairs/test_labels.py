@@ -1,5 +1,7 @@
 """Labels say how far the target's content moves over the exposure: known motions come back, shake included."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -66,6 +68,25 @@ def test_background_that_a_moving_thing_passes_over_stays_where_it_is(v):
     flow, length = content_motion(pairs, 2, opened(0.5, 3.5))
     assert np.allclose(flow, 3 * box(0)[1], atol=1e-3)
     assert np.array_equal(moving_mask(length) == 255, box(0)[0])
+
+
+@pytest.mark.parametrize("readout", [2.0, 4.0, 6.0])
+@pytest.mark.parametrize("v", [(6, 0), (0, 6)])
+def test_under_a_readout_a_row_knows_nothing_of_when_it_is_not_exposed(v, readout):
+    """A box over a background at rest: each pixel's content is what stands there at its row's own instant. What passed
+    over it while other rows were open made up to a quarter of all pixels wrong; what is left is the box's rim."""
+    y, x = np.mgrid[:H, :W]
+
+    def box(i):
+        return (abs(x - 64 - v[0] * (i - 4)) < 26) & (abs(y - 48 - v[1] * (i - 4)) < 26)
+
+    motion = [box(i)[..., None] * np.array(v, np.float32) for i in range(9)]
+    shutter = opened(readout / 2, 8 - readout / 2, readout)
+    flow, length = content_motion([PairFlow(a, -b) for a, b in pairwise(motion)], 4, shutter, readout)
+    seen = box(4 + readout * ((np.arange(H)[:, None] + 0.5) / H - 0.5))
+    way = (8 - readout) * np.array(v)
+    assert np.mean(np.abs(flow - seen[..., None] * way).max(2) > 1) < 0.045
+    assert np.mean((moving_mask(length) == 255) != seen) < 0.03
 
 
 def test_a_still_scene_moves_by_its_shake_and_rows_by_their_own_time():
