@@ -174,14 +174,15 @@ def refuse_readout(clips: Sequence[Clip], recipe: Recipe) -> None:
     """Raises RecipeError where no row would be open in any window there can be. Where only some windows are too short,
     these are left out one by one, and counted."""
     films = [c for c in clips if c.info.kind != "still"]
-    if not recipe.readout_ms or not films or any(recipe.fps is None and _changes_rate(c) for c in films):
+    if not recipe.readout_ms or not films:
         return
     # The rate is known of all: `prepare` has seen to it.
     longest = max(
         1000 * (recipe.window_range_of(c.window_hint)[1] - 1) / (recipe.fps or c.info.fps or 1.0)
         for c in films
     )
-    if recipe.readout_ms >= longest:
+    # Last, as it reads films through: a film that changes its rate may have a longer window.
+    if recipe.readout_ms >= longest and (recipe.fps is not None or not any(map(_changes_rate, films))):
         raise RecipeError(
             f"readout_ms {recipe.readout_ms:g}: the longest window lasts {longest:.4g} ms, so no row would be exposed; "
             "give a readout shorter than that, or a longer --window"
