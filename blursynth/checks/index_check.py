@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from blursynth.card.index import split_table, timm_info
 from blursynth.common.untrusted import group, rows
+from blursynth.shards.shard import file_sha256
 from blursynth.shards.table import NAME as TABLE
 
 BESIDE = ("dataset.json", TABLE, "recipe.toml", "_info.json", "croissant.json")
@@ -33,7 +33,7 @@ def index_problems(
     try:
         index = json.loads(path.read_bytes())
         listed = {
-            s["file"].removesuffix(".tar"): s for split in index["splits"].values() for s in split["shards"]
+            s["file"].removesuffix(".tar") for split in index["splits"].values() for s in split["shards"]
         }
         counts = {name: split["samples"] for name, split in index["splits"].items()}
         complete = index["complete"]
@@ -41,7 +41,7 @@ def index_problems(
         return [f"{path}: is not there; run the same make again to finish"]
     except _UNREADABLE as e:
         return [f"{path}: not a readable index ({type(e).__name__}: {e})"]
-    problems = [f"{path}: lists {n}.tar, which is not there" for n in sorted(listed.keys() - set(names))]
+    problems = [f"{path}: lists {n}.tar, which is not there" for n in sorted(listed - set(names))]
     if not complete:
         problems.append(
             f"{path}: says that shards are missing; run the same make again (--retry-failed for failed ones)"
@@ -127,8 +127,7 @@ def _repeated_problems(root: Path, splits: dict[str, Any], table: dict[str, Any]
 def table_problems(path: Path, sha256: str) -> list[str]:
     """What is wrong with samples.csv, of which this is the checksum by the shards."""
     try:
-        with path.open("rb") as f:
-            found = hashlib.file_digest(f, "sha256").hexdigest()
+        found = file_sha256(path)
     except FileNotFoundError:
         return [f"{path}: is not there; run the same make again to finish"]
     except OSError as e:

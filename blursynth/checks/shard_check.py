@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from blursynth.common.text import counted
 from blursynth.common.untrusted import counts, group
 from blursynth.shards.picture import decode_image
 from blursynth.shards.schema import parse_sample_json
-from blursynth.shards.shard import ShardError, read_shard, read_sidecar, without_lists
+from blursynth.shards.shard import ShardError, file_sha256, read_shard, read_sidecar, without_lists
 from blursynth.shards.table import sample_row
 
 REMEDY = "the same make or pack command makes it again"
@@ -72,8 +71,7 @@ def _check_files(root: Path, name: str, decode: bool) -> ShardReport:
         return shard
     try:
         shard.bytes = tar.stat().st_size
-        with tar.open("rb") as f:
-            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        digest = file_sha256(tar)
     except OSError as e:
         shard.problems.append(f"{tar}: {e.strerror or e}; {REMEDY}")
         return shard

@@ -13,6 +13,7 @@ from blursynth.run.packing import shard_count
 from blursynth.run.plan import key_prefixes
 from blursynth.shards.partners import Pair, PairSet, Split
 from blursynth.shards.schema import SCHEMA
+from blursynth.shards.shard import file_sha256
 
 JPEG_GROWS = 6  # times, about, when its pixels are stored as PNG
 
@@ -128,8 +129,7 @@ def _joined(pairs: Sequence[Pair]) -> dict[str, str]:
         first: dict[str, str] = {}
         for p in alike:
             try:
-                with p.sharp.open("rb") as f:
-                    digest = hashlib.file_digest(f, "sha256").hexdigest()
+                digest = file_sha256(p.sharp)
             except OSError:
                 continue  # told when it is read
             a, b = find(first.setdefault(digest, p.scene)), find(p.scene)

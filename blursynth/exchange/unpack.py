@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from blursynth.common.text import counted
 from blursynth.exchange.lmdb import PairsLmdb
 from blursynth.exchange.places import Places
 from blursynth.shards.schema import FORMATS
-from blursynth.shards.shard import ShardError, read_shard, read_sidecar, tar_matches
+from blursynth.shards.shard import ShardError, file_sha256, read_shard, read_sidecar, tar_matches
 from blursynth.shards.store import is_url, local_path
 
 Layout = Literal["nafnet", "basicsr", "gopro"]
@@ -151,13 +150,8 @@ def _samples(files: ShardFiles) -> Iterator[tuple[str, dict[str, Any]]]:
 def _check(tar: Path) -> None:
     """Raises ShardError where a tar is not what its sidecar says."""
     side = read_sidecar(tar.with_suffix(".json"))
-    if side is None:
-        return
-    if tar_matches(tar, side):
-        with tar.open("rb") as f:
-            if hashlib.file_digest(f, "sha256").hexdigest() == side.get("sha256"):
-                return
-    raise ShardError(f"{tar}: is not what its sidecar says: the bytes have changed; remove it; {REMEDY}")
+    if side is not None and not (tar_matches(tar, side) and file_sha256(tar) == side.get("sha256")):
+        raise ShardError(f"{tar}: is not what its sidecar says: the bytes have changed; remove it; {REMEDY}")
 
 
 def _picture(sample: dict[str, Any], role: str) -> tuple[str, bytes]:

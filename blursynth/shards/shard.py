@@ -40,6 +40,12 @@ def shard_of(file: str) -> str | None:
     return name if ext in ("tar", "json") and SHARD_NAME.fullmatch(name) else None
 
 
+def file_sha256(path: Path) -> str:
+    """Of the file's bytes, in hex. Raises OSError."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def dump_json(value: Any, indent: int | None = 1) -> bytes:
     """The one way JSON is written, so that equal values are equal bytes. NaN and infinity are refused."""
     # ASCII, because a file name that is not valid UTF-8 survives as an escape only.

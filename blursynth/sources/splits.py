@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from blursynth.shards.shard import file_sha256
 from blursynth.sources.find import Clip
 from blursynth.video.clip import ClipInfo
 from blursynth.video.takes import frame_files
@@ -98,13 +99,8 @@ def _ends(info: ClipInfo, edge: int = 1 << 16) -> str:
 def clip_sha256(info: ClipInfo) -> str:
     """sha256 of the file's bytes; of a folder: of the sorted lines ``name NUL sha256-of-file LF``. Raises OSError."""
     if info.kind != "frames":
-        return _file_sha256(Path(info.path))
+        return file_sha256(Path(info.path))
     h = hashlib.sha256()
     for file in sorted(frame_files(info.path), key=lambda f: f.name):
-        h.update(f"{file.name}\0{_file_sha256(file)}\n".encode(errors="surrogateescape"))
+        h.update(f"{file.name}\0{file_sha256(file)}\n".encode(errors="surrogateescape"))
     return h.hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
