@@ -83,8 +83,11 @@ def _table(name: Transfer) -> np.ndarray:
 
 
 def codes_to_light(codes: np.ndarray, transfer: Transfer, gamut: Gamut) -> np.ndarray:
-    """(H, W, 3) uint16 full-range RGB codes -> float32 linear BT.709, in units of SDR white."""
-    return light_to_bt709(_table(transfer)[codes], gamut)
+    """(H, W, 3) uint8 or uint16 full-range RGB codes -> float32 linear BT.709, in units of SDR white."""
+    table = _table(transfer)
+    if codes.dtype == np.uint8:
+        table = table[::257]  # v / 255 = 257 v / 65535
+    return light_to_bt709(table[codes], gamut)
 
 
 def light_to_bt709(light: np.ndarray, gamut: Gamut) -> np.ndarray:

@@ -288,8 +288,7 @@ def integrate_exposure(
     more: dict[str, Any] = {}
     if recipe.crf in HDR:
         curve = cast(Transfer, recipe.crf)
-        deep = (f.astype(np.uint16) * 257 for f in frames)
-        frames, above = zip(*(split_at_white(codes_to_light(f, curve, "bt709")) for f in deep), strict=True)
+        frames, above = zip(*(split_at_white(codes_to_light(f, curve, "bt709")) for f in frames), strict=True)
         more = {"transfer": curve, "above": above}
     made = maker.sample("frames", frames, 0, fps or recipe.fps, rng, **more)
     if made.rejected == "readout_ms":

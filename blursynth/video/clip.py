@@ -205,7 +205,8 @@ def _read_picture(file: Path, info: ClipInfo) -> tuple[np.ndarray | None, np.nda
     if is_float(file):
         return read_light(file)
     codes = read_codes(file)
-    if codes is None or (info.transfer, info.gamut) == ("srgb", "bt709"):
-        return None if codes is None else to_8_bits(codes), None
-    deep = codes if codes.dtype == np.uint16 else codes.astype(np.uint16) * 257
-    return split_at_white(codes_to_light(deep, info.transfer, info.gamut))
+    if codes is None:
+        return None, None
+    if (info.transfer, info.gamut) == ("srgb", "bt709"):
+        return to_8_bits(codes), None
+    return split_at_white(codes_to_light(codes, info.transfer, info.gamut))

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from blursynth.camera.tiff import for_opencv
+from blursynth.camera.tiff import for_opencv, unread_kind
 from blursynth.common.atomic import write_atomic
 from blursynth.common.errors import UserError
 from blursynth.shards.picture import image_size
@@ -113,9 +113,7 @@ def read_picture(path: Path) -> Picture:
             f"{path}: {size[0]} x {size[1]} pixels is too large; at most {MAX_PIXELS // 1_000_000} megapixels are read"
         )
     if (coded := for_opencv(data)) is None:
-        raise ImageError(
-            f"{path}: a kind of TIFF that is not read right (no RGB, or channels apart in 16 bits); save it as RGB"
-        )
+        raise ImageError(f"{path}: {unread_kind(data)}; save it as RGB of 8 or 16 bits")
     try:
         raw = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as e:
