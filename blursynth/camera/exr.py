@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from blursynth.camera.hdr import BT709, adapted_to_bt709
+from blursynth.png.chunks import MAX_PIXELS
 
 MAGIC = b"\x76\x2f\x31\x01"
 TILED, DEEP, PARTS = 0x200, 0x800, 0x1000
@@ -25,10 +26,10 @@ Attributes = dict[str, bytes]
 
 def is_whole_exr(data: bytes) -> bool:
     """Whether FFmpeg decodes an EXR file's picture as it was written: each chunk of its rows or tiles lies where the table
-    says, and what is zipped has its checksum.
+    says, and what is zipped has its checksum and unpacks to its share of the picture.
 
     False also for what FFmpeg gets wrong: light stored as luminance and chroma, a display window that begins elsewhere
-    than at 0.
+    than at 0; and for more than MAX_PIXELS. No header makes it take memory: a file that claims much has to hold much.
     """
     try:
         (version,) = struct.unpack_from("<4xi", data)
@@ -86,30 +87,27 @@ def _chunks(data: bytes, table: int, head: Attributes, tiled: bool, parts: bool)
     """Of each chunk that the picture needs, whether it is there."""
     left, top, right, bottom = struct.unpack("<4i", head["dataWindow"])
     width, height, compression = right - left + 1, bottom - top + 1, head["compression"][0]
-    places: list[tuple[int, ...]]
-    if tiled:
-        across, down = struct.unpack_from("<2I", head["tiles"])
-        columns, lines = -(-width // across), -(-height // down)
-        places = [(x, y, 0, 0) for y in range(lines) for x in range(columns)]
-    else:
-        across, down = width, ROWS[compression]
-        places = [(y,) for y in range(top, bottom + 1, down)]
+    yield width > 0 and height > 0 and width * height <= MAX_PIXELS
+    across, down = struct.unpack_from("<2I", head["tiles"]) if tiled else (width, ROWS[compression])
+    columns, lines = -(-width // across), -(-height // down)
+    end = table + 8 * columns * lines
+    yield end <= len(data)
     pixel = sum(size for _, size in _channels(head["channels"]))
-    for place, (at,) in zip(
-        places, struct.iter_unpack("<Q", data[table : table + 8 * len(places)]), strict=True
-    ):
+    for n, (at,) in enumerate(struct.iter_unpack("<Q", data[table:end])):
+        y, x = divmod(n, columns)
+        place = (x, y, 0, 0) if tiled else (top + y * down,)
         *found, size = struct.unpack_from(f"<{len(place)}iI", data, at + 4 * parts)
         start = at + 4 * (parts + len(place) + 1)
         yield tuple(found) == place and 0 < size <= len(data) - start
         if compression in ZIPPED:
-            x, y = (place[0] * across, place[1] * down) if tiled else (0, place[0] - top)
-            plain = min(across, width - x) * min(down, height - y) * pixel
-            yield size == plain or _unpacks(data[start : start + size])
+            plain = min(across, width - x * across) * min(down, height - y * down) * pixel
+            yield size == plain or _unpacks(data[start : start + size], plain)
 
 
-def _unpacks(packed: bytes) -> bool:
+def _unpacks(packed: bytes, size: int) -> bool:
+    """Whether it is sound and of this size, unpacked. No more than that is unpacked."""
+    stream = zlib.decompressobj()
     try:
-        zlib.decompress(packed)
+        return len(stream.decompress(packed, size + 1)) == size and stream.eof
     except zlib.error:
         return False
-    return True

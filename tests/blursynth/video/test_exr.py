@@ -1,10 +1,13 @@
 """EXR frames: all of their light arrives, in BT.709, and a file that is not whole is no frame."""
 
 import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
 
+from blursynth.camera.exr import is_whole_exr
 from blursynth.camera.response import load_response
 from blursynth.video.stills import read_light
 from tests.helpers.exr import encode_exr, exr
@@ -87,3 +90,28 @@ def test_what_ffmpeg_decodes_as_something_else_is_no_frame(tmp_path):
     for data in (exr(chroma), exr(planes(LIGHT), display_from=100)):  # and this one black
         path.write_bytes(data)
         assert read_light(path) == (None, None)
+
+
+def zipped(data, rows):
+    """A file of 8 rows with one zipped chunk of ``rows`` in place of its own."""
+    packed = zlib.compress(rows, 9)
+    at = data.index(b"compression\0compression\0") + 28
+    table = len(data) - 8 * (8 + 8 * 6 + 8)
+    chunk = struct.pack("<QiI", table + 8, 0, len(packed)) + packed
+    return data[:at] + b"\3" + data[at + 1 : table] + chunk
+
+
+def test_no_header_and_no_chunk_is_believed_beyond_what_the_file_holds(tmp_path):
+    data = exr(planes(np.ones((8, 8, 3), np.float32)))
+    sound, short, bomb = (zipped(data, bytes(n)) for n in (8 * 8 * 6, 8 * 8 * 6 - 1, 1 << 24))
+    box = struct.pack("<4i", 0, 0, 7, 7)
+    tall, huge = (data.replace(box, struct.pack("<4i", 0, 0, 7, n - 1)) for n in (1 << 20, 1 << 30))
+    assert is_whole_exr(data) and is_whole_exr(sound)
+    tracemalloc.start()
+    for part in (short, bomb, tall, huge):
+        assert not is_whole_exr(part)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    path = tmp_path / "x.exr"
+    path.write_bytes(short)  # FFmpeg leaves such rows black
+    assert read_light(path) == (None, None)
