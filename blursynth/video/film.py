@@ -178,19 +178,19 @@ def _read_fields(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:
     fields: dict[int, list[Picture]] = {}
     held: Frame | None = None  # waits for the frame after it
 
-    def take(decoded: av.VideoFrame | None) -> None:
+    def take(decoded: av.VideoFrame | None) -> bool:
         nonlocal count
-        for picture in _pictures(convert, decoded) or ():
+        pictures = _pictures(convert, decoded)
+        for picture in pictures or ():
             fields.setdefault(begun + count // 2, []).append(picture)
             count += 1
+        return pictures is not None
 
     for frame, decoded in _decode(info, start, stop):
-        if decoded is None:
+        if decoded is None or not take(decoded):
             convert.reset()
             fields.clear()
             begun, count = frame.index + 1, 0
-        else:
-            take(decoded)
         if held is not None:
             yield from _two(held, fields.pop(held.index, []), held.index == begun > 0, first, last)
         held = frame

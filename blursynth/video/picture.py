@@ -71,6 +71,11 @@ def is_plain(frame: av.VideoFrame) -> bool:
     return eight and upright and transfer_of(frame) == "srgb" and gamut_of(frame) == "bt709"
 
 
+def _setting_of(frame: av.VideoFrame) -> tuple[Any, ...]:
+    """What the scale filter is set up for."""
+    return frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range)
+
+
 class Converter:
     """Turns decoded frames into pictures through FFmpeg's own scale filter, set up once for a stream.
 
@@ -94,8 +99,14 @@ class Converter:
     def pictures(self, frame: av.VideoFrame | None) -> Iterator[Picture]:
         """What comes out for one frame in: a picture, or as many fields as are complete; None flushes."""
         if frame is not None:
+            if (setting := _setting_of(frame)) != self._setting:
+                yield from self._pass(None)  # the fields of frames in the colours so far
+                self.reset()
+                self._set_up(frame, setting)
             self._orientation = self._holding.of(frame)
-            self._set_up(frame)
+        yield from self._pass(frame)
+
+    def _pass(self, frame: av.VideoFrame | None) -> Iterator[Picture]:
         if self._graph is None:
             return
         self._graph.push(frame)
@@ -116,16 +127,7 @@ class Converter:
             return upright, None
         return split_at_white(codes_to_light(upright, self.transfer, self.gamut))
 
-    def _set_up(self, frame: av.VideoFrame) -> None:
-        setting = (
-            frame.format.name,
-            frame.width,
-            frame.height,
-            int(frame.colorspace),
-            int(frame.color_range),
-        )
-        if setting == self._setting and self._graph is not None:
-            return
+    def _set_up(self, frame: av.VideoFrame, setting: tuple[Any, ...]) -> None:
         name, width, height, matrix, levels = setting
         graph = av.filter.Graph()
         base = frame.time_base or Fraction(1, 1000)

@@ -99,6 +99,29 @@ def test_deinterlaced_film_has_a_picture_of_each_field(interlaced):
             assert np.array_equal(f.rgb, got[f.index].rgb), (first, f.index)
 
 
+@pytest.mark.parametrize(("matrix", "lost"), [("smpte170m", []), ("YCgCo", list(range(10, 26)))])
+def test_fields_go_on_where_a_films_colours_change(tmp_path, matrix, lost):
+    """Broadcasts change theirs between programmes. Frames in colours without a way to RGB are damage: the fields beside
+    them are lost, not all that follow, and the same ones wherever a read starts."""
+    frames, film = moving(36, (64, 48)), b""
+    for part, tag in enumerate(("bt709", matrix, "bt709")):
+        options = {"x264-params": f"colormatrix={tag}:repeat-headers=1:bframes=0:keyint=6:tff=1"}
+        twelve = frames[12 * part :][:12]
+        film += write_interlaced(tmp_path / f"{part}.h264", twelve, options=options).read_bytes()
+    (tmp_path / "film.h264").write_bytes(film)
+    info = probe_clip(tmp_path / "film.h264", fps=25, deinterlace=True)
+    got = read(info)
+    assert [f.index for f in got if f.fault] == lost
+    for f in got:
+        if not f.fault:
+            assert (
+                int(np.argmin([np.abs(luma(f.rgb).astype(int) - luma(s)).mean() for s in frames])) == f.index
+            )
+    for first in range(0, 36, 3):
+        for f in read(info, first, min(first + 2, 35)):
+            assert f.fault == got[f.index].fault and np.array_equal(f.rgb, got[f.index].rgb)
+
+
 @pytest.mark.parametrize("name", ["a.ts", "a.h264"])
 def test_fields_in_packets_of_their_own_are_one_frame_and_no_damage(tmp_path, name):
     pictures = [luma(f) for f in moving(16, (64, 64), step=(2, 0))]
