@@ -303,7 +303,9 @@ class TrainConfig(Strict):
     batch_size: int = Field(
         default=1, ge=1, description="crops in one step; with several GPUs: on each of them"
     )
-    crop: int = Field(default=256, ge=32, description="side of a training crop, pixels; a multiple of 32")
+    crop: int = Field(
+        default=256, ge=32, le=1 << 14, description="side of a training crop, pixels; a multiple of 32"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where to train; auto: on the GPU if there is one"
     )

@@ -23,16 +23,19 @@ class DeviceError(UserError):
 
 def choose_device(wanted: str) -> str:
     """``auto`` is CUDA where torch sees it. Raises DeviceError for a device that is not there."""
-    if wanted == "cuda" and not torch.cuda.is_available():
+    seen = torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda" if seen else "cpu"
+    if str(wanted).startswith("cuda") and not seen:
         raise DeviceError(
-            "--device cuda: this torch sees no CUDA device; use --device cpu or install a CUDA build of torch"
+            f"--device {wanted}: this torch sees no CUDA device; use --device cpu or install a CUDA build of torch"
         )
-    if wanted != "auto":
+    if wanted not in ("cpu", "cuda"):
         try:
-            torch.device(wanted)
-        except RuntimeError:
+            torch.zeros(1, device=wanted).item()  # others, as "cuda:1", where torch can compute there
+        except (RuntimeError, AssertionError, TypeError):
             raise DeviceError(f"device: must be auto, cpu or cuda, not {wanted!r}") from None
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    return wanted
 
 
 def world_size() -> int:

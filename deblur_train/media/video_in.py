@@ -169,6 +169,8 @@ class VideoReader:
             self._turned = self._orientation.transposed
             self._chroma, parts = chroma_of(frame), frame.format.components
             self._bits, self._alpha = max(c.bits for c in parts), any(c.is_alpha for c in parts)
+            # VP8's and VP9's is a film of its own, which this decoder passes over.
+            self._alpha |= self.stream.metadata.get("alpha_mode") == "1"
         elif self.size != (rgb.shape[1], rgb.shape[0]):
             raise VideoError(
                 f"{self.name}: its frame size changes from {self.size[0]}x{self.size[1]} to "

@@ -18,7 +18,7 @@ from blursynth.common.progress import Meter, show_line
 from blursynth.common.stop import stop_asked
 from deblur_train import distributed
 from deblur_train.config import ConfigError, TrainConfig, dump_config, load_config
-from deblur_train.data.index import ShardIndex, index_split, require_samples
+from deblur_train.data.index import DataError, ShardIndex, index_split, require_samples
 from deblur_train.data.loader import load_batches, usable_workers
 from deblur_train.data.stream import CropOptions, CropStream
 from deblur_train.evaluation.plot import curves, save_png
@@ -62,7 +62,7 @@ class FitResult:
 
 
 def fit(
-    config: TrainConfig | str = "paper",
+    config: TrainConfig | str | Path = "paper",
     resume: bool = False,
     console: Console | None = None,
     **options: Any,
@@ -74,8 +74,8 @@ def fit(
     state), ``last.safetensors``, ``best.safetensors`` (by validation PSNR), ``val.png`` (frames of the last validation) and,
     at the end, ``curves.png``. Raises ConfigError, DataError, CheckpointError or TrainError, each in one line.
     """
-    if isinstance(config, str):
-        config = load_config(config, options)
+    if isinstance(config, str | Path):
+        config = load_config(str(config), options)
     elif options:
         raise ConfigError(f"{', '.join(options)}: given beside a whole config; put it into the config")
     console = console or Console()
@@ -94,11 +94,14 @@ def fit(
         say(small_frames(index, data, config.crop))
     held = config.val_shards or config.shards[0]
     val = _index(held, "val", say, told=held in config.shards)
-    if config.val_shards and config.data.val_frames:
+    asked = bool(config.val_shards and config.data.val_frames)
+    if asked:
         require_samples(val, held, "val")
     for index, data in zip(train, config.shards, strict=True):
         say(shared_sources(data, index, held, val))
     frames = read_validation_frames(val, config.data.val_frames, say) if chief else []
+    if asked and chief and not frames:
+        raise DataError(f"{held}: no frame to validate on can be decoded; make or copy these shards again")
 
     # What learns.
     torch.manual_seed(config.seed)

@@ -62,8 +62,8 @@ class Progress:
     saved: int = field(default=0, compare=False)  # step of the last saved state
 
     def measured_on(self, measure: str) -> str:
-        """From here on PSNR is measured on this: a best one of other frames does not count. Returns a warning or ""."""
-        other = self.best is not None and self.measure not in (None, measure)
+        """From here on PSNR is measured on this, or on nothing: a best one of other frames does not count. Returns a warning or ""."""
+        other = self.best is not None and (not measure or self.measure not in (None, measure))
         self.best, self.measure = None if other else self.best, measure
         return "warning: validation is not that of before, so the best PSNR is sought anew" if other else ""
 
@@ -248,7 +248,8 @@ class Log:
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
         for line in text.splitlines():
             try:
-                rows.append(json.loads(line))
+                # An integer may be beyond all floats.
+                rows.append(json.loads(line, parse_int=lambda s: int(s) if len(s) < 20 else float(s)))
             except (ValueError, RecursionError):
                 continue  # a line cut by a kill
         return [r for r in rows if isinstance(r, dict) and isinstance(r.get("step"), int)]

@@ -48,6 +48,7 @@ def test_the_command_line_wins_and_none_does_not():
         ("steps = [", ["not a readable TOML"]),
         ("[schedule]\nlr = inf", ["schedule.lr", "finite"]),
         ("[loss]\nfft_weight = inf", ["loss.fft_weight", "finite"]),
+        (f"crop = {32 * 10**9}", ["crop", "less than or equal to 16384"]),
         ("[optim]\nbetas = [0.9, 1.0]", ["optim.betas.1", "less than 1"]),
         ("[optim]\nbetas = [nan, 0.9]", ["optim.betas.0", "finite"]),
         (f"seed = {2**63 - 1}0", ["seed", "less than 9223372036854775808"]),

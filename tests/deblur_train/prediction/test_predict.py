@@ -554,6 +554,8 @@ def test_a_result_that_is_not_finite_fails_its_file(tmp_path):
     [
         ({"norm_stats": "Tracked"}, "norm_stats: must be one of tracked, image, local, not 'Tracked'"),
         ({"device": "gpu"}, "device: must be auto, cpu or cuda, not 'gpu'"),
+        ({"device": "meta"}, "device: must be auto, cpu or cuda, not 'meta'"),
+        ({"device": "cuda:99"}, "cuda:99"),
         ({"tile": "big"}, "tile: must be 'auto', 'off' or a number"),
         ({"tile": 8}, "of at least 128, not 8"),
     ],
