@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-BITS, PHOTOMETRIC, SAMPLES, PLANES, EXTRA_SAMPLES, SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
+TAGS = BITS, PHOTOMETRIC, SAMPLES, PLANES, EXTRA_SAMPLES, SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
+WIDTHS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}  # kinds of integers
 GREY_OR_RGB = (1, 2)  # black is 0, and RGB
 NO_RGB = (8, 9, 10, 32803, 34892)  # CIELab, ICCLab, ITULab, a Bayer mosaic, LinearRaw
 UNASSOCIATED, ASSOCIATED = 2, 1
@@ -24,7 +25,8 @@ def for_opencv(data: bytes) -> bytes | None:
     if _is_wrong(found):
         return None
     if alpha is not None and found[EXTRA_SAMPLES] == UNASSOCIATED:
-        return data[:alpha] + struct.pack(order + "H", ASSOCIATED) + data[alpha + 2 :]
+        at, form = alpha
+        return data[:at] + struct.pack(form, ASSOCIATED) + data[at + struct.calcsize(form) :]
     return data
 
 
@@ -46,23 +48,27 @@ def _is_wrong(found: dict[int, int]) -> bool:
     return kind in NO_RGB or (deep and (apart or kind not in GREY_OR_RGB))
 
 
-def _found(data: bytes, order: str) -> tuple[dict[int, int], int | None]:
-    """The first value of each tag of 16 bits, and where that of EXTRA_SAMPLES stands; nothing for what is no TIFF."""
+def _found(data: bytes, order: str) -> tuple[dict[int, int], tuple[int, str] | None]:
+    """The first value of each tag that matters, and place and format of EXTRA_SAMPLES's; nothing for what is no TIFF."""
     found: dict[int, int] = {}
     alpha = None
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return found, alpha
     try:
-        for tag, at in _shorts(data, order):
-            (found[tag],) = struct.unpack_from(order + "H", data, at)
-            alpha = at if tag == EXTRA_SAMPLES else alpha
+        for tag, at, form in _values(data, order):
+            if tag in TAGS and tag not in found:  # of one that stands twice libtiff takes the first
+                (found[tag],) = struct.unpack_from(form, data, at)
+                alpha = (at, form) if tag == EXTRA_SAMPLES else alpha
     except struct.error:
         pass  # cut off: the decoder says so
     return found, alpha
 
 
-def _shorts(data: bytes, order: str) -> Iterator[tuple[int, int]]:
-    """Tag and place of the first of each tag's 16-bit values, in the first directory of a TIFF or BigTIFF."""
+def _values(data: bytes, order: str) -> Iterator[tuple[int, int, str]]:
+    """Tag, and place and format of the first value, of each that holds integers in the first directory of a TIFF or BigTIFF.
+
+    All of them have 16 bits by the standard; libtiff takes other widths, too.
+    """
     big = b"+" in data[2:4]
     word, head, number, size = ("Q", 8, "Q", 20) if big else ("I", 4, "H", 12)
     (at,) = struct.unpack_from(order + word, data, head)
@@ -71,7 +77,8 @@ def _shorts(data: bytes, order: str) -> Iterator[tuple[int, int]]:
     for entry in range(at, at + entries * size, size):
         tag, kind, count = struct.unpack_from(f"{order}HH{word}", data, entry)
         place = entry + 4 + struct.calcsize(word)
-        if 2 * count > struct.calcsize(word):
+        if (form := WIDTHS.get(kind)) is None:
+            continue
+        if count * struct.calcsize(order + form) > struct.calcsize(word):
             (place,) = struct.unpack_from(order + word, data, place)
-        if kind == 3:
-            yield tag, place
+        yield tag, place, order + form
