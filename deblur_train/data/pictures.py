@@ -95,25 +95,32 @@ class ShardReader:
 
 def inside_border(image: np.ndarray, border: tuple[int, int, int, int]) -> np.ndarray:
     """A picture less its border (left, top, right, bottom), a view; all of it where nothing would be left."""
+    left, top, right, bottom = _box_inside(image.shape[1], image.shape[0], border)
+    return image[top:bottom, left:right]
+
+
+def _box_inside(w: int, h: int, border: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is left of ``w`` x ``h`` pixels."""
     left, top, right, bottom = border
-    h, w = image.shape[:2]
-    return image[top : h - bottom, left : w - right] if left + right < w and top + bottom < h else image
+    return (left, top, w - right, h - bottom) if left + right < w and top + bottom < h else (0, 0, w, h)
+
+
+def spread_over(index: ShardIndex, most: int) -> list[Sample]:
+    """Up to ``most`` samples at even steps, from the first to the last."""
+    count = len(index.samples)
+    chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
+    return [index.samples[i] for i in chosen]
 
 
 def picture_sizes(index: ShardIndex, most: int) -> list[tuple[int, int]]:
     """(width, height) of up to ``most`` blurred pictures spread over the samples, by their headers alone; less the border
     that training leaves out."""
-    chosen = np.unique(
-        np.linspace(0, len(index.samples) - 1, min(most, len(index.samples))).round().astype(int)
-    )
     sizes, reader = [], ShardReader(index.paths)
-    for i in chosen:
-        sample = index.samples[int(i)]
+    for sample in spread_over(index, most):
         with suppress(DecodeError):
             offset, length = sample.blur
-            if (size := image_size(reader.read(sample.shard, (offset, min(length, HEADER))))) is not None:
-                (left, top, right, bottom), (w, h) = sample.border, size
-                inner = left + right < w and top + bottom < h
-                sizes.append((w - left - right, h - top - bottom) if inner else size)
+            if size := image_size(reader.read(sample.shard, (offset, min(length, HEADER)))):
+                left, top, right, bottom = _box_inside(*size, sample.border)
+                sizes.append((right - left, bottom - top))
     reader.close()
     return sizes

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from deblur_train.config import RunConfig
-from deblur_train.data.index import Sample, ShardIndex
-from deblur_train.data.pictures import DecodeError, ShardReader, inside_border
+from deblur_train.data.index import ShardIndex
+from deblur_train.data.pictures import DecodeError, ShardReader, inside_border, spread_over
 from deblur_train.evaluation.metrics import psnr, ssim
 from deblur_train.evaluation.plot import contact_sheet
 from deblur_train.inference.tiles import restore
@@ -57,14 +57,8 @@ def read_validation_frames(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(blur, sharp) of up to ``wanted`` samples spread evenly over the validation shards, clear of light from outside
     the frame."""
-    if not index.samples or wanted == 0:
-        return []
-    spread = np.unique(
-        np.linspace(0, len(index.samples) - 1, min(wanted, len(index.samples))).round().astype(int)
-    )
     reader, frames = ShardReader(index.paths), []
-    for i in spread:
-        sample: Sample = index.samples[int(i)]
+    for sample in spread_over(index, wanted):
         try:
             blur, sharp = reader.pair(sample)
             frames.append((inside_border(blur, sample.border), inside_border(sharp, sample.border)))
