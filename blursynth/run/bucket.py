@@ -10,6 +10,7 @@ between, the bucket holds no sidecar for it, and the next run uploads what is st
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -70,6 +71,20 @@ class RemoteOutput(Output):
             with _as_output_error():
                 self._look()
             yield
+
+    @contextlib.contextmanager
+    def glance(self) -> Iterator[None]:
+        """What the bucket holds; another run may be at work in the staging folder."""
+        staged = self.path
+        with tempfile.TemporaryDirectory(prefix="blursynth-") as folder:
+            self.path = Path(folder)
+            try:
+                with _as_output_error():
+                    self.store.check()
+                    self._look()
+                yield
+            finally:
+                self.path = staged
 
     def _look(self) -> None:
         self.sizes, self.sides = self.store.sizes(), {}

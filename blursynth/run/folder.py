@@ -92,6 +92,13 @@ class Output:
             self._wait_for_orphans()
             yield
 
+    @contextlib.contextmanager
+    def glance(self) -> Iterator[None]:
+        """The folder as it is now, for a dry run: nothing is held or written. Raises OutputError."""
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path}: is a file, not a folder; give another --out")
+        yield
+
     def _wait_for_orphans(self) -> None:
         """A killed run's workers may live a moment longer and finish their shard: not under a new run's hands."""
         with self._own(self.state / "workers") as f:
@@ -129,9 +136,7 @@ class Output:
 
     def refuse_mix(self, recipe: Recipe, plan: Plan | None = None) -> None:
         """Raises OutputError when shards of another recipe, version or source lie here, naming what differs; sources are
-        not compared without a plan, nor by that of a dry run, which hashes none."""
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path}: is a file, not a folder; give another --out")
+        not compared without a plan, as in a dry run, which hashes none."""
         if name := self.foreign_file():
             raise OutputError(
                 f"{self.label}: holds a {name} that blursynth did not write; give another --out, or move it away"
@@ -205,10 +210,9 @@ class Output:
                 (self.path / name).unlink(missing_ok=True)
         sweep_pieces(self.path)
 
-    def clear(self) -> None:
-        """Remove what blursynth made here, and nothing else. Raises OutputError for shards that it did not make."""
-        names = self._names()
-        if self._tars() and "recipe.toml" not in names and not self._sidecars():
+    def refuse_clear(self) -> None:
+        """Raises OutputError where `clear` would remove what blursynth did not make."""
+        if self._tars() and "recipe.toml" not in self._names() and not self._sidecars():
             raise OutputError(
                 f"{self.label}: holds shards that blursynth did not make; --overwrite removes only its own; give another --out"
             )
@@ -216,6 +220,11 @@ class Output:
             raise OutputError(
                 f"{self.label}: holds a {name} that blursynth did not write; --overwrite removes only its own; give another --out"
             )
+
+    def clear(self) -> None:
+        """Remove what blursynth made here, and nothing else. Raises OutputError as `refuse_clear` does."""
+        self.refuse_clear()
+        names = self._names()
         # Sidecars first: without one a tar is not taken for finished, should this be interrupted.
         for ext in (".json", ".tar"):
             for name in names:

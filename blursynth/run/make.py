@@ -76,8 +76,11 @@ def make(
     files = recipe_files(recipe, run, kept)
     if run.dry_run:
         plan, unused, warnings = prepare(recipe, run, files)
-        if not run.overwrite:
-            output.refuse_mix(recipe)
+        with output.glance():
+            if run.overwrite:
+                output.refuse_clear()
+            else:
+                output.refuse_mix(recipe)
         return estimate(plan, run, unused, output, warnings)
     with term_interrupts(), output.lock():
         try:

@@ -445,6 +445,9 @@ def test_a_dry_run_refuses_the_folder_that_the_run_refuses(src, tmp_path):
     for dry in (True, False):
         with pytest.raises(OutputError, match="is a file, not a folder"):
             run(src, out / "recipe.toml", dry_run=dry)
+    for dry in (True, False):
+        with pytest.raises(OutputError, match="overwrite removes only its own"):
+            run(src, out, overwrite=True, dry_run=dry)
 
 
 def test_overwrite_removes_nothing_where_nothing_can_be_made(src, tmp_path):

@@ -361,6 +361,31 @@ def test_other_urls(src, environment, tmp_path):
         Store("what://x/y")
 
 
+def test_a_dry_run_refuses_the_bucket_that_the_run_refuses(src, environment, tmp_path):
+    """Only the staging folder was looked at, which holds nothing of what is in the bucket, or what was once there."""
+    url, alien = f"memory://dry/{tmp_path.name}", f"memory://alien/{tmp_path.name}"
+    run(src, url)
+    before = remote_digests(url)
+    fs, root = fsspec.core.url_to_fs(alien)
+    fs.pipe(f"{root}/train-000000.tar", b"x" * 1024)
+    for out, why, options in (
+        (url, "holds shards of another recipe", {"seed": 7}),
+        (alien, "did not make; give another", {}),
+        (alien, "overwrite removes only its own", {"overwrite": True}),
+    ):
+        told = []
+        for dry in (True, False):
+            with pytest.raises(OutputError, match=why) as e:
+                run(src, out, dry_run=dry, **options)
+            told.append(str(e.value))
+        assert told[0] == told[1]
+    run(src, url, dry_run=True)
+    run(src, url, dry_run=True, overwrite=True, seed=7)
+    assert remote_digests(url) == before
+    fs.rm(root, recursive=True)
+    assert run(src, alien, dry_run=True).planned
+
+
 def test_a_store_that_does_not_tell_sizes_is_named(monkeypatch):
     """fsspec lists a web server's folder so: what came of it was a TypeError."""
     store = Store("memory://web/data")
