@@ -59,8 +59,8 @@ def _found(data: bytes, order: str) -> tuple[dict[int, int], tuple[int, str] | N
             if tag in TAGS and tag not in found:  # of one that stands twice libtiff takes the first
                 (found[tag],) = struct.unpack_from(form, data, at)
                 alpha = (at, form) if tag == EXTRA_SAMPLES else alpha
-    except struct.error:
-        pass  # cut off: the decoder says so
+    except (struct.error, OverflowError):
+        pass  # cut off, or leading beyond all files: the decoder says so
     return found, alpha
 
 

@@ -118,6 +118,11 @@ def test_other_files_and_cut_ones_are_left_to_the_decoder():
     data = tiff(CODES[..., :3])
     for part in (b"", b"\xff\xd8\xff", *(data[:n] for n in range(0, 120, 7))):
         assert for_opencv(part) == part
+    beyond = 1 << 63  # more than any file has
+    entry = struct.pack("<HHQQ", 258, 3, 5, beyond)
+    for at, entries in ((beyond, b""), (16, struct.pack("<Q", 1) + entry)):
+        part = b"II+\0" + struct.pack("<HHQ", 8, 0, at) + entries + bytes(40)
+        assert for_opencv(part) == part and unread_kind(part) is None
 
 
 @pytest.mark.parametrize("depth", [np.float32, np.float64])
