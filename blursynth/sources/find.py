@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from blursynth.shards.partners import both_in_one
 from blursynth.shards.shard import shard_of
 from blursynth.shards.sides import role_of, twin_of
 from blursynth.shards.store import is_url, local_path
-from blursynth.sources.formats import VIDEOS, unread
+from blursynth.sources.formats import VIDEOS, small_copy, unread
 from blursynth.sources.manifest import Manifest, Split, load_manifest
 from blursynth.video.clip import ClipError, ClipInfo, probe_clip, probe_still
 from blursynth.video.takes import SUFFIXES as PICTURES
@@ -72,9 +72,15 @@ def find_clips(
     other: Counter[str] = Counter()
     if not srcs:
         raise SourceError("no source given; name a video or a folder with --src")
-    for src in (path for given in srcs for path in expand_glob(str(given))):
-        # Not resolve(): a link keeps its own name.
-        root = Path(os.path.abspath(Path(src).expanduser()))  # noqa: PTH100
+    # Not resolve(): a link keeps its own name.
+    roots = [Path(os.path.abspath(Path(p).expanduser())) for s in srcs for p in expand_glob(str(s))]  # noqa: PTH100
+    beside: defaultdict[Path, set[str]] = defaultdict(set)
+    for root in roots:
+        beside[root.parent].add(root.name)
+    for root in roots:
+        if copy := small_copy(root, beside[root.parent]):  # films/* names both
+            rejects += [Reject(*copy)] if Reject(*copy) not in rejects else []
+            continue
         for path, holds in _candidates(root, stills, rejects, other):
             real = os.path.realpath(path)
             if real in seen:

@@ -109,20 +109,11 @@ def unread(folder: Path, names: list[str], beside: set[str]) -> Iterator[tuple[s
     for n in names:
         path, ext = folder / n, Path(n).suffix.lower()
         if ext in PROXIES:
-            whole = next(
-                (
-                    w
-                    for w in sorted(beside)
-                    if w != n and Path(w).suffix.lower() in VIDEOS and _recording(w) == _recording(n)
-                ),
-                None,
+            yield small_copy(path, beside) or (
+                str(path),
+                "proxy",
+                f"{path}: is a camera's small copy; give the recording itself",
             )
-            detail = (
-                f"the camera's small copy of {whole}, which is used"
-                if whole
-                else "a camera's small copy; give the recording itself"
-            )
-            yield (str(path), "proxy", f"{path}: is {detail}")
         elif ext in UNREAD_FILMS:
             detail = f"{ext} files are not read; 'ffmpeg -i {n} -c copy {path.stem}.mkv' puts the film into one that is"
             yield (str(path), "unsupported", f"{path}: {detail}")
@@ -137,6 +128,16 @@ def unread(folder: Path, names: list[str], beside: set[str]) -> Iterator[tuple[s
             "unsupported",
             f"{folder}: {count} {ext} pictures are not read; convert them to 8-bit or 16-bit PNG",
         )
+
+
+def small_copy(path: Path, beside: set[str]) -> tuple[str, str, str] | None:
+    """(path, reason, detail) of a camera's small copy of a recording that lies beside it; None for all else."""
+    if path.suffix.lower() not in PROXIES:
+        return None
+    for name in sorted(beside - {path.name}):
+        if Path(name).suffix.lower() in VIDEOS and _recording(name) == _recording(path.name):
+            return str(path), "proxy", f"{path}: is the camera's small copy of {name}, which is used"
+    return None
 
 
 def _recording(name: str) -> str:

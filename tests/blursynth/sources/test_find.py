@@ -404,3 +404,15 @@ def test_films_beside_shards_are_named(tmp_path, open_gop_clip):
     assert [c.rel for c in clips] == ["two/a.mp4"] and reasons(rejects) == {"output": 1}
     with pytest.raises(SourceError, match="holds shards that blursynth made"):
         find_clips([tmp_path / "one"])
+
+
+def test_a_small_copy_that_a_pattern_names_beside_its_recording_is_not_used_too(tmp_path, open_gop_clip):
+    """The same film twice, in two sizes, could be split into train and val."""
+    for name in ("GX010001.MP4", "GL010001.LRV"):
+        shutil.copy(open_gop_clip, tmp_path / name)
+    for given in (["*"], ["**"], ["GX*", "GL*"], ["GL010001.LRV", "GX010001.MP4"]):
+        clips, rejects = find_clips([tmp_path / g for g in given])
+        assert [c.name for c in clips] == ["GX010001"] and reasons(rejects)["proxy"] == 1
+    assert [c.name for c in find_clips([tmp_path / "GL010001.LRV"])[0]] == [
+        "GL010001"
+    ]  # by itself it is meant
