@@ -31,7 +31,7 @@ from blursynth.run.plan import Plan, make_plan
 from blursynth.run.report import RunLog, Summary
 from blursynth.run.task import make_shard
 from blursynth.shards.schema import KEPT
-from blursynth.sources.find import Clip, Reject, SourceError, expand_glob, find_clips
+from blursynth.sources.find import Clip, Reject, SourceError, expand_glob, find_clips, is_output
 from blursynth.sources.fingerprint import fingerprint
 from blursynth.sources.manifest import load_manifest
 from blursynth.sources.splits import assign_splits
@@ -70,8 +70,7 @@ def make(
     recipe, run = resolve(src, out, recipe, options)
     check_recipe(recipe, run)
     output = open_output(run.out)
-    if os.path.realpath(output.path) in {os.path.realpath(Path(s).expanduser()) for s in run.src}:
-        raise OutputError(f"{run.out}: is a source, and shards would hide its films; give another --out")
+    refuse_hiding(recipe, run, output.path)
     kept = read_files(recipe)  # now: --overwrite may remove the folder that they are read from
     files = recipe_files(recipe, run, kept)
     if run.dry_run:
@@ -127,6 +126,19 @@ def resolve(
             "--overwrite removes what was made, --retry-failed makes what failed and nothing else: give one of them"
         )
     return recipe, run.model_copy(update={"src": [path for s in run.src for path in expand_glob(s)]})
+
+
+def refuse_hiding(recipe: Recipe, run: RunOptions, out: Path) -> None:
+    """Raises OutputError where films lie that a walk through a source finds: once shards are there it passes them over."""
+    real = Path(os.path.realpath(out))
+    around = (Path(os.path.realpath(Path(s).expanduser())) for s in run.src)
+    if not real.is_dir() or is_output(real) or not any(r.is_dir() and real.is_relative_to(r) for r in around):
+        return
+    with contextlib.suppress(SourceError):  # none
+        find_clips([real], recipe.fps or recipe.fps_unknown, recipe.deinterlace, recipe.stills)
+        raise OutputError(
+            f"{run.out}: is a source, or a part of one, and shards would hide its films; give another --out"
+        )
 
 
 def check_recipe(recipe: Recipe, run: RunOptions) -> None:

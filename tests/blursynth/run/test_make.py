@@ -260,6 +260,20 @@ def test_the_folder_of_the_source_is_no_place_for_shards(src, tmp_path, monkeypa
     assert sorted(src.rglob("*")) == before
 
 
+def test_nor_is_a_folder_of_clips_below_the_source(src, tmp_path):
+    """The run ended with 0, and the same command was refused from then on: clips were gone."""
+    frames_folder(src / "more" / "clip", 40, seed=9)
+    before = sorted(src.rglob("*"))
+    for out in (src / "more", src / "more" / "clip", src / "clip0"):
+        for dry in (True, False):
+            with pytest.raises(OutputError, match="or a part of one"):
+                run(src, out, dry_run=dry)
+    assert sorted(src.rglob("*")) == before
+    (src / "shards").mkdir()
+    made = [run(src, src / "shards") for _ in range(2)]  # beside clips there is room
+    assert [s.exit_code for s in made] == [0, 0] and made[0].made == made[1].samples > made[1].made
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_shards_of_someone_else_are_never_touched(src, tmp_path, overwrite):
     out = tmp_path / "a"
