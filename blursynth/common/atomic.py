@@ -45,6 +45,7 @@ def naming(path: Path) -> Iterator[None]:
 def part_beside(path: Path) -> Iterator[Path]:
     """A new, empty file in ``path``'s folder that takes its name (after fsync) when the block ends, and is removed when
     the block raises: ``path`` is never half a file. What writes it may open it by name, as an encoder does."""
+    refuse_device(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_name(path)
     open_new(part).close()
@@ -57,6 +58,19 @@ def part_beside(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def refuse_device(path: Path) -> None:
+    """Raise FileExistsError for a device, a pipe or a socket, and for what leads to one: a rename would put a file in
+    the place of ``/dev/null`` or ``/dev/stdout``."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # nothing is there, or no way leads there: whoever writes is told
+    # As /dev/stdout is, to a file too.
+    handed_on = path.is_symlink() and str(path.readlink()).startswith("/proc/")
+    if handed_on or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FileExistsError(17, "is a device or a pipe, which is not replaced", str(path))
 
 
 def part_name(path: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from rich.console import Console
 
-from blursynth.common.atomic import write_atomic
+from blursynth.common.atomic import refuse_device, write_atomic
 from blursynth.common.errors import UsageError
 from blursynth.common.progress import Meter
 from blursynth.shards.picture import to_8_bits
@@ -153,6 +153,7 @@ def _require_place(report: Path) -> None:
             f"report {report}: {others[0]} beside it is no report's and would be written over; give another name"
         )
     try:
+        refuse_device(report)
         report.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=report.parent):
             pass

@@ -89,6 +89,20 @@ def test_an_encoder_may_open_the_part_by_name(tmp_path):
     assert (tmp_path / "new" / "film.mp4").read_bytes() == b"film"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("leads_to", ["pipe", "/dev/null", "/proc/self/fd/0"])
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path, leads_to):
+    """By root a rename would put a file in the place of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / "link"
+    path.symlink_to(leads_to)
+    for there in (path, tmp_path / "pipe"):
+        with pytest.raises(FileExistsError, match="is a device or a pipe"):
+            write_atomic(there, b"x")
+    assert str(path.readlink()) == leads_to and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert {p.name for p in tmp_path.iterdir()} == {"pipe", "link"}
+
+
 def test_a_new_file_takes_no_other_ones_place(tmp_path):
     precious = tmp_path / "precious"
     precious.write_bytes(b"keep")

@@ -473,6 +473,7 @@ def test_eval_on_shards_and_folders_agree(tmp_path, checkpoint):
         (["--shards", "{t}/none", "--json", "{t}"], 2, "is a folder; give the name of a file"),
         (["--shards", "{t}/none", "--json", "."], 2, "is a folder; give the name of a file"),
         (["--shards", "{t}/none", "--json", "{t}/a.json"], 2, "a.png beside it is no report's"),
+        (["--shards", "{t}/none", "--json", "{t}/sink"], 2, "sink: cannot be written there: is a device"),
         (["--shards", "{t}/none", "--json", "{t}/d/train-000000.tar/x.json"], 2, "x.json: cannot be written"),
     ],
 )
@@ -482,6 +483,7 @@ def test_eval_mistakes_end_in_one_line(tmp_path, checkpoint, monkeypatch, argume
     monkeypatch.setitem(sys.modules, "lpips", None)
     make_data(tmp_path / "d", shards=1, samples=1, val=0)
     (tmp_path / "a.png").write_bytes(b"mine")
+    (tmp_path / "sink").symlink_to(os.devnull)
     result = invoke("eval", "--checkpoint", checkpoint, *[a.format(t=tmp_path) for a in arguments])
     assert result.exit_code == code and words in result.output.replace("\n", " "), result.output
     assert isinstance(result.exception, SystemExit)
