@@ -24,10 +24,10 @@ WALK = "6023d1089568"  # of `blursynth/walk`, whose code is compiled into this f
 STEP_PX = 0.7
 """Longest step between two samples of the path, px: with 0.35 crops of photographs change by less than 0.1 code rms."""
 
+TOGETHER = 1 << 13
+"""Points whose ways are held at once: 65 places each, which for every pixel of a photo fill the memory."""
+
 MARGIN = 3  # pixels around a place that its sample reads, and one for rounding
-TOGETHER = (
-    1 << 13
-)  # points whose ways are held at once: 65 places each, for every pixel of a photo that fills the memory
 FINE = 16  # moments between two places of a path over which light is shared out among the samples
 
 

@@ -192,8 +192,8 @@ class Synthesizer:
         scores: dict[str, Any] = {"score": score(flow, held), "heldout_db": held, "clipped": clipped}
         flags = {
             "duty>1": duty > 1,
-            "off-centre": count % 2 == 0
-            and not recipe.readout_ms,  # under which the target is the middle itself
+            # Under a readout the target is the middle itself.
+            "off-centre": count % 2 == 0 and not recipe.readout_ms,
             "clipped": clipped > 0.02,
             "fast": flow["max_px"] > 2 * recipe.fps_up,
             "still": flow["p95_px"] < 0.25,
