@@ -32,6 +32,7 @@ from blursynth.video.stills import (
     read_codes,
     read_light,
     read_photo,
+    spread,
     still_size,
     unread_tiff,
     usual_size,
@@ -170,7 +171,11 @@ def _probe_folder(path: Path, fps: float | None) -> ClipInfo:
     size = usual_size(files)
     for file in islice((f for f in files if still_size(f) == size), 8):  # the first may be damaged
         if size and is_readable(file):
-            return ClipInfo(str(path), "frames", len(files), fps, *size, "image", *colour_of(file))
+            colours = {colour_of(f) for f in [file, *spread(files)] if still_size(f) == size}
+            if len(colours) > 1:
+                wrong = f"holds frames of several curves or primaries ({', '.join(sorted(map(' '.join, colours)))})"
+                raise ClipError(path, wrong, "give each kind a folder of its own", "mixed")
+            return ClipInfo(str(path), "frames", len(files), fps, *size, "image", *colours.pop())
     if kind := unread_tiff(files[0]):
         raise ClipError(
             path,

@@ -25,12 +25,16 @@ HEAD = 1 << 18  # bytes in which a header and its metadata lie
 FP16_MAX = float(np.finfo(np.float16).max)
 
 
-def usual_size(files: Sequence[Path], most: int = 15) -> tuple[int, int] | None:
-    """(width, height) that most frames have, by a sample of them; a cover picture among them does not decide."""
-    sample = [
+def spread(files: Sequence[Path], most: int = 15) -> list[Path]:
+    """At most so many of the files, from all over the row."""
+    return [
         files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
     ]
-    sizes = Counter(size for f in sample if (size := still_size(f)))
+
+
+def usual_size(files: Sequence[Path]) -> tuple[int, int] | None:
+    """(width, height) that most frames have, by a sample of them; a cover picture among them does not decide."""
+    sizes = Counter(size for f in spread(files) if (size := still_size(f)))
     return sizes.most_common(1)[0][0] if sizes else None
 
 
@@ -65,7 +69,11 @@ def colour_of(path: str | Path) -> tuple[Transfer, Gamut]:
     try:
         with Path(path).open("rb") as f:
             head = f.read(HEAD)
-        for kind, content, _ in chunks(head) if head[:8] == SIGNATURE else ():
+            if head[:8] != SIGNATURE:
+                return "srgb", "bt709"
+            if b"IDAT" not in head:  # large metadata stand first
+                head += f.read()
+        for kind, content, _ in chunks(head):
             if kind == b"cICP" and len(content) == 4:
                 return TRANSFERS.get(content[1], "srgb"), GAMUTS.get(content[0], "bt709")
             if kind == b"IDAT":

@@ -10,8 +10,10 @@ import pytest
 from blursynth.camera.hdr import codes_to_light
 from blursynth.camera.response import load_response
 from blursynth.pairs.synthesis import integrate_exposure
+from blursynth.png.chunks import chunk
 from blursynth.recipe import Recipe, RecipeError, load_recipe
 from blursynth.video.clip import ClipError, probe_clip, probe_still, read_as, read_frames
+from blursynth.video.stills import colour_of
 from tests.helpers.exr import exr
 from tests.helpers.films import write_picture
 
@@ -25,8 +27,8 @@ def write_png(path, codes, curve=None, primaries="bt709"):
     data = write_picture(path, codes[..., ::-1]).read_bytes()
     if curve:
         body = b"cICP" + bytes([NUMBERS[primaries], NUMBERS.get(curve, 13), 0, 1])
-        chunk = struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body))
-        path.write_bytes(data[:33] + chunk + data[33:])  # behind IHDR
+        named = struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body))
+        path.write_bytes(data[:33] + named + data[33:])  # behind IHDR
     return path
 
 
@@ -91,3 +93,21 @@ def test_exr_frames_beside_others_are_no_take(tmp_path):
     (tmp_path / "take" / "0.exr").write_bytes(exr(light))
     with pytest.raises(ClipError, match=r"EXR frames \(1\) and others \(3\)"):
         probe_clip(tmp_path / "take", fps=240)
+
+
+def test_frames_of_several_curves_are_no_take(tmp_path):
+    """Frames of an HDR film and of an SDR one: all would be read by the curve of the first."""
+    for i in range(8):
+        write_png(tmp_path / "take" / f"{i}.png", CODES, "pq" if i < 6 else None)
+    with pytest.raises(ClipError, match=r"several curves or primaries \(pq bt709, srgb bt709\)"):
+        probe_clip(tmp_path / "take", fps=240)
+    for i in (6, 7):  # cut off: what it names nobody knows
+        (tmp_path / "take" / f"{i}.png").write_bytes(b"")
+    assert probe_clip(tmp_path / "take", fps=240).transfer == "pq"
+
+
+def test_the_curve_is_found_behind_large_metadata(tmp_path):
+    path = write_png(tmp_path / "0.png", CODES, "hlg", "bt2020")
+    data, profile = path.read_bytes(), b"".join(chunk(b"iCCP", b"x\0\0" + bytes(400_000)))
+    path.write_bytes(data[:33] + profile + data[33:])
+    assert colour_of(path) == ("hlg", "bt2020")
