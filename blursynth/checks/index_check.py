@@ -9,7 +9,7 @@ from typing import Any
 
 from blursynth.card.index import split_table, timm_info
 from blursynth.common.untrusted import group, rows
-from blursynth.shards.shard import file_sha256
+from blursynth.shards.shard import file_sha256, shard_of
 from blursynth.shards.table import NAME as TABLE
 
 BESIDE = ("dataset.json", TABLE, "recipe.toml", "_info.json", "croissant.json")
@@ -42,7 +42,7 @@ def index_problems(
     except _UNREADABLE as e:
         return [f"{path}: not a readable index ({type(e).__name__}: {e})"]
     problems = [f"{path}: lists {n}.tar, which is not there" for n in sorted(listed - set(names))]
-    if not complete:
+    if complete is not True:
         problems.append(
             f"{path}: says that shards are missing; run the same make again (--retry-failed for failed ones)"
         )
@@ -83,7 +83,7 @@ def index_problems(
 
 def _recipe_problems(path: Path, index: dict[str, Any]) -> list[str]:
     """``make --recipe`` and ``explain`` go by it; a packed set has none."""
-    if not isinstance(index.get("recipe"), dict):
+    if "packed" in index:
         return []
     try:
         there = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -91,10 +91,10 @@ def _recipe_problems(path: Path, index: dict[str, Any]) -> list[str]:
         return [f"{path}: is not there; run the same make again"]
     except (OSError, ValueError, RecursionError) as e:
         return [f"{path}: not a readable recipe ({e}); run the same make again"]
-    made = {key: value for key, value in index["recipe"].items() if value is not None}
+    made = {key: value for key, value in group(index, "recipe").items() if value is not None}
     differ = sorted(k for k in there.keys() | made.keys() if there.get(k) != made.get(k))
     return (
-        [f"{path}: is not the recipe of dataset.json ({', '.join(differ)}); run the same make again"]
+        [f"{path}: is not the recipe of dataset.json ({', '.join(differ[:5])}); run the same make again"]
         if differ
         else []
     )
@@ -115,6 +115,7 @@ def _repeated_problems(root: Path, splits: dict[str, Any], table: dict[str, Any]
             else:
                 told = {o["@id"]: o.get("sha256") for o in rows(held, "distribution")}
                 sound = all(told.get(file) == sha256 for file, sha256 in files.items())
+                sound = sound and all(file in files for file in told if shard_of(str(file)))
         except FileNotFoundError:
             continue
         except _UNREADABLE:

@@ -122,7 +122,11 @@ def _files(photos: Sequence[str | Path]) -> list[Path]:
 def _inside(folder: Path) -> list[Path]:
     """Photos below a folder; hidden ones are thumbnails, or thrown away."""
     below = ((p, p.relative_to(folder).parts) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    return sorted(p for p, parts in below if not any(part.startswith((".", "@")) for part in parts))
+    return sorted(
+        p
+        for p, (*folders, name) in below
+        if not name.startswith(".") and not any(f.startswith((".", "@")) for f in folders)
+    )
 
 
 def _samples(data: Path) -> Iterator[tuple[np.ndarray, PhotoFacts]]:

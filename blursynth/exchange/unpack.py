@@ -115,26 +115,33 @@ def _missing(files: ShardFiles) -> list[str]:
     with files.at_hand("dataset.json") as root:
         try:
             index = json.loads((root / "dataset.json").read_bytes())
-            complete = index["complete"] is not False
+            complete = index["complete"] is True
             listed = {s["file"] for split in index["splits"].values() for s in split["shards"]}
         except FileNotFoundError:  # it is written last, recipe.toml and sidecars before it
             complete = not there & {"recipe.toml", *(f"{s}.json" for s in shards)}
             listed = set()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            complete, listed = True, set()  # `verify` tells
-    notes = (
-        []
-        if complete
-        else ["the run that wrote it has not finished; run the same make or pack again to have all"]
-    )
+            complete, listed = None, set()
+    again = "run the same make or pack again to have all"
+    if complete is None:
+        notes = [f"dataset.json: cannot be read, so shards may be missing; {again}"]
+    else:
+        notes = [] if complete else [f"the run that wrote it has not finished; {again}"]
     for shard in shards:
         if f"{shard}.tar" not in there:
             with files.at_hand(f"{shard}.json") as root:
                 if (read_sidecar(root / f"{shard}.json") or {}).get("samples"):
                     listed.add(f"{shard}.tar")
     gone = sorted(n for n in listed if isinstance(n, str) and n not in there)
-    notes += [f"{', '.join(gone[:3])}{', ...' if gone[3:] else ''}: not there; {REMEDY}"] if gone else []
+    notes += [f"{_some(gone)}: not there; {REMEDY}"] if gone else []
+    bare = [f"{s}.tar" for s in shards if f"{s}.json" not in there]
+    if bare and "dataset.json" in there:
+        notes.append(f"{_some(bare)}: not compared, for lack of a sidecar; {REMEDY}")
     return [f"{files.label}: {n}" for n in notes]
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:3])}{', ...' if names[3:] else ''}"
 
 
 def _samples(files: ShardFiles) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -150,7 +157,9 @@ def _samples(files: ShardFiles) -> Iterator[tuple[str, dict[str, Any]]]:
 def _check(tar: Path) -> None:
     """Raises ShardError where a tar is not what its sidecar says."""
     side = read_sidecar(tar.with_suffix(".json"))
-    if side is not None and not (tar_matches(tar, side) and file_sha256(tar) == side.get("sha256")):
+    if side and side.get("shard") != tar.name:
+        raise ShardError(f"{tar}: its sidecar is that of {side.get('shard')}; give both their names back")
+    if side and not (tar_matches(tar, side) and file_sha256(tar) == side.get("sha256")):
         raise ShardError(f"{tar}: is not what its sidecar says: the bytes have changed; remove it; {REMEDY}")
 
 

@@ -138,6 +138,26 @@ def test_files_of_another_set_are_found(made, data, tmp_path):
     assert any("recipe.toml: is not there" in p for p in problems(data, decode=False))
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("dataset.json", lambda d: d.update(complete="no")),
+        ("dataset.json", lambda d: d.update(recipe=None)),
+        ("train-000000.json", lambda d: d["counts"].update(clips=[1])),
+        ("train-000000.json", lambda d: d["counts"].update(clips=None)),
+        (
+            "croissant.json",
+            lambda d: d["distribution"].append({"@id": "train-000077.tar", "sha256": "0" * 64}),
+        ),
+    ],
+)
+def test_a_value_of_another_kind_and_a_shard_too_many_are_found(data, name, change):
+    held = json.loads((data / name).read_bytes())
+    change(held)
+    (data / name).write_text(json.dumps(held))
+    assert problems(data, decode=False)
+
+
 def test_a_sidecar_under_another_name_is_found(data):
     for ext in ("tar", "json"):
         (data / f"train-000001.{ext}").rename(data / f"train-000007.{ext}")

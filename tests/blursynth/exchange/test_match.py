@@ -1,6 +1,7 @@
 """From photos made with known noise and JPEG, `match` finds both; its recipe can be used."""
 
 import json
+import shutil
 import struct
 
 import cv2
@@ -157,6 +158,8 @@ def test_hidden_pictures_are_no_photos(tmp_path, hidden):
     assert match([tmp_path / "p" / hidden], tmp_path / "c.toml").photos.pictures == 1, (
         "given by name, it is one"
     )
+    shutil.copy(tmp_path / "p" / "0.jpg", tmp_path / "p" / "@me.jpg")
+    assert match([tmp_path / "p"], tmp_path / "d.toml").photos.pictures == 2, "@ begins hidden folders alone"
 
 
 def test_a_set_of_16_bits_or_odd_json_is_measured_like_any(tmp_path):

@@ -271,6 +271,30 @@ def test_what_a_set_lacks_is_said_and_ends_with_1(tmp_path, film, gone):
     assert gone[0] in report.notes[0] or gone == ["dataset.json"]
 
 
+def test_a_val_shard_under_a_train_name_is_refused(tmp_path, film):
+    data = Path(shutil.copytree(film, tmp_path / "d"))
+    for ext in ("tar", "json"):
+        (data / f"val-000000.{ext}").rename(data / f"train-000009.{ext}")
+    with pytest.raises(ShardError, match=r"train-000009\.tar: its sidecar is that of val-000000\.tar"):
+        unpack(data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("lacks", ["index", "sidecar"])
+def test_what_cannot_be_compared_is_said_and_ends_with_1(tmp_path, film, lacks):
+    data = Path(shutil.copytree(film, tmp_path / "d"))
+    if lacks == "index":
+        (data / "dataset.json").write_bytes((data / "dataset.json").read_bytes()[:200])
+        for ext in ("tar", "json"):
+            (data / f"train-000000.{ext}").unlink()
+    else:
+        (data / "train-000000.json").unlink()
+    report = unpack(data, tmp_path / "out")
+    assert report.exit_code == 1 and len(report.notes) == 1
+    assert {"index": "dataset.json: cannot be read", "sidecar": "train-000000.tar: not compared"}[
+        lacks
+    ] in report.notes[0]
+
+
 @pytest.mark.parametrize("lmdb", [False, True])
 def test_clips_and_frames_whose_names_meet_keep_apart(tmp_path, lmdb):
     """a/b and a_b want one folder, and the second sample of a frame 1 the name of a frame called 1_2."""
