@@ -146,7 +146,8 @@ def _candidates(
         walked.add(real)
         if is_output(here):
             dirs.clear()
-            if here == root or any(Path(f).suffix.lower() in (PICTURES if stills else VIDEOS) for f in files):
+            below = (f for _, _, names in os.walk(folder) for f in names)
+            if here == root or any(Path(f).suffix.lower() in (PICTURES if stills else VIDEOS) for f in below):
                 detail = f"{here}: holds shards that blursynth made, so nothing in it is taken for film"
                 todo = "give the shards a folder of their own"
                 rejects.append(Reject(folder, "output", f"{detail}; {todo}"))

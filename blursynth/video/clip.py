@@ -182,9 +182,10 @@ def _probe_folder(path: Path, fps: float | None) -> ClipInfo:
             f"holds {files[0].name}, {kind}",
             "convert its frames to EXR (linear light) or to RGB of 16 bits",
         )
-    raise ClipError(
-        path, f"none of its first {min(8, len(files))} frames can be read", "extract the frames again"
-    )
+    todo = "extract the frames again"
+    if is_float(files[0]):
+        todo = "write them again, with channels R, G and B of half or 32-bit floats (no layers)"
+    raise ClipError(path, f"none of its first {min(8, len(files))} frames can be read", todo)
 
 
 def _read_folder(info: ClipInfo, first: int, last: int) -> Iterator[Frame]:

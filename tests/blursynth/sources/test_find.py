@@ -404,6 +404,9 @@ def test_films_beside_shards_are_named(tmp_path, open_gop_clip):
     assert [c.rel for c in clips] == ["two/a.mp4"] and reasons(rejects) == {"output": 1}
     with pytest.raises(SourceError, match="holds shards that blursynth made"):
         find_clips([tmp_path / "one"])
+    (tmp_path / "one" / "day").mkdir()
+    (tmp_path / "one" / "a.mp4").rename(tmp_path / "one" / "day" / "a.mp4")
+    assert reasons(find_clips([tmp_path])[1]) == {"output": 1}
 
 
 def test_a_small_copy_that_a_pattern_names_beside_its_recording_is_not_used_too(tmp_path, open_gop_clip):

@@ -9,6 +9,7 @@ import pytest
 
 from blursynth.camera.exr import is_whole_exr
 from blursynth.camera.response import load_response
+from blursynth.video.clip import ClipError, probe_clip
 from blursynth.video.stills import read_light
 from tests.helpers.exr import encode_exr, exr
 
@@ -115,3 +116,12 @@ def test_no_header_and_no_chunk_is_believed_beyond_what_the_file_holds(tmp_path)
     path = tmp_path / "x.exr"
     path.write_bytes(short)  # FFmpeg leaves such rows black
     assert read_light(path) == (None, None)
+
+
+def test_frames_of_layers_are_refused_with_what_to_write(tmp_path):
+    """Blender's "OpenEXR MultiLayer": FFmpeg reads plain channels only."""
+    for i in range(3):
+        layers = {f"View Layer.Combined.{n}": c for n, c in planes(LIGHT).items()}
+        (tmp_path / f"{i}.exr").write_bytes(exr(layers))
+    with pytest.raises(ClipError, match=r"channels R, G and B .* \(no layers\)"):
+        probe_clip(tmp_path, 24)
