@@ -171,15 +171,25 @@ def _picture(sample: dict[str, Any], role: str) -> tuple[str, bytes]:
 
 
 def _put(path: Path, data: bytes) -> None:
+    """Raises ShardError rather than write over another sample's file, as on a disk where A and a are one name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    try:
+        with path.open("xb") as f:
+            f.write(data)
+    except FileExistsError:
+        raise ShardError(f"{path.name}: two files of the set have this name in {path.parent.name}") from None
 
 
-def _put_others(base: Path, name: str, sample: dict[str, Any]) -> None:
-    """All but the two pictures, each kind in a folder of its own: json, flow, mask, linear."""
+def _put_others(base: Path, name: str, sample: dict[str, Any], sides: tuple[str, str]) -> None:
+    """All but the two pictures, each kind in a folder of its own: json, flow, mask, linear. Raises ShardError for one
+    whose folder would be a side's."""
     for member, data in sample.items():
         role, _, ext = member.partition(".")
         if role not in ("blur", "sharp", "__key__"):
+            if role in sides:
+                raise ShardError(
+                    f"{sample['__key__']}.{member}: its folder would be that of pictures; give another --layout"
+                )
             _put(base / role / f"{name}.{ext or role}", data)
 
 
@@ -194,7 +204,7 @@ class _FolderWriter:
             ext, data = _picture(sample, role)
             _put(base / folder / f"{name}.{ext}", data)
             self.roots.add(self.root / split / ("" if scene else folder))
-        _put_others(base, name, sample)
+        _put_others(base, name, sample, self.sides)
 
     def close(self) -> list[str]:
         return sorted(map(str, self.roots))
@@ -217,7 +227,7 @@ class _LmdbWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.open[path] = PairsLmdb(path)
             self.open[path].put(key, *_picture(sample, role))
-        _put_others(self.root / split, key, sample)
+        _put_others(self.root / split, key, sample, self.sides)
 
     def close(self) -> list[str]:
         for db in self.open.values():

@@ -349,6 +349,22 @@ def test_a_link_is_refused_by_its_name(tmp_path, real, to):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "out"]
 
 
+def test_no_member_gets_among_the_pictures(tmp_path):
+    """A member named as a layout's folder was written over the blurred picture, or stood beside it."""
+    for ext in ("png", "webp"):
+        data = tmp_path / ext
+        data.mkdir()
+        with ShardWriter(data, "train-000000") as writer:
+            writer.add("k", {"blur.png": b"1", "sharp.png": b"2", f"input.{ext}": b"3", "json": b"{}"})
+            writer.commit({})
+        (data / "train-000000.json").unlink()
+        with pytest.raises(ShardError, match=rf"k\.input\.{ext}: its folder would be that of pictures"):
+            unpack(data, tmp_path / "u")
+        unpack(data, tmp_path / f"b{ext}", layout="basicsr")
+        held = {p.parent.name: p.read_bytes() for p in (tmp_path / f"b{ext}" / "train").rglob("k.*")}
+        assert held == {"lq": b"1", "gt": b"2", "input": b"3", "json": b"{}"}
+
+
 def test_usage(tmp_path, real):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
