@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from blursynth import __version__
 from blursynth.card.index import split_table, timm_info
 from blursynth.common.untrusted import group, rows
+from blursynth.recipe import Recipe
 from blursynth.shards.shard import file_sha256, shard_of
 from blursynth.shards.table import NAME as TABLE
 
@@ -93,11 +98,16 @@ def _recipe_problems(path: Path, index: dict[str, Any]) -> list[str]:
         return [f"{path}: not a readable recipe ({e}); run the same make again"]
     made = {key: value for key, value in group(index, "recipe").items() if value is not None}
     differ = sorted(k for k in there.keys() | made.keys() if there.get(k) != made.get(k))
-    return (
-        [f"{path}: is not the recipe of dataset.json ({', '.join(differ[:5])}); run the same make again"]
-        if differ
-        else []
-    )
+    if differ:
+        return [
+            f"{path}: is not the recipe of dataset.json ({', '.join(differ[:5])}); run the same make again"
+        ]
+    if index.get("version") == __version__:  # another version may have other keys
+        with contextlib.suppress(ValidationError):
+            if Recipe(**there).sha256 == index.get("recipe_sha256"):
+                return []
+        return [f"{path}: is not the recipe by which the shards were made; run the same make again"]
+    return []
 
 
 def _repeated_problems(root: Path, splits: dict[str, Any], table: dict[str, Any] | None) -> list[str]:

@@ -158,6 +158,18 @@ def test_a_value_of_another_kind_and_a_shard_too_many_are_found(data, name, chan
     assert problems(data, decode=False)
 
 
+def test_a_recipe_that_was_edited_in_both_places_is_found(data):
+    index = json.loads((data / "dataset.json").read_bytes())
+    index["recipe"]["noise"] = "off"
+    (data / "dataset.json").write_text(json.dumps(index))
+    toml = (data / "recipe.toml").read_text()
+    assert problems(data, decode=False)
+    edited = re.sub(r"(?m)^noise = .*$", 'noise = "off"', toml)
+    assert edited != toml
+    (data / "recipe.toml").write_text(edited)
+    assert any("by which the shards were made" in p for p in problems(data, decode=False))
+
+
 def test_a_sidecar_under_another_name_is_found(data):
     for ext in ("tar", "json"):
         (data / f"train-000001.{ext}").rename(data / f"train-000007.{ext}")
