@@ -137,6 +137,11 @@ def _missing(files: ShardFiles) -> list[str]:
     bare = [f"{s}.tar" for s in shards if f"{s}.json" not in there]
     if bare and "dataset.json" in there:
         notes.append(f"{_some(bare)}: not compared, for lack of a sidecar; {REMEDY}")
+    if complete and "dataset.json" in there:
+        strays = [t for s in shards if (t := f"{s}.tar") in there and t not in {*listed, *bare}]
+        notes += (
+            [f"{_some(strays)}: in no list of dataset.json; remove what is of another set"] if strays else []
+        )
     return [f"{files.label}: {n}" for n in notes]
 
 

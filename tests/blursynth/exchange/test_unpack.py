@@ -279,6 +279,17 @@ def test_a_val_shard_under_a_train_name_is_refused(tmp_path, film):
         unpack(data, tmp_path / "out")
 
 
+def test_a_shard_of_another_set_is_said(tmp_path, film):
+    data = Path(shutil.copytree(film, tmp_path / "d"))
+    shutil.copy(data / "val-000000.tar", data / "val-000009.tar")
+    side = json.loads((data / "val-000000.json").read_bytes())
+    (data / "val-000009.json").write_text(json.dumps(side | {"shard": "val-000009.tar"}))
+    report = unpack(data, tmp_path / "u", layout="gopro")
+    assert report.exit_code == 1 and "val-000009.tar: in no list of dataset.json" in report.notes[0]
+    with pytest.raises(ShardError, match="two files of the set have this name"):
+        unpack(data, tmp_path / "n")
+
+
 @pytest.mark.parametrize("lacks", ["index", "sidecar"])
 def test_what_cannot_be_compared_is_said_and_ends_with_1(tmp_path, film, lacks):
     data = Path(shutil.copytree(film, tmp_path / "d"))
