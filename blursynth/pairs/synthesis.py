@@ -252,7 +252,7 @@ class Synthesizer:
 
     def _camera(self, draws: Draws, picture: Picture, transfer: str, restored: bool) -> dict[str, Any]:
         curve = self.named.crf if self.curve.gammas is None else draws.response.name
-        curve = transfer if curve == "auto" else curve
+        curve = transfer if curve == "auto" or curve in HDR else curve  # EXR is linear, whatever crf says
         return {
             "crf": self.named.crf_out or curve,
             "highlights": round(draws.highlight, 6) if draws.highlight and restored else None,

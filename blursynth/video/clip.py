@@ -19,6 +19,7 @@ from typing import Literal, cast
 import numpy as np
 
 from blursynth.camera.hdr import Transfer, codes_to_light, split_at_white
+from blursynth.camera.response import HDR
 from blursynth.recipe import Recipe
 from blursynth.shards.picture import to_8_bits
 from blursynth.video.film import decord_installed, probe_film, read_film
@@ -105,10 +106,12 @@ def read_as(info: ClipInfo, recipe: Recipe) -> tuple[ClipInfo, list[str]]:
         return info, warnings
     if info.transfer == "linear" and info.kind == "frames":
         told = f"holds linear light: it becomes sRGB codes, which crf {recipe.crf} takes for its own; leave crf out"
+        if recipe.crf in HDR:
+            told = f"holds linear light, to which crf {recipe.crf} does not apply"
         return info, [*warnings, told]
     if info.transfer != "srgb":
         warnings.append(f"says its curve is {info.transfer}, read as {recipe.crf}")
-    if recipe.crf in ("pq", "hlg", "linear"):
+    if recipe.crf in HDR:
         return replace(info, transfer=cast(Transfer, recipe.crf)), warnings
     return replace(info, transfer="srgb", gamut="bt709"), warnings
 

@@ -9,7 +9,9 @@ import pytest
 
 from blursynth.camera.exr import is_whole_exr
 from blursynth.camera.response import load_response
-from blursynth.video.clip import ClipError, probe_clip
+from blursynth.pairs.synthesis import Synthesizer
+from blursynth.recipe import Recipe
+from blursynth.video.clip import ClipError, probe_clip, read_as, read_frames
 from blursynth.video.stills import read_light
 from tests.helpers.exr import encode_exr, exr
 
@@ -125,3 +127,17 @@ def test_frames_of_layers_are_refused_with_what_to_write(tmp_path):
         (tmp_path / f"{i}.exr").write_bytes(exr(layers))
     with pytest.raises(ClipError, match=r"channels R, G and B .* \(no layers\)"):
         probe_clip(tmp_path, 24)
+
+
+def test_no_curve_of_hdr_applies_to_light_and_samples_say_so(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.exr").write_bytes(exr(planes(LIGHT)))
+    recipe = Recipe(crf="pq", interp="dis")
+    info, told = read_as(probe_clip(tmp_path, 24), recipe)
+    assert info.transfer == "linear" and told == ["holds linear light, to which crf pq does not apply"]
+    frames = list(read_frames(info, 0, 2))
+    above = [f.above for f in frames]
+    made = Synthesizer(recipe).sample(
+        "x", [f.rgb for f in frames], 0, 24, np.random.default_rng(0), transfer=info.transfer, above=above
+    )
+    assert made.camera["crf"] == "linear"
