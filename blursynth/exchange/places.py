@@ -56,5 +56,8 @@ def _clip_and_frame(sample: dict[str, Any]) -> tuple[str, str, str]:
             parts = clip.replace("\\", "/").split("/")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
         raise ShardError(f"{key}.json: does not say its clip and frame ({type(e).__name__}: {e})") from None
-    folder = "_".join(p for p in parts if p not in ("", ".", "..")) or "clip"
-    return clip, folder, name.replace("/", "_").replace("\\", "_")
+    folder = "_".join(p for p in parts if p not in ("", ".", ".."))
+    name = name.replace("/", "_").replace("\\", "_")
+    if "\0" in folder + name:
+        raise ShardError(f"{key}.json: names its clip or frame with a null byte")
+    return clip, folder.lstrip(".") or "clip", name.lstrip(".") or key  # a hidden file is no reader's

@@ -224,7 +224,8 @@ class _LmdbWriter:
 
     def add(self, split: str, scene: str, name: str, sample: dict[str, Any]) -> None:
         key = f"{scene}/{name}" if scene else name
-        if not key.isascii() or "." in key:  # BasicSR reads keys as ASCII, up to the first dot
+        # BasicSR reads keys as ASCII, a line each, up to the first dot.
+        if not (key.isascii() and key.isprintable()) or "." in key:
             key = sample["__key__"]
         for role, folder in zip(("blur", "sharp"), self.sides):
             path = self.root / split / f"{folder}.lmdb"

@@ -208,14 +208,14 @@ def test_exposures_around_one_frame_tiles_and_labels_keep_apart(tmp_path):
 def test_names_that_an_lmdb_cannot_hold_give_way_to_the_key(tmp_path):
     pytest.importorskip("lmdb", reason="the lmdb extra is not installed")
     root = tmp_path / "set"
-    for clip in ("Straße", "b.2"):
+    for clip in ("Straße", "b.2", "line\nbreak"):
         for side in ("blur", "sharp"):
             for n in ("1", "2"):
                 put(root / clip / side / f"{n}.png")
     pack(root, tmp_path / "d", val_fraction=0)
     report = unpack(tmp_path / "d", tmp_path / "out", "gopro", lmdb=True)
     keys = {s["__key__"] for p in (tmp_path / "d").glob("*.tar") for s in read_shard(p)}
-    assert set(paired_paths_from_lmdb(report.folders)) == keys and len(keys) == 4
+    assert set(paired_paths_from_lmdb(report.folders)) == keys and len(keys) == 6
 
 
 def test_names_from_a_shard_stay_inside(tmp_path):
@@ -228,6 +228,20 @@ def test_names_from_a_shard_stay_inside(tmp_path):
         p.name for p in (tmp_path / "o").iterdir()
     } == {"out"}
     assert len([p for p in (tmp_path / "o" / "out").rglob("*") if p.is_file()]) == 3
+
+
+def test_names_that_no_file_or_no_reader_takes(tmp_path):
+    def sample(scene, name):
+        meta = {"packed": {"scene": scene, "name": name}, "source": {}}
+        return {"blur.png": b"b", "sharp.png": b"s", "json": json.dumps(meta).encode()}
+
+    names = {"k1": ("..a", ".."), "k2": ("..a", ""), "k3": ("..a", ".x"), "k4": ("..a", "x")}
+    unpack(one_shard(tmp_path / "d", {k: sample(*n) for k, n in names.items()}), tmp_path / "out", "gopro")
+    blurred = {p.name for p in (tmp_path / "out" / "train" / "a" / "blur").iterdir()}
+    assert blurred == {"k1.png", "k2.png", "x.png", "x_2.png"}, "none is hidden"
+    data = one_shard(tmp_path / "nul", {"k": sample("a\0b", "x")})
+    with pytest.raises(ShardError, match="null byte"):
+        unpack(data, tmp_path / "none", "gopro")
 
 
 def test_a_damaged_shard_leaves_nothing_behind(tmp_path, real):
