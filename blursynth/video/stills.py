@@ -158,8 +158,8 @@ def read_light(path: str | Path) -> tuple[np.ndarray | None, np.ndarray | None]:
     """A picture of linear light as sRGB codes, (H, W, 3) uint8, and its light above white (`hdr.split_at_white`).
 
     Its values count in units of white, and as BT.709 where the file names no other primaries. Grey becomes RGB, alpha is
-    dropped (light is stored multiplied by it). Infinite light, which is what half floats make of more than 65504, counts
-    as that; what is no number is black. (None, None) when it cannot be read whole, or holds integers.
+    dropped (light is stored multiplied by it). Light above 65504, of which half floats make infinite light, counts as
+    that; what is no number is black. (None, None) when it cannot be read whole, or holds integers.
     """
     content = _content(path)
     if not is_whole_exr(content):
@@ -173,6 +173,7 @@ def read_light(path: str | Path) -> tuple[np.ndarray | None, np.ndarray | None]:
     if light is None:
         return None, None
     light = np.nan_to_num(light, copy=False, nan=0.0, posinf=FP16_MAX, neginf=0.0)
+    np.clip(light, -FP16_MAX, FP16_MAX, out=light)  # or the primaries' matrix makes infinities of it
     matrix = exr_to_bt709(content)
     return split_at_white(light if matrix is None else cv2.transform(light, matrix))
 

@@ -54,6 +54,10 @@ def test_infinite_light_is_bright_and_what_is_no_number_is_black(tmp_path):
     light = np.zeros((8, 8, 3), np.float32)
     light[...] = [np.inf, np.nan, -np.inf]
     assert light_of(tmp_path / "x.exr", exr(planes(light)))[0, 0] == pytest.approx([65504, 0, 0], rel=1e-3)
+    named = (("chromaticities", "chromaticities", struct.pack("<8f", *AP0)),)
+    for most in (np.inf, np.finfo(np.float32).max):
+        white = planes(np.full((8, 8, 3), most, np.float32), np.float32)
+        assert light_of(tmp_path / "y.exr", exr(white, named))[0, 0] == pytest.approx(65504, rel=0.01)
 
 
 @pytest.mark.parametrize("compression", ["none", "rle", "zip1", "zip16"])
