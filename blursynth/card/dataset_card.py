@@ -82,7 +82,7 @@ def dataset_card(recipe: Recipe, index: dict[str, Any]) -> str:
         lines.append(f"- {name}: {d.get('home', 'home unknown')}; licence {d.get('licence', 'unknown')}")
     if unknown:
         lines.append(
-            f"- {counted(len(unknown), 'clip')} of no known data set: their licence is whatever their owner gave you ({', '.join(unknown[:5])}{'...' if len(unknown) > 5 else ''})"
+            f"- {counted(len(unknown), 'photo' if recipe.stills else 'clip')} of no known data set: their licence is whatever their owner gave you ({', '.join(unknown[:5])}{'...' if len(unknown) > 5 else ''})"
         )
     if licences:
         lines.append(

@@ -101,6 +101,7 @@ def test_the_card_and_croissant_name_every_member_of_a_set_of_stills_and_no_film
     protocol = index["rai:dataPreprocessingProtocol"]
     assert "camera shake: 4-6 px" in protocol and not any("interpolation" in line for line in protocol)
     assert "source photos" in card and "its centre frame" not in card and "interpolation" not in card
+    assert "2 photos of no known data set" in card
 
 
 def test_sources_are_cited_and_their_licences_named():
