@@ -1,7 +1,5 @@
 """Frames of HDR film in a folder: their curve is the one that the file or the recipe names, as with the film itself."""
 
-import struct
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -26,8 +24,7 @@ def write_png(path, codes, curve=None, primaries="bt709"):
     path.parent.mkdir(exist_ok=True)
     data = write_picture(path, codes[..., ::-1]).read_bytes()
     if curve:
-        body = b"cICP" + bytes([NUMBERS[primaries], NUMBERS.get(curve, 13), 0, 1])
-        named = struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body))
+        named = b"".join(chunk(b"cICP", bytes([NUMBERS[primaries], NUMBERS.get(curve, 13), 0, 1])))
         path.write_bytes(data[:33] + named + data[33:])  # behind IHDR
     return path
 
