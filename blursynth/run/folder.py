@@ -67,9 +67,7 @@ class Output:
             raise OutputError(
                 f"{self.path}: cannot write there ({e.strerror}); give another --out", 1
             ) from None
-        for own in (self.state, pieces_folder(self.path)):
-            if own.is_symlink():
-                raise OutputError(f"{own}: is a link, which is not followed; remove it")
+        self._refuse_links()
         try:
             self.state.mkdir(exist_ok=True)
             file = open_own(self.state / "lock", "a+")
@@ -95,9 +93,15 @@ class Output:
     @contextlib.contextmanager
     def glance(self) -> Iterator[None]:
         """The folder as it is now, for a dry run: nothing is held or written. Raises OutputError."""
-        if self.path.exists() and not self.path.is_dir():
+        if any(os.path.lexists(p) and not p.is_dir() for p in (self.path, *self.path.parents)):
             raise OutputError(f"{self.path}: is a file, not a folder; give another --out")
+        self._refuse_links()
         yield
+
+    def _refuse_links(self) -> None:
+        for own in (self.state, pieces_folder(self.path)):
+            if own.is_symlink():
+                raise OutputError(f"{own}: is a link, which is not followed; remove it")
 
     def _wait_for_orphans(self) -> None:
         """A killed run's workers may live a moment longer and finish their shard: not under a new run's hands."""
