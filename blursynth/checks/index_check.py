@@ -14,6 +14,7 @@ from blursynth import __version__
 from blursynth.card.index import split_table, timm_info
 from blursynth.common.untrusted import group, rows
 from blursynth.recipe import Recipe
+from blursynth.shards.schema import KEPT
 from blursynth.shards.shard import file_sha256, shard_of
 from blursynth.shards.table import NAME as TABLE
 
@@ -102,6 +103,12 @@ def _recipe_problems(path: Path, index: dict[str, Any]) -> list[str]:
         return [
             f"{path}: is not the recipe of dataset.json ({', '.join(differ[:5])}); run the same make again"
         ]
+    for named in filter(None, (KEPT.fullmatch(str(value)) for value in there.values())):
+        file = path.with_name(named[0])
+        with contextlib.suppress(OSError):
+            if file_sha256(file).startswith(named["sha12"]):
+                continue
+        return [f"{file}: is not there, or not what its name says; run the same make again"]
     if index.get("version") == __version__:  # another version may have other keys
         with contextlib.suppress(ValidationError):
             if Recipe(**there).sha256 == index.get("recipe_sha256"):

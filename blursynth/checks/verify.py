@@ -21,6 +21,7 @@ from blursynth.checks.lookalikes import near_duplicates
 from blursynth.checks.shard_check import HASHES_PER_CLIP, check_shard
 from blursynth.checks.shard_files import ShardFiles
 from blursynth.common.text import counted, one_line
+from blursynth.shards.schema import KEPT
 from blursynth.shards.table import HEADER
 from blursynth.shards.table import NAME as TABLE
 
@@ -98,7 +99,7 @@ def verify(data: str | Path, decode: bool = True, workers: int | None = None) ->
             for sha, bits in shard.hashes.items():
                 kept = hashes[split][sha]
                 kept += bits[: HASHES_PER_CLIP - len(kept)]
-    with files.at_hand(*BESIDE) as root:
+    with files.at_hand(*BESIDE, *filter(KEPT.fullmatch, files.names)) as root:
         told = {"file": TABLE, "rows": report.samples, "bytes": size, "sha256": table.hexdigest()}
         found = index_problems(root, names, report.splits, sides, told if tabled else None)
         found += table_problems(root / TABLE, table.hexdigest()) if tabled else []

@@ -456,9 +456,15 @@ def test_a_dry_run_refuses_the_folder_that_the_run_refuses(src, tmp_path):
     (out / "recipe.toml").write_text("mine")
     with pytest.raises(OutputError, match=r"holds a recipe\.toml that blursynth did not write"):
         run(src, out, dry_run=True)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / ".blursynth").symlink_to(out)
     for dry in (True, False):
-        with pytest.raises(OutputError, match="is a file, not a folder"):
-            run(src, out / "recipe.toml", dry_run=dry)
+        for path in (out / "recipe.toml", out / "recipe.toml" / "below", tmp_path / "dangling"):
+            with pytest.raises(OutputError, match="is a file, not a folder"):
+                run(src, path, dry_run=dry)
+        with pytest.raises(OutputError, match="is a link, which is not followed"):
+            run(src, tmp_path / "linked", dry_run=dry)
     for dry in (True, False):
         with pytest.raises(OutputError, match="overwrite removes only its own"):
             run(src, out, overwrite=True, dry_run=dry)
@@ -554,6 +560,13 @@ def test_a_kept_curve_that_was_changed_is_refused(src, tmp_path):
     np.save(tmp_path / "a.npy", np.linspace(0, 1, 256) ** 2.2)
     run(src, tmp_path / "d", crf=str(tmp_path / "a.npy"))
     (kept,) = (tmp_path / "d").glob("crf-*.npy")
+    held = kept.read_bytes()
+    assert verify(tmp_path / "d", decode=False).problems == []
+    for change in (lambda: kept.write_bytes(b"x"), kept.unlink):
+        change()
+        (told,) = verify(tmp_path / "d", decode=False).problems
+        assert f"{kept}: is not there, or not what its name says" in told
+    kept.write_bytes(held)
     np.save(kept, np.linspace(0, 1, 256))
     with pytest.raises(RecipeError, match="its content is not what its name says"):
         run(src, tmp_path / "e", recipe=str(tmp_path / "d" / "recipe.toml"))
