@@ -62,6 +62,11 @@ def is_hidden(below: Path) -> bool:
     return any(part.startswith(".") or part in THUMBNAILS for part in below.parts)
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file, or a link that leads nowhere: that one fails by name. A pipe would be waited for forever."""
+    return path.is_file() or not path.exists()
+
+
 def files_below(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
     """Files in a folder and its subfolders, sorted, but for hidden ones. Links to folders are followed, each folder is
     listed once; a link that leads nowhere is one of the files. ``refused`` is told of folders that cannot be listed."""
@@ -78,9 +83,7 @@ def files_below(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
             folders[:] = sorted(d for d in folders if not is_hidden(Path(d)))
             inside = Path(above)
             roots += [inside / d for d in folders if (inside / d).is_symlink()]
-            found += [
-                p for f in files if not is_hidden(Path(f)) and ((p := inside / f).is_file() or not p.exists())
-            ]
+            found += [inside / f for f in files if not is_hidden(Path(f)) and is_file(inside / f)]
     return sorted(found)
 
 

@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal
 
-from deblur_train.media.pictures import CONVERT, ImageError, files_below, is_hidden
+from deblur_train.media.pictures import CONVERT, ImageError, files_below, is_file, is_hidden
 from deblur_train.media.pictures import EXTENSIONS as IMAGES
 from deblur_train.media.video_in import EXTENSIONS as VIDEOS
 
@@ -49,7 +49,9 @@ def find_inputs(given: list[str], out: Path | None = None) -> Inputs:
             matches = [Path(m) for m in sorted(glob(word, recursive=True))]  # noqa: PTH207
             asked = is_hidden(path.parent.relative_to(root))  # the pattern names a hidden folder
             named = [m for m in matches if not is_hidden(Path(m.name) if asked else m.relative_to(root))]
-            files = [f for m in named for f in (_files(m, out, notes) if m.is_dir() else [m])]
+            files = [
+                f for m in named for f in (_files(m, out, notes) if m.is_dir() else [m] if is_file(m) else [])
+            ]
             found += _take(dict.fromkeys(files), root, f"{word}: no image or video matches", notes)
         else:
             raise ImageError(f"{path}: no such file or folder")

@@ -172,6 +172,8 @@ def test_hidden_folders_hold_no_input(tmp_path):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(root / "pipe.png")  # which would be waited for forever
     for given in (str(root), f"{root}/*", f"{root}/**/*.png", f"{root}/**"):
         assert sorted(i.below.as_posix() for i in find_inputs([given]).found) == ["a.png", "day/b.png"]
     for given in (f"{root}/.trash/*.png", f"{root}*/.trash/*.png"):
